@@ -1,0 +1,67 @@
+# Each target's purpose stands behind its "##"; "make" alone prints them.
+
+GO             ?= go
+TEST_TIMEOUT   ?= 10m
+CRASH_PACKAGES ?= ./...
+FUZZ_TIME      ?= 20s
+GOLANGCI       := bin/golangci-lint-v2.15.0
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test vet format-check test-needs lint crash fuzz bench clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build pawl and run it with the dashboard, for development
+	bin/pawl dev
+
+build: ## Build bin/pawl
+	$(GO) build -trimpath -o bin/pawl ./cmd/pawl
+
+test: test-needs format-check vet ## Run all tests; installs what they need on Debian
+	$(GO) test -race -shuffle=on -timeout $(TEST_TIMEOUT) ./...
+
+vet:
+	$(GO) vet ./...
+
+format-check:
+	@files=$$(find . -name node_modules -prune -o -name '*.go' -exec gofmt -l {} +) || exit 1; \
+	if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on:" >&2; echo "$$files" >&2; exit 1; fi
+
+# The race detector needs a C compiler, the store's tests a PostgreSQL.
+test-needs:
+	@need=; \
+	command -v cc >/dev/null || need="gcc libc6-dev"; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || [ -n "$$PAWL_TEST_POSTGRES_URL" ] || need="$$need postgresql"; \
+	[ -n "$$need" ] || exit 0; \
+	if ! command -v apt-get >/dev/null; then echo "the tests need what Debian calls: $$need. Install it and try again." >&2; exit 1; fi; \
+	sudo=; [ "$$(id -u)" -eq 0 ] || sudo=sudo; \
+	echo "installing $$need"; \
+	{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need </dev/null; } \
+	|| { echo "could not install $$need. Run as root: apt-get install $$need" >&2; exit 1; }
+
+lint: $(GOLANGCI) ## Run the linters
+	$(GOLANGCI) run ./...
+
+# The version is in the name, so that a new one is fetched.
+$(GOLANGCI):
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(patsubst bin/golangci-lint-%,%,$@)
+	mv bin/golangci-lint $@
+
+crash: test-needs ## Run the long crash tests, for hours (CRASH_PACKAGES=./sqlite/...)
+	PAWL_CRASH=long $(GO) test -run Crash -count=1 -timeout 3h $(CRASH_PACKAGES)
+
+fuzz: test-needs ## Fuzz every Fuzz function for a while (FUZZ_TIME=5m)
+	@set -e; listing=$$($(GO) test -list '^Fuzz' ./...); \
+	echo "$$listing" | awk '/^Fuzz/ { names[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, names[i]; n = 0 }' | \
+	while read -r package name; do \
+		echo "$$package $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZ_TIME) "$$package" </dev/null || exit 1; \
+	done
+
+bench: ## Measure pawl beside its peers
+	@[ -f bench/Makefile ] || { echo "there is no bench/Makefile" >&2; exit 1; }
+	$(MAKE) -C bench
+
+clean: ## Remove what make has built and what tests have left
+	rm -rf bin .crash coverage*.out coverage*.html

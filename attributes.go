@@ -1,0 +1,127 @@
+package pawl
+
+import (
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// Limits of attributes.
+const (
+	maxAttrs     = 64
+	maxAttrName  = 256 // bytes
+	maxAttrValue = 256 // bytes
+)
+
+// SetAttributes sets attributes of the run, by which runs can be found: at most 64, names
+// and values of at most 256 bytes. A value that is not a string is stored as its JSON; nil
+// unsets. Names that start with $ are pawl's own. Attributes stay when the run fails.
+func (c *Context) SetAttributes(m map[string]any) error {
+	b, r := c.b, c.b.r
+	if err := b.enter("SetAttributes", ""); err != nil {
+		return err
+	}
+	defer b.exit()
+	attrs, err := attributes(m)
+	if err != nil {
+		return err
+	}
+	key := b.nextKey("$attributes")
+	if c.recorded(KindAttributes, key) != nil {
+		return nil
+	}
+	if err := c.act(); err != nil {
+		return err
+	}
+	b.commit(func(ch *Change) {
+		ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindAttributes, Key: key, At: now(), Data: mustJSON(m)})
+		ch.Attrs = attrs
+	})
+	return nil
+}
+
+func attributes(m map[string]any) ([]Attr, error) {
+	if len(m) > maxAttrs {
+		return nil, &TooLargeError{What: "the set of attributes", Size: len(m), Limit: maxAttrs}
+	}
+	var out []Attr
+	for name, v := range m {
+		switch {
+		case name == "" || strings.HasPrefix(name, "$"):
+			return nil, fmt.Errorf("%w: attribute %q: names are not empty and do not start with $", ErrInput, name)
+		case len(name) > maxAttrName:
+			return nil, &TooLargeError{What: fmt.Sprintf("the name of attribute %.20q…", name), Size: len(name), Limit: maxAttrName}
+		}
+		a := Attr{Name: name}
+		if v != nil {
+			s, ok := v.(string)
+			if !ok {
+				data, err := json.Marshal(v)
+				if err != nil {
+					return nil, &EncodingError{What: "attribute " + name, Path: "value", Err: err}
+				}
+				s = string(data)
+			}
+			if len(s) > maxAttrValue {
+				return nil, &TooLargeError{What: "attribute " + name, Size: len(s), Limit: maxAttrValue}
+			}
+			a.Value = &s
+		}
+		out = append(out, a)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out, nil
+}
+
+type versionEntry struct {
+	Version int `json:"version"`
+}
+
+// Version tells which side of a change to the workflow's code this run is on: 0 for runs
+// that passed this place before the change was made, up to max for new ones. The answer is
+// recorded. Change the code like this, and drop the old side when no run needs it:
+//
+//	if c.Version("ask-twice", 1) >= 1 { new } else { old }
+//
+// A run recorded on a version above max is blocked: its code was rolled back.
+func (c *Context) Version(change string, max int) int {
+	b, r := c.b, c.b.r
+	if err := b.enter("Version", change); err != nil {
+		panic(err)
+	}
+	defer b.exit()
+	key := change
+	if b.path != "" {
+		key = b.path + "/" + change
+	}
+	dir := strings.LastIndexByte(key, '/') + 1
+	key = key[:dir] + "$version:" + escape.Replace(key[dir:])
+	r.mu.Lock()
+	n, known := r.versions[key]
+	r.mu.Unlock()
+	if known {
+		return n
+	}
+	v := versionEntry{Version: max}
+	if e := c.recorded(KindVersion, key); e != nil {
+		if err := decode("a version's entry", e.Data, &v); err != nil || v.Version > max {
+			r.block(fmt.Sprintf("the code no longer fits the journal: the run follows version %d of %q, the code knows up to %d", v.Version, change, max))
+			panic(err)
+		}
+	} else {
+		r.mu.Lock()
+		if r.replaying.Load() && r.past.perPath[b.path] > 0 {
+			v.Version = 0
+		}
+		r.note(Entry{Kind: KindVersion, Key: key, At: now(), Data: mustJSON(v)})
+		r.mu.Unlock()
+	}
+	r.mu.Lock()
+	if r.versions == nil {
+		r.versions = map[string]int{}
+	}
+	r.versions[key] = v.Version
+	r.mu.Unlock()
+	return v.Version
+}

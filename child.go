@@ -1,0 +1,235 @@
+package pawl
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Child is a run that another run started.
+type Child[Out any] struct {
+	key string
+	id  string
+}
+
+type childEntry struct {
+	ID       string `json:"id"`
+	Run      int64  `json:"run"`
+	Detached bool   `json:"detached,omitempty"`
+}
+
+// childEnd is what a child's end tells its parent.
+type childEnd struct {
+	ID       string          `json:"id"`
+	Run      int64           `json:"run"`
+	Workflow string          `json:"workflow"`
+	State    State           `json:"state"`
+	Result   json.RawMessage `json:"result,omitempty"` // or a Failure
+}
+
+// ChildEnd is the message that a store sends to the parent of a run that ended: result is
+// the data of the run's KindResult entry.
+func ChildEnd(child RunInfo, s State, result json.RawMessage) json.RawMessage {
+	return mustJSON(childEnd{ID: child.ID, Run: child.Key, Workflow: child.Workflow, State: s, Result: result})
+}
+
+func childOf(data json.RawMessage) int64 {
+	var end childEnd
+	json.Unmarshal(data, &end)
+	return end.Run
+}
+
+func (r *live) attach(child int64) {
+	if r.children == nil {
+		r.children = map[int64]bool{}
+	}
+	r.children[child] = true
+}
+
+// Call runs the workflow as a child of the run and returns its result. While it waits, the
+// parent holds no place among the running. A child that failed or was cancelled is a
+// *RunError; a child is cancelled with its parent.
+func (w *Workflow[In, Out]) Call(c *Context, in In, opts ...StartOption) (Out, error) {
+	child, err := w.Spawn(c, in, opts...)
+	if err != nil {
+		var zero Out
+		return zero, err
+	}
+	return child.Wait(c)
+}
+
+// Spawn starts the workflow as a child of the run, in one transaction with the journal
+// entry that says so, and does not wait for it. A child that has not ended when its parent
+// ends is cancelled, unless it was started with [Detach]. With [ID] a start may meet a run
+// that is there already: if its input is the same, the child is that run, and it is not
+// cancelled with the parent.
+func (w *Workflow[In, Out]) Spawn(c *Context, in In, opts ...StartOption) (*Child[Out], error) {
+	ch, key, err := c.spawn(&w.def, in, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Child[Out]{key: key, id: ch.ID}, nil
+}
+
+func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEntry, key string, err error) {
+	b, r := c.b, c.b.r
+	if err := b.enter("Spawn", def.name); err != nil {
+		return ch, "", err
+	}
+	defer b.exit()
+	key = b.nextKey("$child:" + def.name)
+	if e := c.recorded(KindChild, key); e != nil {
+		if e.Failed {
+			return ch, "", e.Failure().err()
+		}
+		return ch, key, decode("a child's entry", e.Data, &ch)
+	}
+	if err := c.act(); err != nil {
+		return ch, "", err
+	}
+	data, err := encode("input of "+def.name, in, r.e.opt.MaxPayload)
+	if err != nil {
+		return ch, "", err
+	}
+	start, err := r.e.prepare(def, data, opts)
+	if err != nil {
+		return ch, "", err
+	}
+	start.Run.Parent, start.Run.ParentKey = r.info.Key, key
+	if start.Run.Tenant == "" {
+		start.Run.Tenant = r.info.Tenant
+	}
+	if start.Run.Priority == 0 {
+		start.Run.Priority = r.info.Priority
+	}
+	if start.Run.Trace == "" {
+		start.Run.Trace = r.info.Trace
+	}
+	e := Entry{Kind: KindChild, Key: key, At: now()}
+	b.commit(func(ch *Change) {
+		// The store writes the entry: only it knows whether the start met another run.
+		e.Seq = r.nextSeq()
+		ch.Entries = append(ch.Entries, e)
+		ch.Children = []*Start{start}
+	})
+	if start.Err != nil {
+		return ch, "", start.Err
+	}
+	ch = childEntry{ID: start.Info.ID, Run: start.Info.Key, Detached: start.Run.Detached || start.Existed}
+	if !ch.Detached {
+		r.mu.Lock()
+		r.attach(ch.Run)
+		r.mu.Unlock()
+	}
+	return ch, key, nil
+}
+
+// ChildEntry is the data that a store writes into the KindChild entry of a start: its
+// outcome. A failed start makes a failed entry.
+func ChildEntry(s *Start) (data json.RawMessage, failed bool) {
+	if s.Err != nil {
+		return mustJSON(failureOf(s.Err)), true
+	}
+	return mustJSON(childEntry{ID: s.Info.ID, Run: s.Info.Key, Detached: s.Run.Detached || s.Existed}), false
+}
+
+// ID returns the child's run id.
+func (ch *Child[Out]) ID() string { return ch.id }
+
+// Wait returns the child's result; see [Workflow.Call] for its errors. It can be waited
+// for once.
+func (ch *Child[Out]) Wait(c *Context, opts ...WaitOption) (Out, error) {
+	var out Out
+	data, err := c.childResult(ch.key, opts)
+	if err != nil {
+		return out, err
+	}
+	var end childEnd
+	if err := decode("a child's end", data, &end); err != nil {
+		return out, err
+	}
+	if end.State != Completed {
+		f := &Failure{Message: end.State.String()}
+		if len(end.Result) > 0 {
+			json.Unmarshal(end.Result, f)
+		}
+		return out, &RunError{RunID: end.ID, Workflow: end.Workflow, State: end.State, Err: f.err()}
+	}
+	err = decode("result of "+end.Workflow, end.Result, &out)
+	return out, err
+}
+
+func (c *Context) childResult(key string, opts []WaitOption) (json.RawMessage, error) {
+	if err := c.b.enter("Child.Wait", ""); err != nil {
+		return nil, err
+	}
+	defer c.b.exit()
+	return c.receive(KindChildEnd, key+".end", MsgChild+key, "", opts)
+}
+
+// continueError is what ContinueAs returns for the workflow function to return.
+type continueError struct{ start Start }
+
+func (e *continueError) Error() string {
+	return "pawl: the run continues as " + e.start.Run.ID + " (return this error from the workflow function)"
+}
+
+// ContinueAs ends the run and goes on as a new one of the same workflow, with fresh history
+// and the input in: return what it returns. The new run takes over the parent and the
+// singleton key; messages not yet taken, hooks and attributes do not move. A handle's
+// Result follows the chain.
+func ContinueAs[In any](c *Context, in In) error {
+	r := c.b.r
+	data, err := encode("input of "+r.def.name, in, r.e.opt.MaxPayload)
+	if err != nil {
+		return err
+	}
+	if err := r.def.check(data); err != nil {
+		return err
+	}
+	return &continueError{Start{Run: NewRun{
+		ID: newID(), Tenant: r.info.Tenant, Workflow: r.info.Workflow, Version: r.def.opts.version,
+		Input: data, Seed: newSeed(), Priority: r.info.Priority, Deadline: r.info.Deadline,
+		Keep: r.def.opts.keepAfter(Cancelled), Trace: r.info.Trace, Eager: true,
+	}}}
+}
+
+// undo is a compensation.
+type undo struct {
+	name string
+	fn   func(context.Context) error
+}
+
+// OnFailure registers a compensation: if the run fails or is cancelled, fn runs as a step
+// before the run ends, last registered first, even when the run's own scope is cancelled.
+// A compensation that fails does not keep the others from running. Register it after the
+// step that it undoes.
+func (c *Context) OnFailure(name string, fn func(ctx context.Context) error) {
+	if err := checkName("compensation", name); err != nil {
+		c.b.r.e.log.Error("pawl: OnFailure", "error", err)
+		name = "unnamed"
+	}
+	r := c.b.r
+	r.mu.Lock()
+	r.undo = append(r.undo, undo{name, fn})
+	r.mu.Unlock()
+}
+
+// compensate runs the compensations in a scope that no cancel reaches.
+func (r *live) compensate(c *Context) {
+	r.mu.Lock()
+	todo := r.undo
+	r.undo = nil
+	r.mu.Unlock()
+	if len(todo) == 0 {
+		return
+	}
+	c.b.busy.Store(false)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	inner := &Context{b: c.b, s: &scope{ctx: ctx, cancel: cancel}}
+	for i := len(todo) - 1; i >= 0; i-- {
+		if err := Do(inner, "undo "+todo[i].name, todo[i].fn); err != nil {
+			r.e.log.Error("pawl: compensation failed", "run", r.info.ID, "compensation", todo[i].name, "error", err)
+		}
+	}
+}

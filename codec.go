@@ -1,0 +1,142 @@
+package pawl
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"sync"
+	"unicode/utf8"
+)
+
+// encode turns v into the JSON that a journal keeps. what names the value in errors.
+func encode(what string, v any, limit int) (json.RawMessage, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, &EncodingError{What: what, Path: culprit(reflect.ValueOf(v), "value", 0), Err: err}
+	}
+	if len(b) > limit {
+		return nil, &TooLargeError{What: what, Size: len(b), Limit: limit}
+	}
+	return b, nil
+}
+
+// decode is the inverse of encode. Absent data leaves *v as it is.
+func decode(what string, data []byte, v any) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("pawl: %s does not fit %T: %w", what, v, err)
+	}
+	return nil
+}
+
+// decodeInput is decode with unknown fields and trailing data refused, for what comes
+// from outside.
+func decodeInput(workflow string, data []byte, v any) error {
+	if len(data) == 0 {
+		data = []byte("null")
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil && d.More() {
+		err = errors.New("there is more after the JSON value")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: input of %s: %v", ErrInput, workflow, err)
+	}
+	return nil
+}
+
+// culprit finds the part of v that has no JSON form, as a Go path.
+func culprit(v reflect.Value, path string, depth int) string {
+	if !v.IsValid() || depth > 32 {
+		return path
+	}
+	bad := func(x reflect.Value) bool {
+		if !x.IsValid() || !x.CanInterface() {
+			return false
+		}
+		_, err := json.Marshal(x.Interface())
+		return err != nil
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			return culprit(v.Elem(), path, depth+1)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.IsExported() && f.Tag.Get("json") != "-" && bad(v.Field(i)) {
+				return culprit(v.Field(i), path+"."+f.Name, depth+1)
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			if bad(v.Index(i)) {
+				return culprit(v.Index(i), path+"["+strconv.Itoa(i)+"]", depth+1)
+			}
+		}
+	case reflect.Map:
+		for it := v.MapRange(); it.Next(); {
+			if bad(it.Value()) {
+				return culprit(it.Value(), fmt.Sprintf("%s[%v]", path, it.Key()), depth+1)
+			}
+		}
+	}
+	return path
+}
+
+// same reports whether a value of type t is, after encode and decode, the value it was:
+// then a step need not decode what it just encoded. A value that shares memory with its
+// maker (pointer, slice, map), or that marshals itself, is not.
+func same(t reflect.Type) bool {
+	if known, ok := sameTypes.Load(t); ok {
+		return known.(bool)
+	}
+	ok := sameAfterJSON(t)
+	sameTypes.Store(t, ok)
+	return ok
+}
+
+var sameTypes sync.Map // reflect.Type → bool
+
+var marshaler = reflect.TypeFor[json.Marshaler]()
+
+func sameAfterJSON(t reflect.Type) bool {
+	if t.Implements(marshaler) || reflect.PointerTo(t).Implements(marshaler) {
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Float32, reflect.Float64:
+		return t.PkgPath() == "" || t.NumMethod() == 0 // a named number may have text forms
+	case reflect.Struct:
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if !f.IsExported() || f.Anonymous || f.Tag.Get("json") != "" || !sameAfterJSON(f.Type) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// settle returns v as it will be read back from the journal, so that a live run and its
+// replay see the same.
+func settle[T any](what string, v T, data []byte) (T, error) {
+	if s, ok := any(v).(string); ok && utf8.ValidString(s) {
+		return v, nil
+	}
+	if t := reflect.TypeFor[T](); same(t) {
+		return v, nil
+	}
+	var back T
+	err := decode(what, data, &back)
+	return back, err
+}

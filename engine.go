@@ -1,0 +1,378 @@
+package pawl
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options are an engine's settings. The zero value works; fields say their defaults.
+type Options struct {
+	// MaxRunning is how many runs are worked at once. A run that waits does not count.
+	// 0 means 1,000.
+	MaxRunning int
+	// MaxParked is how many waiting runs keep their goroutines in memory, so that they go
+	// on without replay. 0 means 256; negative: none.
+	MaxParked int
+	// ParkFor is how long a waiting run keeps them. 0 means 5 s.
+	ParkFor time.Duration
+	// Lease is how long a worker that stopped beating keeps its runs. 0 means 10 s.
+	Lease time.Duration
+	// Poll is how often the store is asked for work when no hint came. 0 means 1 s.
+	Poll time.Duration
+	// MaxPayload is the most bytes of JSON that an input, a result or a message may have.
+	// 0 means 2 MiB.
+	MaxPayload int
+	// Drain is how long Run lets steps under way finish after its context ended. 0 means 10 s.
+	Drain time.Duration
+	// MaxStrikes is how many claims in a row may end with a dead worker and no progress
+	// before a run is Blocked. 0 means 5.
+	MaxStrikes int
+	// CheckSchema validates hook payloads against the Schema of their hook. Without it
+	// NewHook refuses a Schema.
+	CheckSchema func(schema, data []byte) error
+	// Observer is told what happens. nil: nobody.
+	Observer Observer
+	// Logger is where the engine reports trouble. nil means slog.Default().
+	Logger *slog.Logger
+	// Name is shown as the worker's. "" means host and process id.
+	Name string
+}
+
+// Engine runs workflows on a store. Without [Engine.Run] it is a client: it starts,
+// signals and reads runs that other processes work. It is safe for concurrent use.
+type Engine struct {
+	store Store
+	opt   Options
+	log   *slog.Logger
+	pipe  pipeline
+
+	background sync.WaitGroup // goroutines of runs
+
+	mu       sync.Mutex
+	defs     map[string]*definition
+	names    []string
+	running  bool
+	stopping bool
+	closed   bool
+	lost     chan struct{}   // closed when the worker lost its lease
+	runs     map[int64]*live // those that this worker holds
+	parked   map[int64]*live // waiting, with their goroutines; a cache
+	parking  list.List       // the same, oldest first
+	evictor  *time.Timer
+
+	id     atomic.Int64 // the worker; zero: none
+	trust  atomic.Int64 // unix nanoseconds until which the lease is believed in
+	hungry atomic.Bool  // there was more to claim than room for it
+	due    atomic.Int64 // unix microseconds at which the scheduler looks again
+	kicked chan struct{}
+	watch  watchers
+}
+
+// New makes an engine on store. It starts nothing. opt may be nil.
+func New(store Store, opt *Options) *Engine {
+	var o Options
+	if opt != nil {
+		o = *opt
+	}
+	o.MaxRunning = cmp.Or(o.MaxRunning, 1000)
+	o.MaxParked = max(cmp.Or(o.MaxParked, 256), 0)
+	o.ParkFor = cmp.Or(o.ParkFor, 5*time.Second)
+	o.Lease = cmp.Or(o.Lease, 10*time.Second)
+	o.Poll = cmp.Or(o.Poll, time.Second)
+	o.MaxPayload = cmp.Or(o.MaxPayload, 2<<20)
+	o.Drain = cmp.Or(o.Drain, 10*time.Second)
+	o.MaxStrikes = cmp.Or(o.MaxStrikes, 5)
+	if o.Name == "" {
+		host, _ := os.Hostname()
+		o.Name = fmt.Sprintf("%s/%d", host, os.Getpid())
+	}
+	e := &Engine{
+		store: store, opt: o, log: o.Logger,
+		defs: map[string]*definition{}, runs: map[int64]*live{}, parked: map[int64]*live{},
+		kicked: make(chan struct{}, 1),
+	}
+	if e.log == nil {
+		e.log = slog.Default()
+	}
+	if e.opt.Observer == nil {
+		e.opt.Observer = NoObserver{}
+	}
+	e.pipe.e = e
+	e.pipe.idle.L = &e.pipe.mu
+	e.watch.init()
+	return e
+}
+
+// Register tells the engine the code of workflows, before Run. ErrDuplicate: a name is
+// taken; then none of defs is registered.
+func (e *Engine) Register(defs ...Definition) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.running {
+		return fmt.Errorf("%w: register workflows before Run", ErrState)
+	}
+	fresh := map[string]*definition{}
+	for _, d := range defs {
+		def := d.definition()
+		if e.defs[def.name] != nil || fresh[def.name] != nil {
+			return fmt.Errorf("%w: workflow %q", ErrDuplicate, def.name)
+		}
+		fresh[def.name] = def
+	}
+	for name, def := range fresh {
+		e.defs[name] = def
+		e.names = append(e.names, name)
+	}
+	slices.Sort(e.names)
+	return nil
+}
+
+// Workflows returns the names of the registered workflows, sorted.
+func (e *Engine) Workflows() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.names)
+}
+
+func (e *Engine) definition(name string) (*definition, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if d := e.defs[name]; d != nil {
+		return d, nil
+	}
+	return nil, fmt.Errorf("%w: %q; registered here: %q", ErrUnknown, name, e.names)
+}
+
+// Run works until ctx ends. Then it takes no more runs, lets steps under way finish for
+// Options.Drain, gives back what it holds, and returns nil: no attempt was burned. When it
+// returns, no goroutine of a run is left but those of step bodies that ignore their
+// context. An engine runs once.
+func (e *Engine) Run(ctx context.Context) error {
+	e.mu.Lock()
+	if e.running {
+		e.mu.Unlock()
+		return fmt.Errorf("%w: Run was called before", ErrState)
+	}
+	e.running = true
+	e.mu.Unlock()
+
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := e.live(ctx)
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		if errors.Is(err, ErrSchema) || errors.Is(err, ErrClosed) {
+			e.end()
+			return err
+		}
+		e.log.Error("pawl: the worker lost its lease or its store, joining again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	e.end()
+	return nil
+}
+
+func (e *Engine) end() {
+	e.mu.Lock()
+	e.stopping = true
+	e.mu.Unlock()
+	e.background.Wait()
+	e.pipe.rest()
+}
+
+// live is one life of the worker: from joining the store to leaving it, or to the loss
+// of its lease.
+func (e *Engine) live(ctx context.Context) error {
+	now := time.Now()
+	until := now.Add(e.opt.Lease)
+	id, err := e.store.Join(ctx, WorkerInfo{Name: e.opt.Name, Started: now}, until)
+	if err != nil {
+		return fmt.Errorf("join the store: %w", err)
+	}
+	lost := make(chan struct{})
+	e.mu.Lock()
+	e.lost = lost
+	e.mu.Unlock()
+	e.trust.Store(until.UnixNano())
+	e.id.Store(id)
+
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var helpers sync.WaitGroup
+	helpers.Go(func() { e.beat(inner, id) })
+	helpers.Go(func() { e.schedule(ctx, inner, id) })
+	helpers.Go(func() { e.janitor(inner) })
+	if w, ok := e.store.(Watcher); ok {
+		helpers.Go(func() { e.listen(inner, w) })
+	}
+	select {
+	case <-ctx.Done():
+		e.drain(id)
+	case <-lost:
+		err = ErrFenced
+	}
+	stop()
+	helpers.Wait()
+	e.abandon()
+	if err == nil {
+		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.opt.Lease)
+		if lerr := e.store.Leave(leave, id, time.Now()); lerr != nil {
+			e.log.Error("pawl: leave the store; the lease will run out", "error", lerr)
+		}
+		cancel()
+	}
+	e.id.CompareAndSwap(id, 0)
+	return err
+}
+
+// worker is the identity under which this engine commits now.
+func (e *Engine) worker() int64 { return e.id.Load() }
+
+// room is how many more runs this engine would work now.
+func (e *Engine) room() int {
+	if e.id.Load() == 0 {
+		return 0
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopping || e.lost == nil {
+		return 0
+	}
+	return max(e.opt.MaxRunning-len(e.runs), 0)
+}
+
+// patient reports whether a write that failed should be tried again rather than given up.
+func (e *Engine) patient(worker int64) bool {
+	return worker != 0 && worker == e.id.Load() && time.Now().UnixNano() < e.trust.Load()
+}
+
+// fenced ends the worker's life: another owner may have its runs.
+func (e *Engine) fenced(worker int64, why error) {
+	if worker == 0 || !e.id.CompareAndSwap(worker, 0) {
+		return
+	}
+	e.log.Warn("pawl: worker stops: its lease is lost or in doubt", "worker", worker, "error", why)
+	e.mu.Lock()
+	close(e.lost)
+	e.lost = nil
+	e.mu.Unlock()
+	e.abandon()
+}
+
+// abandon ends the goroutines of all runs in memory. Nothing is stored.
+func (e *Engine) abandon() {
+	e.mu.Lock()
+	var all []*live
+	for _, r := range e.runs {
+		all = append(all, r)
+	}
+	for _, r := range e.parked {
+		all = append(all, r)
+	}
+	clear(e.runs)
+	clear(e.parked)
+	e.parking.Init()
+	e.mu.Unlock()
+	for _, r := range all {
+		r.kill()
+	}
+}
+
+// beat extends the lease a third of the way through it. When it can't for so long that
+// the lease may have ended, the worker fences itself.
+func (e *Engine) beat(ctx context.Context, id int64) {
+	tick := time.NewTicker(e.opt.Lease / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		until := now.Add(e.opt.Lease)
+		call, cancel := context.WithTimeout(ctx, e.opt.Lease/3)
+		err := e.store.Beat(call, id, now, until)
+		cancel()
+		switch {
+		case err == nil:
+			e.trust.Store(until.UnixNano())
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, ErrFenced):
+			e.fenced(id, err)
+			return
+		case time.Now().UnixNano() > e.trust.Load()-int64(e.opt.Lease/10):
+			e.fenced(id, fmt.Errorf("no heartbeat for a lease: %w", err))
+			return
+		default:
+			e.log.Warn("pawl: heartbeat", "error", err)
+		}
+	}
+}
+
+// janitor deletes what retention lets go, and audits that every run can be woken.
+func (e *Engine) janitor(ctx context.Context) {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if found, err := e.Audit(ctx); err != nil && ctx.Err() == nil {
+			e.log.Warn("pawl: audit", "error", err)
+		} else {
+			for _, f := range found {
+				e.log.Error("pawl: a run that nothing would have woken", "run", f.RunID, "state", f.State, "what", f.What)
+			}
+		}
+		for ctx.Err() == nil {
+			n, err := e.store.Purge(ctx, time.Now(), 500)
+			if err != nil && ctx.Err() == nil {
+				e.log.Warn("pawl: purge", "error", err)
+			}
+			if n < 500 {
+				break
+			}
+		}
+	}
+}
+
+// listen turns the store's hints into looks at it.
+func (e *Engine) listen(ctx context.Context, w Watcher) {
+	for ctx.Err() == nil {
+		if err := w.Watch(ctx, e.hint); err != nil && ctx.Err() == nil {
+			e.log.Warn("pawl: hints from the store stopped; polling goes on", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+func (e *Engine) hint() {
+	e.watch.touchAll()
+	e.kick()
+}
+
+// kick makes the scheduler look now.
+func (e *Engine) kick() {
+	select {
+	case e.kicked <- struct{}{}:
+	default:
+	}
+}

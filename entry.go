@@ -1,0 +1,83 @@
+package pawl
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Kind says what a journal entry records. Kinds are stored as numbers: they are never
+// renumbered and never reused.
+type Kind uint8
+
+// The kinds of entries.
+const (
+	KindInput      Kind = 1  // seq 0: what the run was started with
+	KindStep       Kind = 2  // a step's result, or the failure that ended it
+	KindAttempt    Kind = 3  // an attempt that failed and will be repeated
+	KindSleep      Kind = 4  // a sleep began; Data holds when it ends
+	KindEvent      Kind = 5  // a wait for an event ended: payload, or timeout
+	KindHook       Kind = 6  // a hook was registered, or found its token taken
+	KindPayload    Kind = 7  // a wait on a hook ended: payload, or timeout
+	KindHookClosed Kind = 8  // a hook was given back
+	KindChild      Kind = 9  // a child was started
+	KindChildEnd   Kind = 10 // a child's result reached its parent
+	KindRace       Kind = 11 // which branch came first
+	KindVersion    Kind = 12 // which version of a change this run follows
+	KindAttributes Kind = 13 // attributes were set
+	KindChunk      Kind = 14 // the workflow function wrote to a stream
+	KindScope      Kind = 15 // a scope with a deadline was opened
+	KindOrder      Kind = 16 // an operator's order took effect: cancel, pause, retry, wake
+	KindDrift      Kind = 17 // entries that the code no longer asks for
+	KindResult     Kind = 18 // the end: the run's result, or the failure that ended it
+)
+
+var kindNames = map[Kind]string{
+	KindInput: "input", KindStep: "step", KindAttempt: "attempt", KindSleep: "sleep", KindEvent: "event",
+	KindHook: "hook", KindPayload: "payload", KindHookClosed: "hook_closed", KindChild: "child", KindChildEnd: "child_end",
+	KindRace: "race", KindVersion: "version", KindAttributes: "attributes", KindChunk: "chunk", KindScope: "scope",
+	KindOrder: "order", KindDrift: "drift", KindResult: "result",
+}
+
+func (k Kind) String() string {
+	if n, ok := kindNames[k]; ok {
+		return n
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// MarshalText writes the kind's name.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads the kind's name.
+func (k *Kind) UnmarshalText(b []byte) error {
+	for kind, n := range kindNames {
+		if n == string(b) {
+			*k = kind
+			return nil
+		}
+	}
+	return fmt.Errorf("pawl: no kind of entry is called %q", b)
+}
+
+// Entry is one line of a run's journal. Entries are appended by the run's owner and never
+// changed; those of a kind that has a result are looked up by Key when a run is replayed.
+type Entry struct {
+	Seq     int64           `json:"seq"` // 0, 1, 2, … within the run
+	Kind    Kind            `json:"kind"`
+	Key     string          `json:"key"`               // scope path, name and occurrence: research, research#2, notify/email/send
+	Attempt int             `json:"attempt,omitempty"` // steps: which attempt this was, from 1
+	Failed  bool            `json:"failed,omitempty"`  // Data is a Failure
+	At      time.Time       `json:"at"`                // when it ended, to the microsecond
+	Took    time.Duration   `json:"took,omitempty"`    // steps: how long the body ran, in nanoseconds
+	Data    json.RawMessage `json:"data,omitempty"`
+}
+
+// Failure decodes the failure that a failed entry holds.
+func (e *Entry) Failure() *Failure {
+	f := &Failure{Message: "unreadable failure"}
+	if err := json.Unmarshal(e.Data, f); err != nil {
+		f.Message = "unreadable failure: " + err.Error()
+	}
+	return f
+}

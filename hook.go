@@ -1,0 +1,192 @@
+package pawl
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"time"
+)
+
+// HookOption sets a property of a hook: [Token], [Meta], [Schema], [Retain].
+type HookOption interface{ hook(*HookSpec) error }
+
+type hookOption func(*HookSpec) error
+
+func (o hookOption) hook(h *HookSpec) error { return o(h) }
+
+// Token gives a hook a token of your own making, for callers who can work it out, such as
+// "order:1234". Without it the token is 192 random bits. A token that can be guessed is no
+// protection: let it be resumed by your own authenticated code only.
+func Token(s string) HookOption {
+	return hookOption(func(h *HookSpec) error {
+		h.Token = s
+		return checkName("hook token", s)
+	})
+}
+
+// Meta attaches a value to the hook, which FindHook returns.
+func Meta(v any) HookOption {
+	return hookOption(func(h *HookSpec) (err error) {
+		h.Meta, err = encode("meta of a hook", v, 64<<10)
+		return err
+	})
+}
+
+// Schema makes [Engine.Resume] validate payloads by a JSON Schema, before they are
+// accepted. It needs [Options.CheckSchema].
+func Schema(s json.RawMessage) HookOption {
+	return hookOption(func(h *HookSpec) error {
+		h.Schema = s
+		if !json.Valid(s) {
+			return fmt.Errorf("pawl: the schema of a hook is not JSON: %.40q", s)
+		}
+		return nil
+	})
+}
+
+// Retain keeps the hook's token taken for d after its run has ended.
+func Retain(d time.Duration) HookOption {
+	return hookOption(func(h *HookSpec) error { h.Hold = d; return nil })
+}
+
+// Hook is a door into a run for the outside world: whoever has its token can send it
+// payloads of type T, any number of them.
+type Hook[T any] struct {
+	key   string
+	token string
+	waits int
+}
+
+type hookEntry struct {
+	Token string          `json:"token"`
+	Meta  json.RawMessage `json:"meta,omitempty"`
+}
+
+// NewHook registers a hook. When it returns, the token works: payloads sent from then on
+// are kept, in order, until they are waited for. A token is unique among live hooks: if
+// another holds it, NewHook returns a *HookConflictError that names the owner. It is free
+// again when the hook is closed or its run ends.
+func NewHook[T any](c *Context, opts ...HookOption) (*Hook[T], error) {
+	key, token, err := c.newHook("NewHook", false, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Hook[T]{key: key, token: token}, nil
+}
+
+func (c *Context) newHook(call string, public bool, opts []HookOption) (key, token string, err error) {
+	b, r := c.b, c.b.r
+	if err := b.enter(call, ""); err != nil {
+		return "", "", err
+	}
+	defer b.exit()
+	key = b.nextKey("$hook")
+	var h hookEntry
+	e := c.recorded(KindHook, key)
+	if e == nil {
+		if err := c.act(); err != nil {
+			return "", "", err
+		}
+		n := HookSpec{Key: key, Public: public}
+		for _, o := range opts {
+			if err := o.hook(&n); err != nil {
+				return "", "", &MisuseError{Call: call, Why: err.Error()}
+			}
+		}
+		if n.Schema != nil && r.e.opt.CheckSchema == nil {
+			return "", "", &MisuseError{Call: call, Why: "a Schema was given, but the engine has no Options.CheckSchema to hold payloads against it"}
+		}
+		if n.Token == "" {
+			n.Token = newToken()
+		}
+		h = hookEntry{Token: n.Token, Meta: n.Meta}
+		e = &Entry{Kind: KindHook, Key: key, At: now(), Data: mustJSON(h)}
+		b.commit(func(ch *Change) {
+			e.Seq = r.nextSeq()
+			ch.Entries = append(ch.Entries, *e)
+			ch.Hooks = []HookSpec{n}
+		})
+		if owner := b.change.Hooks[0].Owner; owner != "" {
+			e.Failed, e.Data = true, mustJSON(ConflictFailure(n.Token, owner))
+		}
+	}
+	if e.Failed {
+		f := e.Failure()
+		var d HookConflictError
+		if json.Unmarshal(f.Details, &d) == nil && d.Token != "" {
+			return "", "", &d
+		}
+		return "", "", f
+	}
+	err = decode("a hook's entry", e.Data, &h)
+	return key, h.Token, err
+}
+
+// ConflictFailure is what a store puts into the entry of a hook whose token is taken.
+func ConflictFailure(token, owner string) *Failure {
+	e := &HookConflictError{Token: token, RunID: owner}
+	return &Failure{Message: e.Error(), Type: fmt.Sprintf("%T", e), Code: "hook_conflict", Details: mustJSON(e)}
+}
+
+// Token returns what the outside world needs to reach the hook.
+func (h *Hook[T]) Token() string { return h.token }
+
+// Wait returns the next payload. With [Timeout] it returns ErrTimeout when none came in
+// time.
+func (h *Hook[T]) Wait(c *Context, opts ...WaitOption) (T, error) {
+	var out T
+	h.waits++
+	data, err := c.nextPayload("Hook.Wait", h.key, h.waits, opts)
+	if err == nil {
+		err = decode("payload of a hook", data, &out)
+	}
+	return out, err
+}
+
+func (c *Context) nextPayload(call, key string, n int, opts []WaitOption) (json.RawMessage, error) {
+	if err := c.b.enter(call, ""); err != nil {
+		return nil, err
+	}
+	defer c.b.exit()
+	return c.receive(KindPayload, key+"."+strconv.Itoa(n), MsgHook+key, "", opts)
+}
+
+// All returns payloads as they come, until the loop is left, or with an error: of decoding,
+// after which it goes on, or of a cancelled scope, which ends it.
+func (h *Hook[T]) All(c *Context) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for {
+			v, err := h.Wait(c)
+			ended := err != nil && (c.s.ctx.Err() != nil || errors.Is(err, ErrMisuse))
+			if !yield(v, err) || ended {
+				return
+			}
+		}
+	}
+}
+
+// Close gives the token back: from then on nobody reaches the hook. Payloads that came
+// before stay to be waited for.
+func (h *Hook[T]) Close(c *Context) error { return c.closeHook("Hook.Close", h.key) }
+
+func (c *Context) closeHook(call, key string) error {
+	b, r := c.b, c.b.r
+	if err := b.enter(call, ""); err != nil {
+		return err
+	}
+	defer b.exit()
+	entry := key + ".closed"
+	if c.recorded(KindHookClosed, entry) != nil {
+		return nil
+	}
+	if err := c.act(); err != nil {
+		return err
+	}
+	b.commit(func(ch *Change) {
+		ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindHookClosed, Key: entry, At: now()})
+		ch.Unhooks = []string{key}
+	})
+	return nil
+}

@@ -1,0 +1,536 @@
+package pawl
+
+import (
+	"container/list"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// live is a run in memory: the goroutines of its branches, and what they have to say.
+//
+// Invariants, all under mu:
+//   - active counts the branches that can go on by themselves: in user code, in a step,
+//     waiting for a commit. When it falls to zero the run is quiet, and whoever made it so
+//     calls quiet: replay ends, or the run suspends, stops, or stays for a timer.
+//   - A branch that blocks is in waits; whoever wakes it takes it out and raises active
+//     before the branch moves.
+//   - pend holds what was decided but is not yet durable (a message taken, a deadline
+//     set). Every commit of the run takes it along, and no step body starts before it is
+//     durable.
+//   - Sequence numbers are given out, and changes queued, under mu: the journal's order is
+//     the order of the pipeline.
+//   - After dead is set no branch makes another durable call: it ends by runtime.Goexit.
+type live struct {
+	e      *Engine
+	def    *definition
+	info   RunInfo
+	worker int64
+	ctx    context.Context // cancelled with the run
+	cancel context.CancelCauseFunc
+
+	since time.Time // parked
+	place *list.Element
+
+	replaying atomic.Bool
+	dead      atomic.Bool
+
+	mu       sync.Mutex
+	seq      int64
+	active   int
+	waits    list.List // of *branch
+	byName   map[string][]*branch
+	inbox    map[string][]Message
+	seen     int64
+	pend     Change
+	past     past
+	scopes   []*scope // open, with a deadline
+	timer    *time.Timer
+	timerAt  time.Time
+	root     *branch
+	undo     []undo
+	suspend  Change
+	item     item
+	phase    phase
+	draining bool          // stop at the next durable calls; never taken back
+	stop     chan struct{} // made by stopAtRest, closed when the run is at rest
+	pausing  json.RawMessage
+	order    *Failure         // why the run is being cancelled
+	streams  map[string]int64 // next index; -1: closed
+	versions map[string]int
+	children map[int64]bool // attached and not known to have ended
+	input    json.RawMessage
+}
+
+type phase uint8
+
+const (
+	running phase = iota
+	suspending
+	atRest // parked, or stopped for a drain
+	ending
+)
+
+var (
+	errDraining = errors.New("pawl: the worker is shutting down")
+	errPausing  = errors.New("pawl: the run is being paused")
+	errDead     = errors.New("pawl: the run left this worker")
+)
+
+// lingering is how close a timer must be for a quiet run to stay in its worker's hands.
+const lingering = 20 * time.Millisecond
+
+func newLive(e *Engine, def *definition, info RunInfo) *live {
+	r := &live{e: e, def: def, info: info, worker: info.Worker}
+	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	return r
+}
+
+// begin loads the run and runs its function, in the goroutine that becomes its root branch.
+func (r *live) begin(c Claim) {
+	defer r.e.drop(r)
+	if c.Start != nil {
+		r.input, r.seq = c.Start.Run.Input, 1
+	} else if err := r.load(); err != nil {
+		r.e.log.Error("pawl: a run could not be loaded; it is given back", "run", r.info.ID, "error", err)
+		r.giveBack(Pending, "", time.Now().Add(time.Second))
+		return
+	}
+	if r.dead.Load() {
+		return
+	}
+	root := newBranch(r, "", &scope{ctx: r.ctx, cancel: r.cancel})
+	r.mu.Lock()
+	r.root = root
+	root.clock = r.info.Created
+	r.active = 1
+	if !r.info.Deadline.IsZero() {
+		root.top.until = r.info.Deadline
+		r.scopes = append(r.scopes, root.top)
+		r.arm(r.info.Deadline)
+	}
+	if f := r.past.cancelled; f != nil {
+		r.order = f
+		r.cancel(orderedError(f))
+	}
+	for _, m := range c.Mail {
+		r.take(m)
+	}
+	r.mu.Unlock()
+	r.e.opt.Observer.RunClaimed(r.info)
+	if r.info.Strikes >= r.e.opt.MaxStrikes {
+		r.block(fmt.Sprintf("claimed %d times in a row by workers that died before it made progress; "+
+			"see what it does first, then retry or cancel it", r.info.Strikes))
+		return
+	}
+	r.main(root)
+}
+
+// main calls the workflow function and ends the run with what it returned.
+func (r *live) main(root *branch) {
+	c := &Context{b: root, s: root.top}
+	var out json.RawMessage
+	err := error(&PanicError{Value: "the workflow's goroutine was ended (runtime.Goexit)"})
+	defer func() {
+		if r.dead.Load() {
+			recover()
+			return
+		}
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+		r.finish(c, out, err)
+	}()
+	out, err = r.def.run(c, r.input, r.e.opt.MaxPayload)
+}
+
+func panicError(p any) error {
+	buf := make([]byte, 16<<10)
+	return &PanicError{Value: fmt.Sprint(p), Stack: string(buf[:runtime.Stack(buf, false)])}
+}
+
+// finish ends the run: compensations first, if it failed, then one commit.
+func (r *live) finish(c *Context, out json.RawMessage, err error) {
+	defer func() {
+		recover() // a Goexit or panic here leaves the run to its next owner
+	}()
+	var again *continueError
+	if errors.As(err, &again) {
+		r.conclude(Completed, nil, again)
+		return
+	}
+	r.mu.Lock()
+	order := r.order
+	r.mu.Unlock()
+	if err != nil || order != nil {
+		r.compensate(c)
+	}
+	r.mu.Lock()
+	order = r.order
+	r.mu.Unlock()
+	switch {
+	case order != nil && order.Code == "timeout":
+		r.conclude(Failed, order, nil)
+	case order != nil:
+		r.conclude(Cancelled, order, nil)
+	case err != nil:
+		r.conclude(Failed, failureOf(err), nil)
+	default:
+		r.conclude(Completed, out, nil)
+	}
+}
+
+// conclude commits the end of the run. end is its result, a *Failure, or nil.
+func (r *live) conclude(s State, end any, next *continueError) {
+	at := now()
+	entry := Entry{Kind: KindResult, At: at}
+	move := &Move{State: s, Keep: r.def.opts.keepAfter(s)}
+	switch v := end.(type) {
+	case *Failure:
+		entry.Failed = true
+		entry.Data, _ = json.Marshal(v)
+		move.Reason = cut(v.Message, 1000)
+	case json.RawMessage:
+		entry.Data = v
+	}
+	if next != nil {
+		move.Next = &next.start
+		entry.Data, _ = json.Marshal(map[string]string{"continuedAs": next.start.Run.ID})
+	}
+	b := r.root
+	r.mu.Lock()
+	if r.dead.Load() {
+		r.mu.Unlock()
+		return
+	}
+	r.phase = ending
+	ch := r.collect(&b.change)
+	entry.Seq = r.nextSeq()
+	ch.Entries = append(ch.Entries, entry)
+	ch.To = move
+	for child := range r.children {
+		ch.Cancels = append(ch.Cancels, child)
+	}
+	first := b.send(ch)
+	r.mu.Unlock()
+	b.await(first)
+	if b.item.err != nil || ch.Err != nil {
+		r.lost(errors.Join(b.item.err, ch.Err))
+		return
+	}
+	r.info.State, r.info.Reason, r.info.Ended, r.info.Updated = s, move.Reason, at, at
+	if next != nil {
+		r.info.Next = next.start.Info.ID
+	}
+	r.end()
+	r.e.drop(r)
+	r.e.watch.ended(r.info, &entry)
+	r.e.opt.Observer.RunEnded(r.info, &entry)
+}
+
+// end lets the goroutines of other branches go.
+func (r *live) end() {
+	r.mu.Lock()
+	r.dead.Store(true)
+	r.wakeAll()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	if r.stop != nil && r.phase != atRest {
+		r.phase = atRest
+		close(r.stop)
+	}
+	r.mu.Unlock()
+	r.cancel(errDead)
+}
+
+// kill ends the run in memory only: it was evicted, fenced or taken over.
+func (r *live) kill() { r.end() }
+
+func (r *live) wakeAll() {
+	for el := r.waits.Front(); el != nil; el = r.waits.Front() {
+		r.wake(el.Value.(*branch), forNothing)
+	}
+}
+
+// lost is called when a commit says that this worker no longer owns the run.
+func (r *live) lost(err error) {
+	if !errors.Is(err, ErrFenced) && !errors.Is(err, ErrUnknownOutcome) {
+		r.e.log.Error("pawl: a run's commit was refused", "run", r.info.ID, "error", err)
+	}
+	r.e.drop(r)
+	r.kill()
+}
+
+// block stops the run where a person must look at it.
+func (r *live) block(why string) {
+	r.e.log.Error("pawl: run blocked", "run", r.info.ID, "workflow", r.info.Workflow, "reason", why)
+	r.giveBack(Blocked, why, time.Time{})
+	r.e.drop(r)
+	r.kill()
+}
+
+// giveBack returns the run to the store in a state that is no end.
+func (r *live) giveBack(s State, why string, due time.Time) {
+	ch := &Change{Run: r.info.Key, Epoch: r.info.Epoch, To: &Move{State: s, Reason: why, Due: due, Seen: 1<<63 - 1}}
+	it := &item{worker: r.worker, change: ch}
+	if err := errors.Join(r.e.pipe.do(it), ch.Err); err != nil && !errors.Is(err, ErrFenced) {
+		r.e.log.Warn("pawl: give a run back", "run", r.info.ID, "error", err)
+	}
+	r.e.watch.touch(r.info.Key)
+}
+
+// now is the time as journals keep it.
+func now() time.Time { return time.Now().Truncate(time.Microsecond) }
+
+func (r *live) nextSeq() int64 {
+	s := r.seq
+	r.seq++
+	return s
+}
+
+// collect starts a change with all that is pending. Caller holds mu.
+func (r *live) collect(ch *Change) *Change {
+	*ch = Change{Run: r.info.Key, Epoch: r.info.Epoch, Entries: ch.Entries[:0]}
+	p := &r.pend
+	ch.Entries = append(ch.Entries, p.Entries...)
+	p.Entries = p.Entries[:0]
+	if len(p.Consumed) > 0 || len(p.Waits) > 0 || len(p.Unwaits) > 0 {
+		ch.Consumed, ch.Waits, ch.Unwaits = p.Consumed, p.Waits, p.Unwaits
+		p.Consumed, p.Waits, p.Unwaits = nil, nil, nil
+	}
+	return ch
+}
+
+// note records e with the next commit.
+func (r *live) note(e Entry) {
+	e.Seq = r.nextSeq()
+	r.pend.Entries = append(r.pend.Entries, e)
+}
+
+func (r *live) dirty() bool {
+	return len(r.pend.Entries)+len(r.pend.Consumed)+len(r.pend.Unwaits) > 0
+}
+
+// quiet is called, under mu, when no branch can go on by itself.
+func (r *live) quiet() {
+	switch {
+	case r.dead.Load() || r.phase == ending:
+		return
+	case r.replaying.Load():
+		r.endReplay()
+		if r.active > 0 {
+			return
+		}
+	}
+	if r.phase != running {
+		return
+	}
+	if r.draining { // Leave gives the run back as it is in the store
+		r.phase = atRest
+		close(r.stop)
+		return
+	}
+	move := &Move{State: Waiting, Seen: r.seen, Due: r.earliest()}
+	if r.pausing != nil {
+		move = &Move{State: Paused, Seen: 1<<63 - 1}
+	} else if !move.Due.IsZero() && time.Until(move.Due) < lingering {
+		r.arm(move.Due)
+		return
+	}
+	r.phase = suspending
+	if r.timer != nil {
+		r.timer.Stop()
+		r.timerAt = time.Time{}
+	}
+	ch := r.collect(&r.suspend)
+	ch.To = move
+	r.item = item{worker: r.worker, change: ch, then: r.suspended}
+	r.e.pipe.post(&r.item)
+}
+
+// suspended takes up the answer to the commit that quiet sent.
+func (r *live) suspended(it *item) {
+	r.mu.Lock()
+	if err := errors.Join(it.err, it.change.Err); err != nil {
+		r.mu.Unlock()
+		r.lost(err)
+		return
+	}
+	if mail := it.change.Mail; len(mail) > 0 { // not suspended: something came first
+		r.phase = running
+		for _, m := range mail {
+			r.take(m)
+		}
+		if r.active == 0 {
+			r.quiet()
+		}
+		r.mu.Unlock()
+		return
+	}
+	r.phase = atRest
+	state := it.change.To.State
+	r.info.State = state
+	if r.stop != nil {
+		close(r.stop)
+	}
+	r.mu.Unlock()
+	r.e.watch.touch(r.info.Key)
+	if state == Waiting {
+		r.e.opt.Observer.RunWaits(r.info)
+		r.e.park(r)
+		return
+	}
+	r.e.drop(r)
+	r.kill()
+}
+
+// resume goes on with a parked run that was claimed again.
+func (r *live) resume(c Claim) {
+	r.mu.Lock()
+	r.info.Epoch, r.info.State = c.Info.Epoch, Running
+	r.phase = running
+	for _, m := range c.Mail {
+		r.take(m)
+	}
+	r.wakeDue(time.Now())
+	if r.active == 0 {
+		r.quiet()
+	} else {
+		r.arm(r.earliest())
+	}
+	r.mu.Unlock()
+	r.e.watch.touch(r.info.Key)
+}
+
+// stopAtRest asks the run to stop at its next durable calls; the channel is closed when it has.
+func (r *live) stopAtRest() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stop != nil {
+		return r.stop
+	}
+	r.draining, r.stop = true, make(chan struct{})
+	done := r.stop
+	if r.dead.Load() || r.phase == atRest {
+		close(done)
+		return done
+	}
+	if r.active == 0 && r.phase == running && r.root != nil {
+		r.quiet()
+	}
+	return done
+}
+
+// deliver hands a message to the run while this worker holds it.
+func (r *live) deliver(m Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dead.Load() || r.root == nil {
+		return // it is in the inbox, where the next owner or begin finds it
+	}
+	r.take(m)
+}
+
+// take sorts a message. Caller holds mu.
+func (r *live) take(m Message) {
+	if m.ID <= r.seen {
+		return
+	}
+	r.seen = m.ID
+	switch m.Name {
+	case MsgCancel:
+		r.pend.Consumed = append(r.pend.Consumed, m.ID)
+		if r.order == nil {
+			f := orderOf("cancelled", m.Data)
+			f.Code = "cancelled"
+			r.order = f
+			data, _ := json.Marshal(f)
+			r.note(Entry{Kind: KindOrder, Key: "$cancel", At: now(), Data: data})
+			r.interrupt(orderedError(f))
+		}
+	case MsgPause:
+		r.pend.Consumed = append(r.pend.Consumed, m.ID)
+		if r.pausing == nil && r.order == nil {
+			r.pausing = m.Data
+			if r.pausing == nil {
+				r.pausing = json.RawMessage("{}")
+			}
+			r.note(Entry{Kind: KindOrder, Key: "$pause", At: now(), Data: m.Data})
+			r.cancel(errPausing)
+			if r.active == 0 {
+				r.quiet()
+			}
+		}
+	case MsgWake:
+		r.pend.Consumed = append(r.pend.Consumed, m.ID)
+		r.wakeByOrder(m)
+	default:
+		if strings.HasPrefix(m.Name, MsgChild) {
+			delete(r.children, childOf(m.Data))
+		}
+		if waiting := r.byName[m.Name]; len(waiting) > 0 {
+			b := waiting[0]
+			b.got = m
+			r.wake(b, forMessage)
+			return
+		}
+		if r.inbox == nil {
+			r.inbox = map[string][]Message{}
+		}
+		r.inbox[m.Name] = append(r.inbox[m.Name], m)
+	}
+}
+
+func orderOf(what string, data json.RawMessage) *Failure {
+	var o struct {
+		Reason string `json:"reason"`
+	}
+	json.Unmarshal(data, &o)
+	if o.Reason == "" {
+		o.Reason = what
+	}
+	return &Failure{Message: cut(o.Reason, 1000), Type: "order"}
+}
+
+// orderedError is the error that durable calls return in a run that is being cancelled.
+func orderedError(f *Failure) error { return f }
+
+// interrupt cancels every branch.
+func (r *live) interrupt(why error) {
+	r.cancel(why)
+	r.wakeCancelled()
+}
+
+// wakeByOrder ends sleeps and waits early: the one with the key that the order names, or
+// all that have a time to end.
+func (r *live) wakeByOrder(m Message) {
+	var o struct {
+		Key  string          `json:"key"`
+		Data json.RawMessage `json:"data"`
+	}
+	json.Unmarshal(m.Data, &o)
+	var keys []string
+	for el := r.waits.Front(); el != nil; {
+		b := el.Value.(*branch)
+		el = el.Next()
+		if b.key == "" || o.Key != "" && o.Key != b.key || o.Key == "" && b.due.IsZero() {
+			continue
+		}
+		keys = append(keys, b.key)
+		b.got = Message{Name: MsgWake, Data: o.Data}
+		r.wake(b, forOrder)
+	}
+	if len(keys) > 0 {
+		data, _ := json.Marshal(map[string]any{"keys": keys})
+		r.note(Entry{Kind: KindOrder, Key: "$wake", At: now(), Data: data})
+	} else if r.active == 0 && r.phase == running {
+		r.quiet()
+	}
+}

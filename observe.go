@@ -1,0 +1,117 @@
+package pawl
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Observer is told what the engine does, for metrics and traces. Its methods are called
+// on the engine's paths: they must be quick, safe for concurrent use, and must not call
+// the engine. Embed [NoObserver] to implement a part of it.
+type Observer interface {
+	RunStarted(RunInfo)                // stored
+	RunClaimed(RunInfo)                // its function is about to be run, from the start or from its journal
+	RunWaits(RunInfo)                  // suspended
+	RunEnded(info RunInfo, end *Entry) // terminal
+	StepEnded(info RunInfo, key string, attempt int, took time.Duration, err error)
+}
+
+// NoObserver observes nothing.
+type NoObserver struct{}
+
+func (NoObserver) RunStarted(RunInfo)                                   {}
+func (NoObserver) RunClaimed(RunInfo)                                   {}
+func (NoObserver) RunWaits(RunInfo)                                     {}
+func (NoObserver) RunEnded(RunInfo, *Entry)                             {}
+func (NoObserver) StepEnded(RunInfo, string, int, time.Duration, error) {}
+
+// watchers are those in this process who wait for news of a run. A run without watchers
+// costs one atomic load per commit.
+type watchers struct {
+	count atomic.Int64
+	mu    sync.Mutex
+	byRun map[int64]map[*watcher]bool
+}
+
+type watcher struct {
+	run int64
+	c   chan struct{} // has an element when there is news
+	end atomic.Pointer[ended]
+}
+
+type ended struct {
+	info  RunInfo
+	entry *Entry
+}
+
+func (w *watchers) init() { w.byRun = map[int64]map[*watcher]bool{} }
+
+func (w *watchers) subscribe(run int64) *watcher {
+	s := &watcher{run: run, c: make(chan struct{}, 1)}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.byRun[run] == nil {
+		w.byRun[run] = map[*watcher]bool{}
+	}
+	w.byRun[run][s] = true
+	w.count.Add(1)
+	return s
+}
+
+func (w *watchers) unsubscribe(s *watcher) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.byRun[s.run][s] {
+		delete(w.byRun[s.run], s)
+		if len(w.byRun[s.run]) == 0 {
+			delete(w.byRun, s.run)
+		}
+		w.count.Add(-1)
+	}
+}
+
+func (s *watcher) poke() {
+	select {
+	case s.c <- struct{}{}:
+	default:
+	}
+}
+
+// touch tells watchers that something of the run was committed.
+func (w *watchers) touch(run int64) {
+	if w.count.Load() == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for s := range w.byRun[run] {
+		s.poke()
+	}
+}
+
+func (w *watchers) touchAll() {
+	if w.count.Load() == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, all := range w.byRun {
+		for s := range all {
+			s.poke()
+		}
+	}
+}
+
+// ended tells watchers how the run ended, so that they need not ask the store.
+func (w *watchers) ended(info RunInfo, e *Entry) {
+	if w.count.Load() == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for s := range w.byRun[info.Key] {
+		s.end.Store(&ended{info, e})
+		s.poke()
+	}
+}

@@ -1,0 +1,418 @@
+package pawl
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+)
+
+// Ref names a run: by its id, within a tenant.
+type Ref struct {
+	Tenant string
+	ID     string
+}
+
+// Signal sends an event to a run, where [WaitFor] takes it: now, or when it comes to wait
+// for it. When Signal returns nil the event is durable. ErrNotFound, ErrEnded, ErrTooLarge.
+func (e *Engine) Signal(ctx context.Context, runID, event string, data any) error {
+	return e.SignalRef(ctx, Ref{ID: runID}, event, data)
+}
+
+// SignalRef is Signal for a run of a tenant.
+func (e *Engine) SignalRef(ctx context.Context, run Ref, event string, data any) error {
+	if err := checkName("event", event); err != nil {
+		return fmt.Errorf("%w: %w", ErrInput, err)
+	}
+	body, err := encode("data of event "+event, data, e.opt.MaxPayload)
+	if err != nil {
+		return err
+	}
+	_, err = e.send(ctx, &Send{Tenant: run.Tenant, RunID: run.ID, Name: MsgEvent + event, Data: body})
+	return err
+}
+
+// Publish sends an event to every run that waits for it now, in all tenants' spaces that
+// are the caller's: "" is the default one. That there is none is no error.
+func (e *Engine) Publish(ctx context.Context, event string, data any) error {
+	if err := checkName("event", event); err != nil {
+		return fmt.Errorf("%w: %w", ErrInput, err)
+	}
+	body, err := encode("data of event "+event, data, e.opt.MaxPayload)
+	if err != nil {
+		return err
+	}
+	_, err = e.send(ctx, &Send{Publish: event, Name: MsgEvent + event, Data: body})
+	return err
+}
+
+// Resume sends a payload to the hook with a token. ErrNotFound: no live hook has it.
+func (e *Engine) Resume(ctx context.Context, token string, data any) (RunInfo, error) {
+	body, err := encode("payload of a hook", data, e.opt.MaxPayload)
+	if err != nil {
+		return RunInfo{}, err
+	}
+	if e.opt.CheckSchema != nil {
+		h, err := e.store.FindHook(ctx, token)
+		if err != nil {
+			return RunInfo{}, err
+		}
+		if len(h.Schema) > 0 {
+			if err := e.opt.CheckSchema(h.Schema, body); err != nil {
+				return h.Run, fmt.Errorf("%w: payload of hook %s of run %s: %w", ErrInput, h.Key, h.Run.ID, err)
+			}
+		}
+	}
+	s, err := e.send(ctx, &Send{Token: token, Data: body})
+	if err != nil {
+		return RunInfo{}, err
+	}
+	return s.Info, nil
+}
+
+// FindHook returns the live hook with a token, with what was given to [Meta].
+func (e *Engine) FindHook(ctx context.Context, token string) (HookInfo, error) {
+	return e.store.FindHook(ctx, token)
+}
+
+// Hooks lists the live hooks of a run in the order of their making.
+func (e *Engine) Hooks(ctx context.Context, run Ref) ([]HookInfo, error) {
+	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
+	if err != nil {
+		return nil, err
+	}
+	return e.store.Hooks(ctx, info.Key)
+}
+
+func (e *Engine) send(ctx context.Context, s *Send) (*Send, error) {
+	if err := e.submit(ctx, &item{send: s}); err != nil {
+		return s, err
+	}
+	return s, s.Err
+}
+
+func (e *Engine) order(ctx context.Context, o *Order) (RunInfo, error) {
+	err := e.submit(ctx, &item{order: o})
+	if err == nil {
+		err = o.Err
+	}
+	if err != nil {
+		return o.Info, fmt.Errorf("%s run %s: %w", o.Verb, o.RunID, err)
+	}
+	e.watch.touch(o.Info.Key)
+	return o.Info, nil
+}
+
+func reasonData(reason string) json.RawMessage {
+	return mustJSON(map[string]string{"reason": reason})
+}
+
+// Cancel ends a run: steps under way see their context end, waits return ErrCancelled,
+// compensations run, children are cancelled too, and the run is Cancelled, whatever its
+// function returns. It returns when the order is durable. ErrNotFound, ErrEnded.
+func (e *Engine) Cancel(ctx context.Context, run Ref, reason string) (RunInfo, error) {
+	return e.order(ctx, &Order{Verb: VerbCancel, Tenant: run.Tenant, RunID: run.ID, Data: reasonData(reason)})
+}
+
+// Pause stops a run until Unpause: a step under way sees its context end; what it returns
+// nevertheless is recorded. ErrNotFound, ErrEnded, ErrState when it is paused already.
+func (e *Engine) Pause(ctx context.Context, run Ref, reason string) (RunInfo, error) {
+	return e.order(ctx, &Order{Verb: VerbPause, Tenant: run.Tenant, RunID: run.ID, Data: reasonData(reason)})
+}
+
+// Unpause lets a run that is Paused or Blocked go on. ErrState otherwise.
+func (e *Engine) Unpause(ctx context.Context, run Ref) (RunInfo, error) {
+	return e.order(ctx, &Order{Verb: VerbUnpause, Tenant: run.Tenant, RunID: run.ID})
+}
+
+// Wake ends a run's sleeps and timed waits early: the one with the given key, or all of
+// them. data, if not nil, is what a wait for an event or a hook with that key returns. A
+// wake that finds nothing to end does nothing.
+func (e *Engine) Wake(ctx context.Context, run Ref, key string, data any) (RunInfo, error) {
+	o := map[string]any{}
+	if key != "" {
+		o["key"] = key
+	}
+	if data != nil {
+		o["data"] = data
+	}
+	body, err := encode("data of a wake", o, e.opt.MaxPayload)
+	if err != nil {
+		return RunInfo{}, err
+	}
+	return e.order(ctx, &Order{Verb: VerbWake, Tenant: run.Tenant, RunID: run.ID, Data: body})
+}
+
+// Retry lets a Failed run go on from the step that made it fail, with all that was
+// recorded before, and a Blocked one from where it is. ErrState otherwise.
+func (e *Engine) Retry(ctx context.Context, run Ref) (RunInfo, error) {
+	o := &Order{Verb: VerbRetry, Tenant: run.Tenant, RunID: run.ID}
+	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
+	if err != nil {
+		return info, err
+	}
+	if info.State == Failed {
+		end, err := e.store.Result(ctx, info.Key)
+		if err != nil {
+			return info, err
+		}
+		for f := end.Failure(); f != nil; f = f.Cause {
+			if f.Step != "" {
+				o.Keys = append(o.Keys, f.Step)
+			}
+		}
+	}
+	o.Data = mustJSON(map[string]any{"keys": o.Keys})
+	return e.order(ctx, o)
+}
+
+// Delete removes an ended run and all that is its own. ErrState: it has not ended.
+func (e *Engine) Delete(ctx context.Context, run Ref) error {
+	_, err := e.order(ctx, &Order{Verb: VerbDelete, Tenant: run.Tenant, RunID: run.ID})
+	return err
+}
+
+// ForkOptions say how a fork differs from the run that it is made of.
+type ForkOptions struct {
+	From    string                     // key of the step to begin again at; "": at the start
+	Input   json.RawMessage            // another input; nil: the same. Only with From ""
+	Results map[string]json.RawMessage // other results of steps before From, by key
+	ID      string                     // of the new run; "": a new one
+}
+
+// Fork starts a new run from the journal of another: what is recorded before the step From
+// is taken over, From and what follows runs anew. ErrNotFound: no such run or step.
+func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, error) {
+	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
+	if err != nil {
+		return info, err
+	}
+	def, err := e.definition(info.Workflow)
+	if err != nil {
+		return info, err
+	}
+	cp := &Copy{From: info.Key, Until: 1}
+	var input json.RawMessage
+	left := map[string]json.RawMessage{}
+	for k, v := range o.Results {
+		if !json.Valid(v) {
+			return info, fmt.Errorf("%w: result of step %q is not JSON", ErrInput, k)
+		}
+		left[k] = v
+	}
+	found := o.From == ""
+	for entry, err := range e.Journal(ctx, run) {
+		if err != nil {
+			return info, err
+		}
+		if entry.Kind == KindInput {
+			input = entry.Data
+			continue
+		}
+		if found {
+			break
+		}
+		if entry.Key == o.From && entry.Kind != KindAttempt {
+			cp.Until, found = entry.Seq, true
+			break
+		}
+		if v, ok := left[entry.Key]; ok && entry.Kind == KindStep {
+			entry.Data, entry.Failed = v, false
+			cp.Replace = append(cp.Replace, entry)
+			delete(left, entry.Key)
+		}
+	}
+	switch {
+	case !found:
+		return info, fmt.Errorf("%w: run %s has no entry %q; see its journal for the keys", ErrNotFound, run.ID, o.From)
+	case len(left) > 0:
+		return info, fmt.Errorf("%w: run %s has no step before %q with these keys: %v", ErrNotFound, run.ID, o.From, left)
+	case o.Input != nil && o.From != "":
+		return info, fmt.Errorf("%w: a fork with another input begins at the start: leave From empty", ErrInput)
+	case o.Input != nil:
+		input = o.Input
+	}
+	opts := []StartOption{Tenant(info.Tenant)}
+	if o.ID != "" {
+		opts = append(opts, ID(o.ID))
+	}
+	s, err := e.prepare(def, input, opts)
+	if err != nil {
+		return info, err
+	}
+	s.Copy = cp
+	s.Run.ForkedFrom, s.Run.Seed, s.Run.Eager = info.ID, info.Seed, false
+	return e.submitStart(ctx, s)
+}
+
+// Get returns what is known of a run without its journal. ErrNotFound.
+func (e *Engine) Get(ctx context.Context, run Ref) (RunInfo, error) {
+	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
+	if err != nil {
+		return info, fmt.Errorf("run %s: %w", run.ID, err)
+	}
+	return info, nil
+}
+
+// List returns a page of runs, newest first. The next page has the Key of the last run as
+// its Cursor.
+func (e *Engine) List(ctx context.Context, f Filter) ([]RunInfo, error) {
+	if f.Limit <= 0 {
+		f.Limit = 50
+	}
+	f.Limit = min(f.Limit, 1000)
+	return e.store.List(ctx, f)
+}
+
+// Journal returns a run's entries in order.
+func (e *Engine) Journal(ctx context.Context, run Ref) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		info, err := e.Get(ctx, run)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		e.pages(ctx, info.Key, -1, yield)
+	}
+}
+
+// pages yields the entries that are there after a seq, and reports the last seq and
+// whether to go on.
+func (e *Engine) pages(ctx context.Context, key, after int64, yield func(Entry, error) bool) (int64, bool) {
+	for {
+		page, err := e.store.Journal(ctx, key, after, 500)
+		if err != nil {
+			yield(Entry{}, err)
+			return after, false
+		}
+		for _, entry := range page {
+			if !yield(entry, nil) {
+				return after, false
+			}
+			after = entry.Seq
+		}
+		if len(page) == 0 {
+			return after, true
+		}
+	}
+}
+
+// Follow returns a run's entries with Seq > after and goes on with new ones as they are
+// committed, until the run has ended, is Paused or Blocked, or ctx ends.
+func (e *Engine) Follow(ctx context.Context, run Ref, after int64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		info, err := e.Get(ctx, run)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		sub := e.watch.subscribe(info.Key)
+		defer e.watch.unsubscribe(sub)
+		for {
+			info, err := e.Get(ctx, run) // before the entries: an ended run appends no more
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			var more bool
+			if after, more = e.pages(ctx, info.Key, after, yield); !more {
+				return
+			}
+			if info.State.Terminal() || info.State == Paused || info.State == Blocked {
+				return
+			}
+			timer := time.NewTimer(e.opt.Poll)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				yield(Entry{}, ctx.Err())
+				return
+			case <-sub.c:
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
+	}
+}
+
+// Audit looks for runs that nothing would ever wake, makes them claimable, and reports
+// them. A working engine does so every 30 s.
+func (e *Engine) Audit(ctx context.Context) ([]Finding, error) {
+	found, err := e.store.Audit(ctx, time.Now())
+	if len(found) > 0 {
+		e.kick()
+	}
+	return found, err
+}
+
+// Stats counts runs, by state and ready ones, and workers.
+func (e *Engine) Stats(ctx context.Context) (Stats, error) { return e.store.Stats(ctx, time.Now()) }
+
+// Why says in one sentence what a run is waiting for, and who holds it.
+func (e *Engine) Why(ctx context.Context, run Ref) (string, error) {
+	info, err := e.Get(ctx, run)
+	if err != nil {
+		return "", err
+	}
+	if info.State.Terminal() {
+		return fmt.Sprintf("it is %s since %s", info.State, info.Ended.Format(time.RFC3339)), nil
+	}
+	now := time.Now()
+	h, err := e.store.Holders(ctx, info.Key, now)
+	if err != nil {
+		return "", err
+	}
+	ids := func(runs []RunInfo) string {
+		var out []string
+		for _, r := range runs {
+			out = append(out, r.ID)
+		}
+		return strings.Join(out, ", ")
+	}
+	in := func(t time.Time) string {
+		return fmt.Sprintf("at %s (in %s)", t.Format(time.RFC3339), max(t.Sub(now), 0).Round(time.Second))
+	}
+	switch {
+	case info.State == Paused || info.State == Blocked:
+		return fmt.Sprintf("it is %s: %s", info.State, info.Reason), nil
+	case info.Gate != "":
+		what := "queued behind " + info.Gate
+		if h.Slot != nil {
+			what += fmt.Sprintf(", of which %d may run at once", h.Slot.N)
+		}
+		return fmt.Sprintf("%s; held by %s; %d ahead of it", what, ids(h.Holds), h.Ahead), nil
+	case info.State == Running:
+		return "a worker is at it: " + h.Worker, nil
+	case info.State == Pending && info.NotBefore.After(now):
+		return "it starts " + in(info.NotBefore), nil
+	}
+	var parts []string
+	for _, w := range h.Events {
+		parts = append(parts, fmt.Sprintf("for the event %q", w.Event))
+	}
+	for _, k := range h.Hooks {
+		parts = append(parts, fmt.Sprintf("for a payload on hook %s", k.Key))
+	}
+	if len(h.Children) > 0 {
+		parts = append(parts, "for its children "+ids(h.Children))
+	}
+	if !info.Due.IsZero() && info.Due.After(now) {
+		parts = append(parts, "for its timer "+in(info.Due))
+	}
+	if len(parts) > 0 {
+		return "it waits " + strings.Join(parts, ", "), nil
+	}
+	return "it is ready and waits for a worker that knows " + info.Workflow, nil
+}
+
+// Close ends the engine as a client: calls that write return ErrClosed. It does not close
+// the store, and does not stop Run: end its context.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.pipe.rest()
+	return nil
+}

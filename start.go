@@ -1,0 +1,244 @@
+package pawl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// StartRun starts a run of a workflow that is registered here, known by its name, with
+// input as JSON. See [Workflow.Start].
+func (e *Engine) StartRun(ctx context.Context, workflow string, input json.RawMessage, opts ...StartOption) (RunInfo, error) {
+	def, err := e.definition(workflow)
+	if err != nil {
+		return RunInfo{}, err
+	}
+	return e.start(ctx, def, input, opts)
+}
+
+func (e *Engine) start(ctx context.Context, def *definition, input json.RawMessage, opts []StartOption) (RunInfo, error) {
+	s, err := e.prepare(def, input, opts)
+	if err != nil {
+		return RunInfo{}, err
+	}
+	return e.submitStart(ctx, s)
+}
+
+func (e *Engine) submitStart(ctx context.Context, s *Start) (RunInfo, error) {
+	it := &item{start: s}
+	err := e.submit(ctx, it)
+	if err == nil {
+		err = s.Err
+	}
+	if err != nil {
+		return s.Info, fmt.Errorf("start %s: %w", s.Run.Workflow, err)
+	}
+	if !s.Existed {
+		e.opt.Observer.RunStarted(s.Info)
+	}
+	return s.Info, nil
+}
+
+// submit commits what a caller from outside asks. When ctx ends first, the answer is not
+// known: the commit may still happen.
+func (e *Engine) submit(ctx context.Context, it *item) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	closed := e.closed
+	e.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if ctx.Done() == nil {
+		return e.pipe.do(it)
+	}
+	done := make(chan struct{})
+	it.then = func(*item) { close(done) }
+	e.pipe.post(it)
+	select {
+	case <-done:
+		return it.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// prepare checks all that can be checked before anything is stored.
+func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOption) (*Start, error) {
+	o := startOptions{run: NewRun{Priority: def.opts.priority}, timeout: def.opts.timeout}
+	for _, opt := range opts {
+		opt.start(&o)
+	}
+	run := &o.run
+	if len(input) > e.opt.MaxPayload {
+		return nil, &TooLargeError{What: "input of " + def.name, Size: len(input), Limit: e.opt.MaxPayload}
+	}
+	if err := def.check(input); err != nil {
+		return nil, err
+	}
+	attrs, err := attributes(o.attrs)
+	if err != nil {
+		return nil, err
+	}
+	policy := def.opts.policy
+	if o.policy != nil {
+		policy = *o.policy
+	}
+	if run.ID != "" {
+		if err := checkName("run id", run.ID); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInput, err)
+		}
+		if policy == CancelOld || policy == Queue {
+			run.Single = "id:" + run.Tenant + ":" + run.ID
+		}
+	} else {
+		run.ID = newID()
+	}
+	if def.opts.single != nil {
+		key, err := def.opts.single(input)
+		if err != nil {
+			return nil, fmt.Errorf("%w: singleton key of %s: %w", ErrInput, def.name, err)
+		}
+		run.Single = "key:" + run.Tenant + ":" + def.name + ":" + key
+	}
+	for _, l := range def.opts.limits {
+		key := "workflow:" + def.name
+		if l.key != nil {
+			k, err := l.key(input)
+			if err != nil {
+				return nil, fmt.Errorf("%w: limit key of %s: %w", ErrInput, def.name, err)
+			}
+			key = "key:" + run.Tenant + ":" + def.name + ":" + k
+		}
+		run.Limits = append(run.Limits, RunLimit{Key: key, N: l.n, Per: l.per})
+	}
+	now := now()
+	if o.delay > 0 {
+		run.NotBefore = now.Add(o.delay)
+	}
+	if o.timeout > 0 {
+		if t := now.Add(o.timeout); run.Deadline.IsZero() || t.Before(run.Deadline) {
+			run.Deadline = t
+		}
+	}
+	run.Workflow, run.Version, run.Input = def.name, def.opts.version, compact(input)
+	run.Attrs, run.Seed, run.Keep = attrs, newSeed(), def.opts.keepAfter(Cancelled)
+	run.Priority = min(max(run.Priority, -1000), 1000)
+	e.mu.Lock()
+	run.Eager = e.defs[def.name] != nil
+	e.mu.Unlock()
+	return &Start{Run: *run, Policy: policy}, nil
+}
+
+// compact makes equal inputs equal bytes, as far as white space goes.
+func compact(input json.RawMessage) json.RawMessage {
+	if len(input) == 0 {
+		return json.RawMessage("null")
+	}
+	var buf bytes.Buffer
+	if json.Compact(&buf, input) != nil {
+		return input
+	}
+	return buf.Bytes()
+}
+
+// Run is a handle to a run with a result of type Out.
+type Run[Out any] struct {
+	e      *Engine
+	tenant string
+	id     string
+	key    int64
+}
+
+// Attach makes a handle to a run by its id. It asks nothing of the store.
+func Attach[Out any](e *Engine, id string, opts ...StartOption) *Run[Out] {
+	var o startOptions
+	for _, opt := range opts {
+		opt.start(&o)
+	}
+	return &Run[Out]{e: e, tenant: o.run.Tenant, id: id}
+}
+
+// ID returns the run's id.
+func (r *Run[Out]) ID() string { return r.id }
+
+// Result waits until the run has ended and returns its result. A run that ended otherwise
+// is a *RunError; one that is Blocked is too, at once, as only a person can move it. It
+// follows ContinueAs.
+func (r *Run[Out]) Result(ctx context.Context) (Out, error) {
+	var out Out
+	info, entry, err := r.e.waitEnd(ctx, r.tenant, r.id, r.key)
+	if err != nil {
+		return out, err
+	}
+	if info.State != Completed {
+		cause := error(&Failure{Message: info.Reason})
+		if entry != nil && entry.Failed {
+			cause = entry.Failure().err()
+		}
+		return out, &RunError{RunID: info.ID, Workflow: info.Workflow, State: info.State, Err: cause}
+	}
+	err = decode("result of "+info.Workflow, entry.Data, &out)
+	return out, err
+}
+
+// Wait waits until a run has ended, or is Blocked, and returns what is known of it and its
+// last entry. It follows ContinueAs.
+func (e *Engine) Wait(ctx context.Context, tenant, id string) (RunInfo, *Entry, error) {
+	return e.waitEnd(ctx, tenant, id, 0)
+}
+
+func (e *Engine) waitEnd(ctx context.Context, tenant, id string, key int64) (RunInfo, *Entry, error) {
+	if key == 0 {
+		info, err := e.store.Lookup(ctx, tenant, id)
+		if err != nil {
+			return info, nil, err
+		}
+		key = info.Key
+	}
+	sub := e.watch.subscribe(key)
+	defer func() { e.watch.unsubscribe(sub) }()
+	for poll := 50 * time.Millisecond; ; poll = min(2*poll, e.opt.Poll) {
+		info, err := e.store.Lookup(ctx, tenant, id)
+		if err != nil {
+			return info, nil, err
+		}
+		switch {
+		case info.Next != "":
+			id = info.Next
+			e.watch.unsubscribe(sub)
+			next, err := e.store.Lookup(ctx, tenant, id)
+			if err != nil {
+				return next, nil, err
+			}
+			sub = e.watch.subscribe(next.Key)
+			continue
+		case info.State.Terminal():
+			entry, err := e.store.Result(ctx, info.Key)
+			if errors.Is(err, ErrNotFound) {
+				err = fmt.Errorf("%w: the journal of run %s", ErrNotFound, id)
+			}
+			return info, &entry, err
+		case info.State == Blocked:
+			return info, nil, nil
+		}
+		timer := time.NewTimer(poll)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return info, nil, fmt.Errorf("run %s is still %s: %w", id, info.State, ctx.Err())
+		case <-sub.c:
+			if end := sub.end.Load(); end != nil && end.info.Next == "" {
+				timer.Stop()
+				return end.info, end.entry, nil
+			}
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}

@@ -1,0 +1,321 @@
+package pawl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// StepOption sets a property of one step: [Timeout], [AttemptTimeout], [MaxAttempts],
+// [Backoff].
+type StepOption interface{ step(*stepOptions) }
+
+type stepOption func(*stepOptions)
+
+func (o stepOption) step(to *stepOptions) { o(to) }
+
+type stepOptions struct {
+	retry   retryPolicy
+	total   time.Duration
+	attempt time.Duration
+}
+
+type retryPolicy struct {
+	attempts    int
+	first, most time.Duration
+}
+
+// The default retry policy of steps.
+const (
+	defaultAttempts = 4
+	defaultFirst    = time.Second
+	defaultMost     = time.Minute
+)
+
+// AttemptTimeout bounds each attempt: its context ends after d with ErrTimeout, and the
+// attempt has failed even if its body goes on.
+func AttemptTimeout(d time.Duration) StepOption {
+	return stepOption(func(o *stepOptions) { o.attempt = d })
+}
+
+// Info tells a step's body what it is part of.
+type Info struct {
+	RunID        string
+	Workflow     string
+	Step         string    // the step's key in the run
+	StepID       string    // idempotency key for the outside world: the same in every attempt and after every crash
+	Attempt      int       // from 1
+	FirstStarted time.Time // when the first attempt started
+}
+
+// InfoOf returns the Info of the step whose body was given ctx; elsewhere it is zero.
+func InfoOf(ctx context.Context) Info {
+	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
+		return Info{
+			RunID: s.r.info.ID, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
+			Attempt: s.attempt, FirstStarted: s.first,
+		}
+	}
+	return Info{}
+}
+
+type stepKey struct{}
+
+// stepContext is the context of a step's body.
+type stepContext struct {
+	context.Context
+	r       *live
+	key     string
+	attempt int
+	first   time.Time
+}
+
+func (s *stepContext) Value(key any) any {
+	if key == (stepKey{}) {
+		return s
+	}
+	return s.Context.Value(key)
+}
+
+// Step runs fn and records its result; once that is recorded, fn never runs again for this
+// key, and Step returns the recorded result, as decoded from JSON. The key is the branch's
+// path, the name and the occurrence of the name on it.
+//
+// An error of fn is tried again ([MaxAttempts], [Backoff]), unless it is [Fatal] or the
+// scope was cancelled; [RetryAfter] sets the wait. When no attempt is left Step returns a
+// *StepError that is recorded too. A panic in fn is a failed attempt. A result that has no
+// JSON form or is over the limit is fatal: ErrEncoding, ErrTooLarge.
+//
+// fn must not make durable calls; its context ends when the run is cancelled or leaves the
+// worker.
+func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error), opts ...StepOption) (T, error) {
+	var out T
+	data, err := c.step("Step", name, opts, func(ctx context.Context) (json.RawMessage, error) {
+		v, err := fn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return encodeResult(c, name, v)
+	})
+	if err == nil {
+		err = decode("result of step "+name, data, &out)
+	}
+	return out, err
+}
+
+// Do is Step for a body without a result.
+func Do(c *Context, name string, fn func(ctx context.Context) error, opts ...StepOption) error {
+	_, err := c.step("Do", name, opts, func(ctx context.Context) (json.RawMessage, error) { return nil, fn(ctx) })
+	return err
+}
+
+func encodeResult(c *Context, name string, v any) (json.RawMessage, error) {
+	data, err := encode("result of step "+name, v, c.b.r.e.opt.MaxPayload)
+	return data, Fatal(err)
+}
+
+func (c *Context) step(call, name string, opts []StepOption, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
+	b := c.b
+	if err := b.enter(call, name); err != nil {
+		return nil, err
+	}
+	defer b.exit()
+	if err := checkName("step", name); err != nil {
+		return nil, &MisuseError{Call: call, Why: err.Error()}
+	}
+	return c.stepAs(b.nextKey(name), opts, body)
+}
+
+// stepAs is step for a key that is known.
+func (c *Context) stepAs(key string, opts []StepOption, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
+	b, r := c.b, c.b.r
+	if e := c.recorded(KindStep, key); e != nil {
+		return stepResult(e)
+	}
+	if err := c.act(); err != nil {
+		return nil, err
+	}
+	o := stepOptions{retry: r.def.opts.retry}
+	for _, opt := range opts {
+		opt.step(&o)
+	}
+	o.retry.fill()
+	b.flush()
+
+	attempt, first, next := 1, now(), time.Time{}
+	if r.past.attempts != nil {
+		r.mu.Lock()
+		if e := r.past.attempts[key]; e != nil { // failed before a restart
+			var a attemptEntry
+			json.Unmarshal(e.Data, &a)
+			attempt, first, next = e.Attempt+1, a.First, a.Next
+			delete(r.past.attempts, key)
+		}
+		r.mu.Unlock()
+	}
+	for {
+		if next.After(time.Now()) {
+			if err := c.pauseUntil(key, next); err != nil {
+				return nil, err
+			}
+		}
+		if o.total > 0 && time.Since(first) >= o.total && attempt > 1 {
+			return c.endStep(key, attempt-1, first, ErrTimeout)
+		}
+		began := time.Now()
+		data, err := c.attempt(key, attempt, first, &o, body)
+		took := time.Since(began)
+		if err == nil {
+			at := now()
+			b.commit(func(ch *Change) {
+				ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindStep, Key: key, Attempt: attempt, At: at, Took: took, Data: data})
+			})
+			b.tell(at)
+			r.e.opt.Observer.StepEnded(r.info, key, attempt, took, nil)
+			return data, nil
+		}
+		r.e.opt.Observer.StepEnded(r.info, key, attempt, took, err)
+		if c.s.ctx.Err() != nil { // cancelled, not failed: no attempt is burned
+			if err := c.act(); err != nil {
+				return nil, err
+			}
+		}
+		wait, asked := retryAfter(err)
+		if !asked {
+			wait = o.retry.wait(attempt)
+		}
+		over := o.total > 0 && time.Since(first)+wait >= o.total
+		if IsFatal(err) || attempt >= o.retry.attempts || over {
+			return c.endStep(key, attempt, first, err)
+		}
+		at := now()
+		next = at.Add(wait)
+		note := mustJSON(attemptEntry{First: first, Next: next, Error: failureOf(err)})
+		b.commit(func(ch *Change) {
+			ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindAttempt, Key: key, Attempt: attempt, Failed: true, At: at, Took: took, Data: note})
+		})
+		attempt++
+	}
+}
+
+// attemptEntry is the data of a KindAttempt.
+type attemptEntry struct {
+	First time.Time `json:"first"`
+	Next  time.Time `json:"next"`
+	Error *Failure  `json:"error"`
+}
+
+// endStep records that the step failed.
+func (c *Context) endStep(key string, attempts int, first time.Time, err error) (json.RawMessage, error) {
+	r := c.b.r
+	failure := failureOf(&StepError{Step: key, Attempts: attempts, Err: err})
+	at := now()
+	e := Entry{Kind: KindStep, Key: key, Attempt: attempts, Failed: true, At: at, Took: at.Sub(first), Data: mustJSON(failure)}
+	c.b.commit(func(ch *Change) {
+		e.Seq = r.nextSeq()
+		ch.Entries = append(ch.Entries, e)
+	})
+	c.b.tell(at)
+	return stepResult(&e)
+}
+
+func stepResult(e *Entry) (json.RawMessage, error) {
+	if e.Failed {
+		return nil, e.Failure().err()
+	}
+	return e.Data, nil
+}
+
+// pauseUntil waits for the next attempt as a durable timer.
+func (c *Context) pauseUntil(key string, t time.Time) error {
+	if err := c.act(); err != nil {
+		return err
+	}
+	c.b.r.mu.Lock()
+	if c.b.wait(c.s, key, "", t) == forCancel {
+		return c.act()
+	}
+	return nil
+}
+
+// attempt runs the body once.
+func (c *Context) attempt(key string, n int, first time.Time, o *stepOptions, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
+	ctx := &stepContext{Context: c.s.ctx, r: c.b.r, key: key, attempt: n, first: first}
+	limit := o.attempt
+	if o.total > 0 {
+		if left := o.total - time.Since(first); limit == 0 || left < limit {
+			limit = max(left, time.Millisecond)
+		}
+	}
+	if limit == 0 {
+		return guard(ctx, body)
+	}
+	inner, cancel := context.WithTimeoutCause(c.s.ctx, limit, ErrTimeout)
+	defer cancel()
+	ctx.Context = inner
+	type result struct {
+		data json.RawMessage
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { // a body that does not heed its context is left behind
+		data, err := guard(ctx, body)
+		done <- result{data, err}
+	}()
+	select {
+	case res := <-done:
+		if res.err != nil && inner.Err() != nil && c.s.ctx.Err() == nil {
+			res.err = fmt.Errorf("attempt took over %v: %w", limit, errors.Join(ErrTimeout, res.err))
+		}
+		return res.data, res.err
+	case <-inner.Done():
+		if c.s.ctx.Err() != nil {
+			return nil, context.Cause(c.s.ctx)
+		}
+		return nil, fmt.Errorf("attempt took over %v: %w", limit, ErrTimeout)
+	}
+}
+
+// guard calls body; a panic, or a Goexit, in it is an error.
+func guard(ctx context.Context, body func(context.Context) (json.RawMessage, error)) (data json.RawMessage, err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+	}()
+	data, err = body(ctx)
+	returned = true
+	return data, err
+}
+
+func (p *retryPolicy) fill() {
+	if p.attempts <= 0 {
+		p.attempts = defaultAttempts
+	}
+	if p.first <= 0 {
+		p.first = defaultFirst
+	}
+	if p.most <= 0 {
+		p.most = max(defaultMost, p.first)
+	}
+}
+
+// wait is how long to wait after the n-th attempt: between half of and the full back-off.
+func (p *retryPolicy) wait(n int) time.Duration {
+	d := p.first
+	for range n - 1 {
+		if d = 2 * d; d >= p.most || d <= 0 {
+			d = p.most
+			break
+		}
+	}
+	d = min(d, p.most)
+	return d/2 + rand.N(d/2+1)
+}

@@ -1,0 +1,430 @@
+package pawl
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Store keeps runs. It is the only authority: what is not in it did not happen. sqlite
+// and postgres implement it; storetest holds its promises as tests.
+//
+// Every method is safe for concurrent use, takes the time as an argument where time
+// matters, and changes the store in one transaction or not at all. An error that a method
+// returns as such (not in an answer field) means that nothing was written, unless it wraps
+// ErrUnknownOutcome: then the transaction may have been committed or not.
+type Store interface {
+	// Join makes a worker: one row, whose lease ends at until unless Beat extends it.
+	Join(ctx context.Context, w WorkerInfo, until time.Time) (worker int64, err error)
+	// Beat extends a worker's lease. ErrFenced: the worker was declared dead.
+	Beat(ctx context.Context, worker int64, now, until time.Time) error
+	// Leave ends a worker; the runs that it still holds become claimable at once, and it
+	// counts as no failure of theirs.
+	Leave(ctx context.Context, worker int64, now time.Time) error
+
+	// Commit writes b in one transaction and fills in its answers. Each Change, Start, Send
+	// and Order in it is whole or absent. It refuses all with ErrFenced when b.Worker is
+	// not zero and no longer holds its lease: the check is part of the transaction.
+	Commit(ctx context.Context, b *Batch) error
+
+	// Claim declares workers dead whose lease has ended, frees their runs, and gives the
+	// asking worker up to Limit runs that are ready or due, highest rank first.
+	Claim(ctx context.Context, r ClaimRequest) (Claims, error)
+	// Mail returns messages for runs that the worker holds, oldest first.
+	Mail(ctx context.Context, worker int64) ([]Mail, error)
+
+	// Journal returns entries of a run with Seq > after, in order, at most limit of them
+	// or about 4 MiB, whichever comes first; fewer than that only at the end.
+	Journal(ctx context.Context, run int64, after int64, limit int) ([]Entry, error)
+	// Result returns the newest entry of a run: of an ended one, its KindResult.
+	Result(ctx context.Context, run int64) (Entry, error)
+	// Lookup finds a run by id. ErrNotFound.
+	Lookup(ctx context.Context, tenant, id string) (RunInfo, error)
+	// List returns a page of runs, newest first.
+	List(ctx context.Context, f Filter) ([]RunInfo, error)
+	// Chunks returns chunks of a stream with Index >= from, in order, at most limit.
+	Chunks(ctx context.Context, run int64, stream string, from int64, limit int) ([]Chunk, error)
+	// Streams tells what streams a run has written.
+	Streams(ctx context.Context, run int64) ([]StreamInfo, error)
+	// FindHook finds the live hook with a token. ErrNotFound.
+	FindHook(ctx context.Context, token string) (HookInfo, error)
+	// Hooks lists the live hooks of a run in the order of their making.
+	Hooks(ctx context.Context, run int64) ([]HookInfo, error)
+	// Holders lists what a run is queued behind or waits for, for Engine.Why.
+	Holders(ctx context.Context, run int64, now time.Time) (Holders, error)
+
+	// Audit looks for runs that nothing would ever wake and makes them claimable; it
+	// reports what it found. On a sound store it finds nothing.
+	Audit(ctx context.Context, now time.Time) ([]Finding, error)
+	// Purge deletes up to limit terminal runs whose retention has ended, with all that is theirs.
+	Purge(ctx context.Context, now time.Time, limit int) (int, error)
+	// Stats counts.
+	Stats(ctx context.Context, now time.Time) (Stats, error)
+	// Close waits for calls under way and gives everything back.
+	Close() error
+}
+
+// Watcher is a second interface of stores that several processes share: Watch calls hint
+// soon after some other process has made a run ready or has sent a message, until ctx
+// ends. A hint may be lost or come for nothing; polling is the guarantee.
+type Watcher interface {
+	Watch(ctx context.Context, hint func()) error
+}
+
+// WorkerInfo describes one process start of an engine that works.
+type WorkerInfo struct {
+	Name    string // host and process, for people
+	Started time.Time
+}
+
+// Batch is what one commit writes: all that a worker's runs and its callers have to say.
+type Batch struct {
+	Worker    int64 // zero: a client, which then has no Changes
+	Now       time.Time
+	Room      int      // how many runs the store may grant to Worker at once
+	Workflows []string // that Worker knows: the store grants no others
+
+	Changes []*Change
+	Starts  []*Start
+	Sends   []*Send
+	Orders  []*Order
+
+	// Answers.
+	Granted []Claim   // runs that became the worker's in this commit
+	Mail    []Mail    // messages for runs that the worker holds
+	Ready   bool      // some run became claimable
+	Due     time.Time // the earliest time at which a run of this batch becomes due; zero: none
+}
+
+// Change is what one run has to say in one commit. It is stored whole or not at all.
+type Change struct {
+	Run   int64
+	Epoch int64 // checked when To is set
+
+	Entries  []Entry // appended; their Seqs go on from the run's last
+	Consumed []int64 // messages that Entries took out of the inbox
+	Waits    []Wait  // waits registered
+	Unwaits  []string
+	Hooks    []HookSpec
+	Unhooks  []string // keys of hooks given back
+	Chunks   []Chunk
+	Attrs    []Attr
+	Children []*Start
+	Cancels  []int64 // children to be cancelled, by run key
+	To       *Move   // nil: the run's row is not touched
+
+	// Answers.
+	Err  error     // ErrFenced: To met another epoch; nothing of this change was stored
+	Mail []Message // To was refused because these came after To.Seen; the rest was stored
+}
+
+// Move takes a run out of its worker's hands: to wait, to end, or to stop.
+type Move struct {
+	State  State
+	Reason string
+	Due    time.Time // Waiting: earliest time to be woken; zero: only by a message
+	Seen   int64     // Waiting, Paused: the newest message that the run has seen
+	// Retention of an ended run; negative: for ever.
+	Keep time.Duration
+	// Next starts a run in this one's place (ContinueAs); it takes over parent and singleton.
+	Next *Start
+}
+
+// Wait is a registered wait for an event by name, which Publish finds.
+type Wait struct {
+	Key   string
+	Event string
+}
+
+// HookSpec registers a hook. The entry with the same key in the same Change is stored with
+// Failed set, and a Failure in it, when the token is taken.
+type HookSpec struct {
+	Key    string
+	Token  string
+	Meta   json.RawMessage
+	Schema json.RawMessage
+	Public bool          // reachable as a webhook
+	Hold   time.Duration // how long the token stays taken after its run ended
+
+	Owner string // answer: the id of the run that holds the token; empty: registered
+}
+
+// Attr sets an attribute of a run; a nil Value unsets it.
+type Attr struct {
+	Name  string
+	Value *string
+}
+
+// Chunk is one element of a stream.
+type Chunk struct {
+	Stream string          `json:"stream,omitempty"`
+	Index  int64           `json:"index"`
+	At     time.Time       `json:"at"`
+	Data   json.RawMessage `json:"data,omitempty"`
+	Closed bool            `json:"closed,omitempty"` // the stream's end; no data
+}
+
+// StreamInfo tells how far a stream has come.
+type StreamInfo struct {
+	Name   string `json:"name"`
+	Tail   int64  `json:"tail"` // index of the newest chunk; -1: none yet
+	Closed bool   `json:"closed"`
+}
+
+// Message is what waits in a run's inbox.
+type Message struct {
+	ID   int64 // grows within a run
+	Name string
+	Data json.RawMessage
+	At   time.Time
+}
+
+// Mail is a message for a run that a worker holds.
+type Mail struct {
+	Run int64
+	Message
+}
+
+// Names of messages. An event is sent under msgEvent and its name, a hook's payload under
+// msgHook and the hook's key, a child's end under msgChild and the child's key.
+const (
+	MsgEvent  = "event:"
+	MsgHook   = "hook:"
+	MsgChild  = "child:"
+	MsgCancel = "cancel" // Data: an order
+	MsgPause  = "pause"
+	MsgWake   = "wake"
+)
+
+// Start stores a new run.
+type Start struct {
+	Run    NewRun
+	Policy Policy
+	Copy   *Copy // a fork: entries to begin with
+
+	// Answers.
+	Key     int64
+	Existed bool    // the run was there already: Info is that run
+	Info    RunInfo // as stored
+	Err     error
+}
+
+// NewRun is what is known of a run at its start.
+type NewRun struct {
+	ID         string
+	Tenant     string
+	Workflow   string
+	Version    string
+	Input      json.RawMessage
+	Seed       int64 // of Context.Rand
+	Attrs      []Attr
+	Priority   int
+	NotBefore  time.Time
+	Deadline   time.Time
+	Parent     int64  // run key; zero: none
+	ParentKey  string // the child's key in its parent's journal
+	Detached   bool   // no message to the parent, no cancel from it
+	Single     string // singleton key; empty: none
+	Limits     []RunLimit
+	Keep       time.Duration // retention; negative: for ever
+	Trace      string        // W3C traceparent of the starter
+	ForkedFrom string
+	Eager      bool // may be granted to the batch's worker at once
+}
+
+// Copy makes a fork: the entries of the run From with Seq < Until are copied, those in
+// Replace in place of the copied ones with the same key.
+type Copy struct {
+	From    int64
+	Until   int64
+	Replace []Entry
+}
+
+// RunLimit bounds how many runs with the same key are worked at once, or start per period.
+type RunLimit struct {
+	Key string        `json:"key"`
+	N   int           `json:"n"`
+	Per time.Duration `json:"per,omitempty"` // zero: a concurrency limit
+}
+
+// Policy says what a start does when its id or its singleton key is taken.
+type Policy uint8
+
+// The policies.
+const (
+	// ReturnExisting answers with the run that is there. The default. Another input under
+	// the same id is ErrConflict.
+	ReturnExisting Policy = iota
+	// Reject answers ErrExists.
+	Reject
+	// CancelOld cancels the run that is there; the new one starts when it has ended.
+	CancelOld
+	// Queue lets the new run start when the one that is there has ended.
+	Queue
+)
+
+// Send puts a message into inboxes.
+type Send struct {
+	// One of: a run, a hook's token, or an event to all that wait for it.
+	Tenant  string
+	RunID   string
+	Token   string
+	Publish string
+
+	Name string // with RunID: the message's name
+	Data json.RawMessage
+
+	// Answers.
+	Info  RunInfo // with RunID and Token: the run
+	Count int     // with Publish: how many runs got it
+	Err   error   // ErrNotFound, ErrEnded
+}
+
+// Order is an operator's action on a run.
+type Order struct {
+	Verb   Verb
+	Tenant string
+	RunID  string
+	Data   json.RawMessage // reason, or what to wake: journalled with the order
+	Keys   []string        // Retry: keys whose failures are to be forgotten
+
+	// Answers.
+	Info RunInfo
+	Err  error // ErrNotFound, ErrEnded, ErrState
+}
+
+// Verb is what an order does.
+type Verb uint8
+
+// The verbs.
+const (
+	VerbCancel Verb = iota + 1
+	VerbPause
+	VerbUnpause
+	VerbWake
+	VerbRetry
+	VerbDelete
+)
+
+var verbNames = [...]string{"", "cancel", "pause", "resume", "wake", "retry", "delete"}
+
+func (v Verb) String() string { return verbNames[v] }
+
+// ClaimRequest asks for runs.
+type ClaimRequest struct {
+	Worker    int64
+	Now       time.Time
+	Limit     int
+	Workflows []string  // those that the worker knows
+	Beaten    time.Time // workers whose lease ended before this are dead
+}
+
+// Claims is the answer to a claim.
+type Claims struct {
+	Runs []Claim
+	Due  time.Time // the earliest time at which some unclaimed run becomes due; zero: none
+	More bool      // there was more that is ready
+}
+
+// Claim is a run given to a worker, with what lay in its inbox.
+type Claim struct {
+	Info  RunInfo
+	Mail  []Message
+	Start *Start // granted at its start: the journal holds the input only
+}
+
+// RunInfo is what is known of a run without its journal.
+type RunInfo struct {
+	Key       int64             `json:"-"`
+	ID        string            `json:"id"`
+	Tenant    string            `json:"tenant,omitempty"`
+	Workflow  string            `json:"workflow"`
+	Version   string            `json:"version,omitempty"`
+	State     State             `json:"state"`
+	Reason    string            `json:"reason,omitempty"` // of Paused and Blocked; the error's text of Failed and Cancelled
+	Epoch     int64             `json:"epoch"`            // how many times it was claimed
+	Worker    int64             `json:"worker,omitempty"` // who holds it
+	Priority  int               `json:"priority,omitempty"`
+	Created   time.Time         `json:"created"`
+	Updated   time.Time         `json:"updated"`
+	Ended     time.Time         `json:"ended,omitzero"`
+	Due       time.Time         `json:"due,omitzero"` // when a timer wakes it
+	NotBefore time.Time         `json:"notBefore,omitzero"`
+	Deadline  time.Time         `json:"deadline,omitzero"`
+	ParentKey string            `json:"parentKey,omitempty"`
+	Parent    string            `json:"parent,omitempty"`  // the parent run's id
+	Next      string            `json:"next,omitempty"`    // the run that goes on in its place
+	Gate      string            `json:"gate,omitempty"`    // the limit or singleton that it is queued behind
+	Strikes   int               `json:"strikes,omitempty"` // claims that ended with a dead worker and no progress
+	ParentRun int64             `json:"-"`                 // the parent's key
+	Limits    string            `json:"-"`                 // its RunLimits, as JSON
+	Seed      int64             `json:"-"`
+	Detached  bool              `json:"-"`
+	Keep      time.Duration     `json:"-"`
+	Forked    string            `json:"forkedFrom,omitempty"`
+	Trace     string            `json:"trace,omitempty"`
+	Attrs     map[string]string `json:"attributes,omitempty"` // filled by Lookup and List
+}
+
+// HookInfo is a live hook.
+type HookInfo struct {
+	Run    RunInfo         `json:"run"`
+	Key    string          `json:"key"`
+	Token  string          `json:"token"`
+	Meta   json.RawMessage `json:"meta,omitempty"`
+	Schema json.RawMessage `json:"schema,omitempty"`
+	Public bool            `json:"public,omitempty"`
+	At     time.Time       `json:"at"`
+}
+
+// Filter picks runs. Zero fields do not restrict.
+type Filter struct {
+	Tenant   string
+	Workflow string
+	States   []State
+	Parent   int64
+	Attrs    map[string]string
+	After    time.Time // created at or after
+	Before   time.Time // created before
+	Cursor   int64     // only runs older than this key
+	Limit    int       // 0 means 50; at most 1000
+}
+
+// Holders is what a run that does not move is waiting for.
+type Holders struct {
+	Events   []Wait
+	Hooks    []HookInfo
+	Children []RunInfo // not ended
+	Slot     *RunLimit // the limit that is full, where it is queued behind one
+	Holds    []RunInfo // the runs that hold the slot or the singleton
+	Ahead    int       // runs queued before it
+	Worker   string    // name of the worker that holds it
+}
+
+// Finding is a run that nothing would have woken.
+type Finding struct {
+	RunID string
+	State State
+	What  string
+}
+
+// Stats counts what a store holds.
+type Stats struct {
+	Runs    map[State]int64 `json:"runs"`
+	Ready   int64           `json:"ready"` // claimable now
+	Workers int64           `json:"workers"`
+	Oldest  time.Duration   `json:"oldestReady"` // how long the oldest claimable run has waited
+}
+
+// LimitOf finds a limit by its key in what RunInfo.Limits holds.
+func LimitOf(limits, key string) *RunLimit {
+	var all []RunLimit
+	if json.Unmarshal([]byte(limits), &all) == nil {
+		for i := range all {
+			if all[i].Key == key {
+				return &all[i]
+			}
+		}
+	}
+	return nil
+}

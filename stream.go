@@ -1,0 +1,219 @@
+package pawl
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+)
+
+// Stream is a named sequence of values that a run writes and others read while it goes on
+// or later: tokens of a model's answer, progress. Chunks have indexes 0, 1, 2, …; they are
+// kept with the run and are no part of its journal. Streams end with their run.
+type Stream struct {
+	name string
+	c    *Context // a workflow's
+	step *stepContext
+}
+
+// Stream returns the run's stream of a name, for the workflow function. "" is a name.
+func (c *Context) Stream(name string) *Stream { return &Stream{name: name, c: c} }
+
+// StreamOf returns the run's stream of a name, for the body of a step. What a failed
+// attempt wrote stays in the stream.
+func StreamOf(ctx context.Context, name string) *Stream {
+	s, _ := ctx.Value(stepKey{}).(*stepContext)
+	return &Stream{name: name, step: s}
+}
+
+// Write appends v. In a workflow function it is a durable call and writes once; in a step
+// it returns at once, and the chunk is durable before the step's result is.
+func (s *Stream) Write(v any) error { return s.put("Stream.Write", v, false) }
+
+// Close ends the stream: readers see its end, and Write returns ErrEnded.
+func (s *Stream) Close() error { return s.put("Stream.Close", nil, true) }
+
+func (s *Stream) put(call string, v any, closed bool) error {
+	if len(s.name) > maxName {
+		return &MisuseError{Call: call, Why: fmt.Sprintf("the stream's name is %d bytes long, the limit is %d", len(s.name), maxName)}
+	}
+	if s.step != nil {
+		return s.step.r.writeChunk(s.name, v, closed)
+	}
+	if s.c == nil {
+		return &MisuseError{Call: call, Why: "StreamOf needs the context that a step's body was given"}
+	}
+	b, r := s.c.b, s.c.b.r
+	if err := b.enter(call, s.name); err != nil {
+		return err
+	}
+	defer b.exit()
+	key := b.nextKey("$stream:" + s.name)
+	if e := s.c.recorded(KindChunk, key); e != nil {
+		return nil
+	}
+	if err := s.c.act(); err != nil {
+		return err
+	}
+	if err := r.openStreams(); err != nil {
+		return err
+	}
+	chunk, err := r.chunk(s.name, v, closed)
+	if err != nil {
+		return err
+	}
+	var full error
+	b.commit(func(ch *Change) {
+		if full = r.number(&chunk); full == nil {
+			ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindChunk, Key: key, At: chunk.At})
+			ch.Chunks = []Chunk{chunk}
+		}
+	})
+	return full
+}
+
+func (r *live) chunk(name string, v any, closed bool) (Chunk, error) {
+	c := Chunk{Stream: name, At: now(), Closed: closed}
+	if closed {
+		return c, nil
+	}
+	data, err := encode("chunk of stream "+name, v, r.e.opt.MaxPayload)
+	c.Data = data
+	return c, err
+}
+
+// number gives the chunk its index. Caller holds mu.
+func (r *live) number(c *Chunk) error {
+	n := r.streams[c.Stream]
+	if n < 0 {
+		return fmt.Errorf("%w: stream %q was closed", ErrEnded, c.Stream)
+	}
+	c.Index = n
+	r.streams[c.Stream] = n + 1
+	if c.Closed {
+		r.streams[c.Stream] = -1
+	}
+	return nil
+}
+
+// openStreams learns how far the streams of the run have come.
+func (r *live) openStreams() error {
+	r.mu.Lock()
+	known := r.streams != nil
+	r.mu.Unlock()
+	if known {
+		return nil
+	}
+	infos, err := r.e.store.Streams(context.Background(), r.info.Key)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.streams == nil {
+		r.streams = map[string]int64{}
+		for _, s := range infos {
+			r.streams[s.Name] = s.Tail + 1
+			if s.Closed {
+				r.streams[s.Name] = -1
+			}
+		}
+	}
+	return nil
+}
+
+func (r *live) writeChunk(name string, v any, closed bool) error {
+	if err := r.openStreams(); err != nil {
+		return err
+	}
+	c, err := r.chunk(name, v, closed)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dead.Load() || r.phase == ending {
+		return context.Cause(r.ctx)
+	}
+	if err := r.number(&c); err != nil {
+		return err
+	}
+	ch := r.collect(&Change{})
+	ch.Chunks = []Chunk{c}
+	r.e.pipe.post(&item{worker: r.worker, change: ch, then: func(it *item) {
+		if it.err == nil && ch.Err == nil {
+			r.e.watch.touch(r.info.Key)
+		}
+	}})
+	return nil
+}
+
+// ReadStream returns the chunks of a run's stream from an index on, in order, and follows
+// the stream until it is closed, its run has ended, or ctx does. A negative from counts
+// from the end as it is now: -1 is the newest chunk. A reader that goes on from the index
+// after the last that it saw misses nothing and sees nothing twice.
+func (e *Engine) ReadStream(ctx context.Context, tenant, runID, name string, from int64) iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) {
+		info, err := e.store.Lookup(ctx, tenant, runID)
+		if err == nil && from < 0 {
+			var s StreamInfo
+			s, err = e.stream(ctx, info.Key, name)
+			from = max(s.Tail+1+from, 0)
+		}
+		if err != nil {
+			yield(Chunk{}, err)
+			return
+		}
+		sub := e.watch.subscribe(info.Key)
+		defer e.watch.unsubscribe(sub)
+		for {
+			info, err := e.store.Lookup(ctx, tenant, runID) // before the chunks: an ended run writes no more
+			var page []Chunk
+			if err == nil {
+				page, err = e.store.Chunks(ctx, info.Key, name, from, 256)
+			}
+			if err != nil {
+				yield(Chunk{}, err)
+				return
+			}
+			for _, c := range page {
+				if c.Closed || !yield(c, nil) {
+					return
+				}
+				from = c.Index + 1
+			}
+			if len(page) > 0 {
+				continue
+			}
+			if info.State.Terminal() {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				yield(Chunk{}, ctx.Err())
+				return
+			case <-sub.c:
+			case <-time.After(e.opt.Poll):
+			}
+		}
+	}
+}
+
+func (e *Engine) stream(ctx context.Context, run int64, name string) (StreamInfo, error) {
+	infos, err := e.store.Streams(ctx, run)
+	for _, s := range infos {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return StreamInfo{Name: name, Tail: -1}, err
+}
+
+// Streams tells what streams a run has written and how far each has come.
+func (e *Engine) Streams(ctx context.Context, tenant, runID string) ([]StreamInfo, error) {
+	info, err := e.store.Lookup(ctx, tenant, runID)
+	if err != nil {
+		return nil, err
+	}
+	return e.store.Streams(ctx, info.Key)
+}
