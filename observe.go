@@ -26,18 +26,19 @@ func (NoObserver) RunWaits(RunInfo)                                     {}
 func (NoObserver) RunEnded(RunInfo, *Entry)                             {}
 func (NoObserver) StepEnded(RunInfo, string, int, time.Duration, error) {}
 
-// watchers are those in this process who wait for news of a run. A run without watchers
-// costs one atomic load per commit.
+// watchers are those in this process who wait for news of a run: of every commit, which
+// without watchers costs one atomic load, or of its end.
 type watchers struct {
-	count atomic.Int64
+	count atomic.Int64 // of those who want to know of commits
 	mu    sync.Mutex
 	byRun map[int64]map[*watcher]bool
 }
 
 type watcher struct {
-	run int64
-	c   chan struct{} // has an element when there is news
-	end atomic.Pointer[ended]
+	run  int64
+	ends bool          // wants to know of the run's end only
+	c    chan struct{} // has an element when there is news
+	end  atomic.Pointer[ended]
 }
 
 type ended struct {
@@ -47,15 +48,22 @@ type ended struct {
 
 func (w *watchers) init() { w.byRun = map[int64]map[*watcher]bool{} }
 
-func (w *watchers) subscribe(run int64) *watcher {
-	s := &watcher{run: run, c: make(chan struct{}, 1)}
+func (w *watchers) subscribe(run int64) *watcher { return w.add(&watcher{run: run}) }
+
+func (w *watchers) subscribeEnd(run int64) *watcher { return w.add(&watcher{run: run, ends: true}) }
+
+func (w *watchers) add(s *watcher) *watcher {
+	run := s.run
+	s.c = make(chan struct{}, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.byRun[run] == nil {
 		w.byRun[run] = map[*watcher]bool{}
 	}
 	w.byRun[run][s] = true
-	w.count.Add(1)
+	if !s.ends {
+		w.count.Add(1)
+	}
 	return s
 }
 
@@ -67,7 +75,9 @@ func (w *watchers) unsubscribe(s *watcher) {
 		if len(w.byRun[s.run]) == 0 {
 			delete(w.byRun, s.run)
 		}
-		w.count.Add(-1)
+		if !s.ends {
+			w.count.Add(-1)
+		}
 	}
 }
 
@@ -86,7 +96,9 @@ func (w *watchers) touch(run int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for s := range w.byRun[run] {
-		s.poke()
+		if !s.ends {
+			s.poke()
+		}
 	}
 }
 
@@ -105,9 +117,6 @@ func (w *watchers) touchAll() {
 
 // ended tells watchers how the run ended, so that they need not ask the store.
 func (w *watchers) ended(info RunInfo, e *Entry) {
-	if w.count.Load() == 0 {
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for s := range w.byRun[info.Key] {

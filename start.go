@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -201,44 +200,53 @@ func (e *Engine) waitEnd(ctx context.Context, tenant, id string, key int64) (Run
 		}
 		key = info.Key
 	}
-	sub := e.watch.subscribe(key)
+	sub := e.watch.subscribeEnd(key)
 	defer func() { e.watch.unsubscribe(sub) }()
-	for poll := 50 * time.Millisecond; ; poll = min(2*poll, e.opt.Poll) {
-		info, err := e.store.Lookup(ctx, tenant, id)
-		if err != nil {
-			return info, nil, err
-		}
-		switch {
-		case info.Next != "":
-			id = info.Next
-			e.watch.unsubscribe(sub)
-			next, err := e.store.Lookup(ctx, tenant, id)
+	poll := 50 * time.Millisecond
+	for {
+		if e.holds(key) { // this engine will tell: it does so after it has let go of the run
+			poll = e.opt.Poll
+		} else {
+			info, err := e.store.Lookup(ctx, tenant, id)
 			if err != nil {
-				return next, nil, err
+				return info, nil, err
 			}
-			sub = e.watch.subscribe(next.Key)
-			continue
-		case info.State.Terminal():
-			entry, err := e.store.Result(ctx, info.Key)
-			if errors.Is(err, ErrNotFound) {
-				err = fmt.Errorf("%w: the journal of run %s", ErrNotFound, id)
+			switch {
+			case info.Next != "":
+				next, err := e.store.Lookup(ctx, tenant, info.Next)
+				if err != nil {
+					return next, nil, err
+				}
+				e.watch.unsubscribe(sub)
+				id, key = next.ID, next.Key
+				sub = e.watch.subscribeEnd(key)
+				continue
+			case info.State.Terminal():
+				entry, err := e.store.Result(ctx, info.Key)
+				return info, &entry, err
+			case info.State == Blocked:
+				return info, nil, nil
 			}
-			return info, &entry, err
-		case info.State == Blocked:
-			return info, nil, nil
 		}
 		timer := time.NewTimer(poll)
+		poll = min(2*poll, e.opt.Poll)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return info, nil, fmt.Errorf("run %s is still %s: %w", id, info.State, ctx.Err())
+			return RunInfo{}, nil, fmt.Errorf("run %s has not ended: %w", id, ctx.Err())
 		case <-sub.c:
+			timer.Stop()
 			if end := sub.end.Load(); end != nil && end.info.Next == "" {
-				timer.Stop()
 				return end.info, end.entry, nil
 			}
 		case <-timer.C:
 		}
-		timer.Stop()
 	}
+}
+
+// holds reports whether this engine works the run now.
+func (e *Engine) holds(key int64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.runs[key] != nil
 }

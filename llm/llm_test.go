@@ -84,6 +84,28 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestAnAnswerBecomesATurn(t *testing.T) {
+	calls := []llm.ToolCall{{ID: "c", Name: "n", Arguments: "{}"}}
+	for _, c := range []struct {
+		res  llm.Response
+		want llm.Message
+	}{
+		{llm.Response{Text: "yes", ToolCalls: calls}, llm.Message{Role: llm.RoleAssistant, Content: "yes", ToolCalls: calls}},
+		{llm.Response{Refusal: "no"}, llm.Message{Role: llm.RoleAssistant, Content: "no"}},
+	} {
+		if got := c.res.Message(); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("Message() = %+v; want %+v", got, c.want)
+		}
+	}
+}
+
+func TestUsageAddsUp(t *testing.T) {
+	got := llm.Usage{Input: 1, Output: 2, Cached: 3, Reasoning: 4}.Add(llm.Usage{Input: 10, Output: 20, Cached: 30, Reasoning: 40})
+	if want := (llm.Usage{Input: 11, Output: 22, Cached: 33, Reasoning: 44}); got != want {
+		t.Errorf("the sum is %+v; want %+v", got, want)
+	}
+}
+
 func TestErrorTellsAPersonWhatHappenedAndWhatToDo(t *testing.T) {
 	for _, c := range []struct {
 		err  llm.Error

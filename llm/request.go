@@ -213,7 +213,7 @@ func (r *EmbedRequest) Validate() error {
 		}
 	}
 	if r.Dimensions < 0 {
-		return fmt.Errorf("Dimensions is %d; it must not be negative", r.Dimensions)
+		return fmt.Errorf("%d dimensions are asked for; the number must not be negative", r.Dimensions)
 	}
 	return nil
 }

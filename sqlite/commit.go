@@ -108,11 +108,13 @@ func (t *tx) fence(worker int64) error {
 
 // change stores what one run has to say.
 func (t *tx) change(ch *pawl.Change) error {
+	untied := false
 	if ch.To != nil {
-		refused, err := t.move(ch)
+		refused, free, err := t.move(ch)
 		if err != nil || refused {
 			return err
 		}
+		untied = free
 	}
 	for i := range ch.Hooks {
 		if err := t.hook(ch, &ch.Hooks[i]); err != nil {
@@ -142,6 +144,11 @@ func (t *tx) change(ch *pawl.Change) error {
 			return err
 		}
 	}
+	if len(ch.Waits)+len(ch.Hooks) > 0 {
+		if err := t.tie(ch.Run); err != nil {
+			return err
+		}
+	}
 	for _, w := range ch.Waits {
 		if _, err := t.exec("INSERT OR REPLACE INTO waits (run, key, event) VALUES (?, ?, ?)", ch.Run, w.Key, w.Event); err != nil {
 			return err
@@ -166,7 +173,7 @@ func (t *tx) change(ch *pawl.Change) error {
 			return err
 		}
 	}
-	if ch.To != nil && ch.To.State.Terminal() {
+	if ch.To != nil && ch.To.State.Terminal() && !untied {
 		return t.ended(ch)
 	}
 	return nil
@@ -185,6 +192,12 @@ func (t *tx) attrs(run int64, attrs []pawl.Attr) error {
 		}
 	}
 	return nil
+}
+
+// tie says that the run's end touches other rows than its own.
+func (t *tx) tie(run int64) error {
+	_, err := t.exec("UPDATE runs SET ties = 1 WHERE key = ? AND ties = 0", run)
+	return err
 }
 
 // append buffers an entry; flush inserts them all with few statements.
@@ -227,9 +240,12 @@ func (t *tx) flush() error {
 	return nil
 }
 
+const moveRun = `UPDATE runs SET state = ?, reason = ?, worker = 0, rank = NULL, due = ?, updated = ?, ended = ?, expires = ?, next = ?, strikes = NULL
+	WHERE key = ? AND epoch = ? AND worker = ?`
+
 // move takes a run out of its worker's hands, if the change is of its owner's. refused: the
 // change must not be stored (ch.Err), as it comes from an owner that was superseded.
-func (t *tx) move(ch *pawl.Change) (refused bool, err error) {
+func (t *tx) move(ch *pawl.Change) (refused, untied bool, err error) {
 	m := ch.To
 	stays := false
 	if m.State == pawl.Waiting || m.State == pawl.Paused {
@@ -238,7 +254,7 @@ func (t *tx) move(ch *pawl.Change) (refused bool, err error) {
 			return nil
 		})
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		stays = len(ch.Mail) > 0
 	}
@@ -247,7 +263,7 @@ func (t *tx) move(ch *pawl.Change) (refused bool, err error) {
 		if !found {
 			ch.Err, ch.Mail = pawl.ErrFenced, nil
 		}
-		return !found, err
+		return !found, false, err
 	}
 	var ended, expires any
 	if m.State.Terminal() {
@@ -260,23 +276,28 @@ func (t *tx) move(ch *pawl.Change) (refused bool, err error) {
 	if m.Next != nil {
 		next = m.Next.Run.ID
 	}
-	n, err := t.exec(`UPDATE runs SET state = ?, reason = ?, worker = 0, rank = NULL, due = ?, updated = ?, ended = ?, expires = ?, next = ?, strikes = NULL
-		WHERE key = ? AND epoch = ? AND worker = ?`,
-		int64(m.State), text(m.Reason), m.Due, t.us, ended, expires, next, ch.Run, ch.Epoch, t.b.Worker)
+	args := []any{int64(m.State), text(m.Reason), m.Due, t.us, ended, expires, next, ch.Run, ch.Epoch, t.b.Worker}
+	if m.State.Terminal() && m.Next == nil { // most runs have nothing to do with others
+		n, err := t.exec(moveRun+" AND ties = 0", args...)
+		if n > 0 || err != nil {
+			return false, true, err
+		}
+	}
+	n, err := t.exec(moveRun, args...)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	if n == 0 {
 		ch.Err = pawl.ErrFenced
-		return true, nil
+		return true, false, nil
 	}
 	if !m.Due.IsZero() && (t.b.Due.IsZero() || m.Due.Before(t.b.Due)) {
 		t.b.Due = m.Due
 	}
 	if !m.State.Terminal() {
-		return false, t.release(ch.Run)
+		return false, false, t.release(ch.Run)
 	}
-	return false, nil
+	return false, false, nil
 }
 
 // text is s, or NULL when it is empty.
@@ -381,7 +402,7 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 
 // passSingle gives a singleton key to the run that has queued for it longest.
 func (t *tx) passSingle(single string) error {
-	n, err := t.exec("UPDATE runs SET gate = NULL, single = ? WHERE key = (SELECT key FROM runs WHERE gate = ? ORDER BY key LIMIT 1)", single, "singleton "+single)
+	n, err := t.exec("UPDATE runs SET gate = NULL, ties = 1, single = ? WHERE key = (SELECT key FROM runs WHERE gate = ? ORDER BY key LIMIT 1)", single, "singleton "+single)
 	t.woke = t.woke || n > 0
 	return err
 }
@@ -477,6 +498,9 @@ func (t *tx) deliver(run int64, name string, data json.RawMessage) (pawl.RunInfo
 	t.nextMsg++
 	msg := pawl.Message{ID: t.nextMsg, Name: name, Data: data, At: t.now}
 	if _, err := t.exec("INSERT INTO inbox (id, run, name, at, data) VALUES (?, ?, ?, ?, ?)", msg.ID, run, name, t.us, raw(data)); err != nil {
+		return info, err
+	}
+	if err := t.tie(run); err != nil {
 		return info, err
 	}
 	switch {

@@ -11,8 +11,8 @@ import (
 )
 
 const runInsert = `INSERT INTO runs (key, id, tenant, workflow, version, state, epoch, worker, rank, due, gate, priority, created, updated,
-	not_before, deadline, parent, parent_key, detached, single, limits, keep, seed, forked, trace)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING`
+	not_before, deadline, parent, parent_key, detached, ties, single, limits, keep, seed, forked, trace)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING`
 
 // start stores a new run, or tells of the one that is there.
 func (t *tx) start(st *pawl.Start) error {
@@ -106,7 +106,7 @@ func (t *tx) tryStart(st *pawl.Start) (done bool, err error) {
 	key := t.nextRun + 1
 	n, err := t.exec(runInsert, key, run.ID, run.Tenant, run.Workflow, text(run.Version), int64(state), epoch, worker, rank, due, gate,
 		orNull(int64(run.Priority)), t.us, t.us, timeOrNull(run.NotBefore), run.Deadline, orNull(run.Parent), text(run.ParentKey),
-		orNull(boolean(run.Detached)), single, limits, run.Keep.Microseconds(), run.Seed, text(run.ForkedFrom), text(run.Trace))
+		orNull(boolean(run.Detached)), boolean(run.Parent != 0 || run.Single != "" || limits != nil), single, limits, run.Keep.Microseconds(), run.Seed, text(run.ForkedFrom), text(run.Trace))
 	if err != nil || n == 0 {
 		return false, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -386,6 +387,43 @@ func TestExtraHeadersAreInNoError(t *testing.T) {
 	}
 }
 
+// TestAConnectionResetInTheMiddleIsACutAnswer: the model was at work, so this is not the
+// same as no connection at all.
+func TestAConnectionResetInTheMiddleIsACutAnswer(t *testing.T) {
+	read := make(chan struct{})
+	c := endpoint(t, openai.Options{HTTPClient: &http.Client{Transport: signalling{read}}}, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ndata: {")
+		<-read // a reset that overtakes the answer would take the place of it
+		if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+			t.Error(err)
+		}
+		conn.Close()
+	})
+	if _, err := c.Generate(t.Context(), hello()); llm.KindOf(err) != llm.Truncated {
+		t.Errorf("Generate: got %v; want truncated", err)
+	}
+	if _, err := stream(c); llm.KindOf(err) != llm.Truncated {
+		t.Errorf("Stream: got %v; want truncated", err)
+	}
+}
+
+// signalling says on its channel that the beginning of an answer has come.
+type signalling struct{ read chan struct{} }
+
+func (s signalling) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil {
+		s.read <- struct{}{}
+	}
+	return res, err
+}
+
 func TestVectorsFindTheirInputs(t *testing.T) {
 	embed := func(body string) (*llm.EmbedResponse, error) {
 		return saying(t, body).Embed(t.Context(), &llm.EmbedRequest{Model: "e", Input: []string{"a", "b"}})
@@ -436,6 +474,13 @@ func TestTheSizeOfAnAnswerIsBounded(t *testing.T) {
 	}
 	if _, err := endless(answer+strings.Repeat(" ", 20_000)).Generate(t.Context(), hello()); !errors.Is(err, llm.ErrAnswerTooLarge) {
 		t.Errorf("an answer with endless space after it: got %v", err)
+	}
+	poor := endpoint(t, openai.Options{MaxAnswerBytes: 10}, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(429)
+		io.WriteString(w, `{"error":{"message":"No credit","code":"insufficient_quota"}}`+strings.Repeat(" ", 1<<20))
+	})
+	if _, err := poor.Generate(t.Context(), hello()); llm.KindOf(err) != llm.QuotaExceeded {
+		t.Errorf("an error larger than an answer may be: got %v; want its beginning to be read", err)
 	}
 	exact := endpoint(t, openai.Options{MaxAnswerBytes: int64(len(answer))}, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) })
 	if _, err := exact.Generate(t.Context(), hello()); err != nil {

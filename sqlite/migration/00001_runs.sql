@@ -23,6 +23,7 @@ CREATE TABLE runs (
   parent     INTEGER,
   parent_key TEXT,
   detached   INTEGER,
+  ties       INTEGER NOT NULL,          -- 0: at its end no other row is touched
   single     TEXT,                      -- the singleton key that it holds
   limits     TEXT,                      -- JSON
   keep       INTEGER,                   -- retention if a store ends it; -1: for ever
