@@ -34,11 +34,11 @@ test-needs:
 	command -v cc >/dev/null || need="gcc libc6-dev"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || [ -n "$$PAWL_TEST_POSTGRES_URL" ] || need="$$need postgresql"; \
 	[ -n "$$need" ] || exit 0; \
-	if ! command -v apt-get >/dev/null; then echo "the tests need what Debian calls: $$need. Install it and try again." >&2; exit 1; fi; \
+	if ! command -v apt-get >/dev/null; then echo the tests need what Debian calls $$need: install it and try again >&2; exit 1; fi; \
 	sudo=; [ "$$(id -u)" -eq 0 ] || sudo=sudo; \
-	echo "installing $$need"; \
+	echo installing $$need; \
 	{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need </dev/null; } \
-	|| { echo "could not install $$need. Run as root: apt-get install $$need" >&2; exit 1; }
+	|| { echo could not install $$need, run as root: apt-get install $$need >&2; exit 1; }
 
 lint: $(GOLANGCI) ## Run the linters
 	$(GOLANGCI) run ./...

@@ -376,3 +376,6 @@ func (e *Engine) kick() {
 	default:
 	}
 }
+
+// Working reports whether Run has joined the store and takes runs.
+func (e *Engine) Working() bool { return e.id.Load() != 0 }

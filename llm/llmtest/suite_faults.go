@@ -111,7 +111,7 @@ func cutAnswers(t *testing.T, s *suite, ask asking) {
 			if err == nil && res.Text == whole.Text && res.Finish == whole.Finish && reflect.DeepEqual(res.ToolCalls, whole.ToolCalls) {
 				continue
 			}
-			mustBe(t, res, err, llm.Truncated)
+			_ = mustBe(t, res, err, llm.Truncated)
 			cut++
 		}
 	}
@@ -231,7 +231,7 @@ func unreachable(t *testing.T, s *suite, ask asking) {
 	h := s.site(t, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	})
-	mustFail(t, ask, h, llm.Unavailable)
+	_ = mustFail(t, ask, h, llm.Unavailable)
 	if n := h.hits.Load(); n != 1 {
 		t.Errorf("%d HTTP calls were made when the connection was dropped; want 1", n)
 	}

@@ -403,7 +403,7 @@ func TestAConnectionResetInTheMiddleIsACutAnswer(t *testing.T) {
 		if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
 			t.Error(err)
 		}
-		conn.Close()
+		_ = conn.Close()
 	})
 	if _, err := c.Generate(t.Context(), hello()); llm.KindOf(err) != llm.Truncated {
 		t.Errorf("Generate: got %v; want truncated", err)

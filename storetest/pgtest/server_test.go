@@ -12,6 +12,7 @@ import (
 )
 
 func TestCommittedRowsSurviveACrash(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, Options{Fsync: true})
 	address, err := server.NewDatabase("books")
 	if err != nil {
@@ -49,6 +50,7 @@ func TestCommittedRowsSurviveACrash(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, Options{Settings: map[string]string{"max_connections": "17", "application_name": "two words"}})
 	for name, want := range map[string]string{"fsync": "off", "synchronous_commit": "on", "max_connections": "17", "application_name": "two words"} {
 		if got := setting(t, server.URL(), name); got != want {
@@ -76,6 +78,7 @@ func TestAMissingTemporaryDirectoryIsReported(t *testing.T) {
 }
 
 func TestWrongOrderOfCalls(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, Options{})
 	if err := server.Start(); err == nil {
 		t.Error("a running server was started")
@@ -97,6 +100,7 @@ func TestWrongOrderOfCalls(t *testing.T) {
 }
 
 func TestStopEndsTheServerAndRemovesItsFiles(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, Options{})
 	pid := server.process.Process.Pid
 	if err := server.Stop(); err != nil {

@@ -1,0 +1,84 @@
+package pawl_test
+
+import (
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/sqlite"
+)
+
+// namedStore makes, for one test, a place to keep runs in. Each call of what it returns
+// is one more process that opens that place.
+type namedStore struct {
+	name string
+	make func(t *testing.T) (open func() pawl.Store)
+}
+
+// eachStore runs f once per store. What open returns may be closed by f, and is closed
+// when the test ends; opened again it is the same place with the same runs.
+func eachStore(t *testing.T, f func(t *testing.T, open func() pawl.Store)) {
+	t.Helper()
+	t.Parallel()
+	for _, s := range stores {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, s.make(t))
+		})
+	}
+}
+
+// sqliteStores keeps runs in one file. As one process only may open it, those who have it
+// open at the same time share it; when the last one closes it, the file is closed.
+func sqliteStores(t *testing.T) func() pawl.Store {
+	f := &sharedFile{path: filepath.Join(t.TempDir(), "pawl.db")}
+	return func() pawl.Store {
+		t.Helper()
+		s, err := f.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+}
+
+type sharedFile struct {
+	path string
+
+	mu    sync.Mutex
+	store *sqlite.Store
+	users int
+}
+
+func (f *sharedFile) open() (pawl.Store, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.users == 0 {
+		s, err := sqlite.Open(f.path, &sqlite.Options{WALSize: -1})
+		if err != nil {
+			return nil, err
+		}
+		f.store = s
+	}
+	f.users++
+	return &fileUser{Store: f.store, f: f}, nil
+}
+
+type fileUser struct {
+	*sqlite.Store
+	f    *sharedFile
+	once sync.Once
+}
+
+func (u *fileUser) Close() (err error) {
+	u.once.Do(func() {
+		u.f.mu.Lock()
+		defer u.f.mu.Unlock()
+		if u.f.users--; u.f.users == 0 {
+			err = u.Store.Close()
+		}
+	})
+	return err
+}
