@@ -146,7 +146,7 @@ func (b *branch) await(first bool) { b.r.e.pipe.wait(&b.item, first) }
 func (b *branch) commit(build func(ch *Change)) {
 	r := b.r
 	r.mu.Lock()
-	if r.dead.Load() {
+	if r.dead.Load() || r.phase == ending { // nothing is appended after the end
 		r.mu.Unlock()
 		runtime.Goexit()
 	}
@@ -246,7 +246,7 @@ func (r *live) wakeDue(t time.Time) {
 			r.order = &Failure{Message: "the run's deadline has passed: " + s.until.UTC().Format(time.RFC3339), Code: "timeout", Type: "deadline"}
 			data := mustJSON(r.order)
 			r.note(Entry{Kind: KindOrder, Key: "$cancel", At: now(), Data: data})
-			s.cancel(r.order)
+			r.interrupt(r.order)
 		} else {
 			s.cancel(ErrTimeout)
 		}

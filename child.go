@@ -112,7 +112,7 @@ func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEn
 		ch.Children = []*Start{start}
 	})
 	if start.Err != nil {
-		return ch, "", start.Err
+		return ch, "", failureOf(start.Err).err()
 	}
 	ch = childEntry{ID: start.Info.ID, Run: start.Info.Key, Detached: start.Run.Detached || start.Existed}
 	if !ch.Detached {

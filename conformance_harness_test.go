@@ -449,3 +449,6 @@ func (s *cut) Watch(ctx context.Context, hint func()) error {
 	<-ctx.Done()
 	return nil
 }
+
+// panicInAnotherFile is a helper whose file a stack must name.
+func panicInAnotherFile() error { panic("Error from imported helper module") }

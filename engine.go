@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/list"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,11 +35,23 @@ type Options struct {
 	// Drain is how long Run lets steps under way finish after its context ended. 0 means 10 s.
 	Drain time.Duration
 	// MaxStrikes is how many claims in a row may end with a dead worker and no progress
-	// before a run is Blocked. 0 means 5.
+	// before a run is Blocked. 0 means 5. From the third on the run is worked alone.
 	MaxStrikes int
+	// CancelGrace is how long a cancelled run may take to return before it is ended over
+	// its function's head. Compensations run within it. 0 means 30 s.
+	CancelGrace time.Duration
 	// CheckSchema validates hook payloads against the Schema of their hook. Without it
 	// NewHook refuses a Schema.
 	CheckSchema func(schema, data []byte) error
+	// Intercept, if not nil, is called in place of the body of each attempt of a step, a
+	// compensation's included; what it returns is what the attempt returns. ctx is the
+	// body's, so that InfoOf tells of which step; body runs it. It may change ctx, call body
+	// not at all or more than once, and return a result of its own, as JSON. It is for tests,
+	// which replace bodies, and for what must surround every body.
+	Intercept func(ctx context.Context, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error)
+	// PublicURL is the address at which the outside world reaches the server that answers
+	// webhooks, for Webhook.URL. "" makes URL a path only.
+	PublicURL string
 	// Observer is told what happens. nil: nobody.
 	Observer Observer
 	// Logger is where the engine reports trouble. nil means slog.Default().
@@ -75,6 +88,9 @@ type Engine struct {
 	due    atomic.Int64 // unix microseconds at which the scheduler looks again
 	kicked chan struct{}
 	watch  watchers
+
+	suspects chan suspect
+	trial    atomic.Bool // a suspect is being tried: no other run is taken
 }
 
 // New makes an engine on store. It starts nothing. opt may be nil.
@@ -91,6 +107,7 @@ func New(store Store, opt *Options) *Engine {
 	o.MaxPayload = cmp.Or(o.MaxPayload, 2<<20)
 	o.Drain = cmp.Or(o.Drain, 10*time.Second)
 	o.MaxStrikes = cmp.Or(o.MaxStrikes, 5)
+	o.CancelGrace = cmp.Or(o.CancelGrace, 30*time.Second)
 	if o.Name == "" {
 		host, _ := os.Hostname()
 		o.Name = fmt.Sprintf("%s/%d", host, os.Getpid())
@@ -98,7 +115,7 @@ func New(store Store, opt *Options) *Engine {
 	e := &Engine{
 		store: store, opt: o, log: o.Logger,
 		defs: map[string]*definition{}, runs: map[int64]*live{}, parked: map[int64]*live{},
-		kicked: make(chan struct{}, 1),
+		kicked: make(chan struct{}, 1), suspects: make(chan suspect, 1<<16),
 	}
 	if e.log == nil {
 		e.log = slog.Default()
@@ -213,6 +230,7 @@ func (e *Engine) live(ctx context.Context) error {
 	helpers.Go(func() { e.beat(inner, id) })
 	helpers.Go(func() { e.schedule(ctx, inner, id) })
 	helpers.Go(func() { e.janitor(inner) })
+	helpers.Go(func() { e.quarantine(inner) })
 	if w, ok := e.store.(Watcher); ok {
 		helpers.Go(func() { e.listen(inner, w) })
 	}
@@ -241,7 +259,7 @@ func (e *Engine) worker() int64 { return e.id.Load() }
 
 // room is how many more runs this engine would work now.
 func (e *Engine) room() int {
-	if e.id.Load() == 0 {
+	if e.id.Load() == 0 || e.trial.Load() {
 		return 0
 	}
 	e.mu.Lock()

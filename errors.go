@@ -10,19 +10,19 @@ import (
 // Sentinels answer yes or no to [errors.Is]. Those marked journalled keep their
 // identity when an error is read back from a journal.
 var (
-	ErrNotFound       = errors.New("pawl: not found")
+	ErrNotFound       = errors.New("pawl: not found")                    // journalled
 	ErrUnknown        = errors.New("pawl: unknown workflow")             // no workflow of that name is registered here
 	ErrDuplicate      = errors.New("pawl: name is already registered")   // two workflows of one name
-	ErrConflict       = errors.New("pawl: id is taken by another input") // the same run id was started with other input
-	ErrExists         = errors.New("pawl: run exists")                   // policy Reject met a run with that id or singleton key
-	ErrEnded          = errors.New("pawl: run has ended")
+	ErrConflict       = errors.New("pawl: id is taken by another input") // journalled; the same run id was started with other input
+	ErrExists         = errors.New("pawl: run exists")                   // journalled; policy Reject met a run with that id or singleton key
+	ErrEnded          = errors.New("pawl: run has ended")                // journalled
 	ErrState          = errors.New("pawl: not possible in this state")
 	ErrTimeout        = errors.New("pawl: timed out")                   // journalled
 	ErrCancelled      = errors.New("pawl: cancelled")                   // journalled
 	ErrTooLarge       = errors.New("pawl: too large")                   // journalled
 	ErrEncoding       = errors.New("pawl: value cannot be encoded")     // journalled
 	ErrBudget         = errors.New("pawl: budget exceeded")             // journalled
-	ErrInput          = errors.New("pawl: input refused")               // input that does not decode or validate
+	ErrInput          = errors.New("pawl: input refused")               // journalled; input that does not decode or validate
 	ErrMisuse         = errors.New("pawl: durable call in wrong place") // see MisuseError
 	ErrClosed         = errors.New("pawl: engine is closed")
 	ErrFenced         = errors.New("pawl: lease lost") // another owner has taken over: drop everything
@@ -38,6 +38,11 @@ var sentinels = map[string]error{
 	"too_large": ErrTooLarge,
 	"encoding":  ErrEncoding,
 	"budget":    ErrBudget,
+	"conflict":  ErrConflict,
+	"exists":    ErrExists,
+	"ended":     ErrEnded,
+	"not_found": ErrNotFound,
+	"input":     ErrInput,
 }
 
 // StepError reports that a step ended in failure: it used up its attempts, its error

@@ -39,9 +39,6 @@ func WaitFor[T any](c *Context, event string, opts ...WaitOption) (T, error) {
 // the wait is registered in the store for Publish.
 func (c *Context) receive(kind Kind, key, message, event string, opts []WaitOption) (json.RawMessage, error) {
 	b, r := c.b, c.b.r
-	if e := c.recorded(kind, key); e != nil {
-		return stepResult(e)
-	}
 	var o waitOptions
 	for _, opt := range opts {
 		opt.wait(&o)
@@ -53,6 +50,9 @@ func (c *Context) receive(kind Kind, key, message, event string, opts []WaitOpti
 				return nil, err
 			}
 		}
+	}
+	if e := c.recorded(kind, key); e != nil {
+		return stepResult(e)
 	}
 	if err := c.act(); err != nil {
 		return nil, err

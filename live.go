@@ -52,6 +52,7 @@ type live struct {
 	past     past
 	scopes   []*scope // open, with a deadline
 	timer    *time.Timer
+	force    *time.Timer // ends a cancelled run that does not return
 	timerAt  time.Time
 	root     *branch
 	undo     []undo
@@ -117,7 +118,7 @@ func (r *live) begin(c Claim) {
 	}
 	if f := r.past.cancelled; f != nil {
 		r.order = f
-		r.cancel(orderedError(f))
+		r.interrupt(orderedError(f))
 	}
 	for _, m := range c.Mail {
 		r.take(m)
@@ -162,7 +163,7 @@ func (r *live) finish(c *Context, out json.RawMessage, err error) {
 	}()
 	var again *continueError
 	if errors.As(err, &again) {
-		r.conclude(Completed, nil, again)
+		r.conclude(c.b, Completed, nil, again)
 		return
 	}
 	r.mu.Lock()
@@ -176,18 +177,18 @@ func (r *live) finish(c *Context, out json.RawMessage, err error) {
 	r.mu.Unlock()
 	switch {
 	case order != nil && order.Code == "timeout":
-		r.conclude(Failed, order, nil)
+		r.conclude(c.b, Failed, order, nil)
 	case order != nil:
-		r.conclude(Cancelled, order, nil)
+		r.conclude(c.b, Cancelled, order, nil)
 	case err != nil:
-		r.conclude(Failed, failureOf(err), nil)
+		r.conclude(c.b, Failed, failureOf(err), nil)
 	default:
-		r.conclude(Completed, out, nil)
+		r.conclude(c.b, Completed, out, nil)
 	}
 }
 
-// conclude commits the end of the run. end is its result, a *Failure, or nil.
-func (r *live) conclude(s State, end any, next *continueError) {
+// conclude commits the end of the run, on behalf of b. end is its result, a *Failure, or nil.
+func (r *live) conclude(b *branch, s State, end any, next *continueError) {
 	at := now()
 	entry := Entry{Kind: KindResult, At: at}
 	move := &Move{State: s, Keep: r.def.opts.keepAfter(s)}
@@ -203,9 +204,8 @@ func (r *live) conclude(s State, end any, next *continueError) {
 		move.Next = &next.start
 		entry.Data, _ = json.Marshal(map[string]string{"continuedAs": next.start.Run.ID})
 	}
-	b := r.root
 	r.mu.Lock()
-	if r.dead.Load() {
+	if r.dead.Load() || r.phase == ending {
 		r.mu.Unlock()
 		return
 	}
@@ -241,6 +241,9 @@ func (r *live) end() {
 	r.wakeAll()
 	if r.timer != nil {
 		r.timer.Stop()
+	}
+	if r.force != nil {
+		r.force.Stop()
 	}
 	if r.stop != nil && r.phase != atRest {
 		r.phase = atRest
@@ -502,10 +505,20 @@ func orderOf(what string, data json.RawMessage) *Failure {
 // orderedError is the error that durable calls return in a run that is being cancelled.
 func orderedError(f *Failure) error { return f }
 
-// interrupt cancels every branch.
+// interrupt cancels every branch. A run that does not return within Options.CancelGrace is
+// ended all the same.
 func (r *live) interrupt(why error) {
 	r.cancel(why)
 	r.wakeCancelled()
+	if r.force == nil {
+		r.force = time.AfterFunc(r.e.opt.CancelGrace, func() {
+			r.e.log.Warn("pawl: a cancelled run did not return and is ended over its head", "run", r.info.ID, "workflow", r.info.Workflow)
+			r.mu.Lock()
+			order := r.order
+			r.mu.Unlock()
+			r.conclude(&branch{r: r}, Cancelled, order, nil)
+		})
+	}
 }
 
 // wakeByOrder ends sleeps and waits early: the one with the key that the order names, or

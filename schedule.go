@@ -122,6 +122,13 @@ func (e *Engine) take(c Claim) {
 	if r != nil {
 		r.kill() // another worker had the run meanwhile
 	}
+	if c.Info.Strikes >= suspectAt && c.Info.Strikes < e.opt.MaxStrikes {
+		select {
+		case e.suspects <- suspect{fresh, c}:
+			return
+		default: // so many that the queue is full: the disaster is elsewhere
+		}
+	}
 	e.background.Go(func() { fresh.begin(c) })
 }
 

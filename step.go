@@ -244,6 +244,9 @@ func (c *Context) pauseUntil(key string, t time.Time) error {
 // attempt runs the body once.
 func (c *Context) attempt(key string, n int, first time.Time, o *stepOptions, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
 	ctx := &stepContext{Context: c.s.ctx, r: c.b.r, key: key, attempt: n, first: first}
+	if c.b.r.e.opt.Intercept != nil {
+		body = c.intercepted(key, body)
+	}
 	limit := o.attempt
 	if o.total > 0 {
 		if left := o.total - time.Since(first); limit == 0 || left < limit {
@@ -276,6 +279,23 @@ func (c *Context) attempt(key string, n int, first time.Time, o *stepOptions, bo
 			return nil, context.Cause(c.s.ctx)
 		}
 		return nil, fmt.Errorf("attempt took over %v: %w", limit, ErrTimeout)
+	}
+}
+
+// intercepted is body as Options.Intercept lets it be.
+func (c *Context) intercepted(key string, body func(context.Context) (json.RawMessage, error)) func(context.Context) (json.RawMessage, error) {
+	opt := &c.b.r.e.opt
+	return func(ctx context.Context) (json.RawMessage, error) {
+		data, err := opt.Intercept(ctx, body)
+		switch {
+		case err != nil:
+			return nil, err
+		case len(data) > opt.MaxPayload:
+			return nil, Fatal(&TooLargeError{What: "result of step " + key, Size: len(data), Limit: opt.MaxPayload})
+		case len(data) > 0 && !json.Valid(data):
+			return nil, Fatal(&EncodingError{What: "result of step " + key, Path: "what Intercept returned", Err: errors.New("it is not JSON")})
+		}
+		return data, nil
 	}
 }
 

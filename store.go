@@ -111,6 +111,7 @@ type Change struct {
 	Attrs    []Attr
 	Children []*Start
 	Cancels  []int64 // children to be cancelled, by run key
+	Solo     bool    // from now until its next Move, a death of the worker is this run's fault alone
 	To       *Move   // nil: the run's row is not touched
 
 	// Answers.

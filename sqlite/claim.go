@@ -87,8 +87,15 @@ func (t *tx) bury(worker int64, died bool) error {
 	}
 	strike := ""
 	if died {
+		solo := false
+		if _, err := t.one("SELECT 1 FROM runs WHERE worker = ? AND solo = 1 LIMIT 1", []any{worker}, func(row) error { solo = true; return nil }); err != nil {
+			return err
+		}
 		strike = `strikes = CASE WHEN (SELECT max(seq) FROM journal WHERE run = runs.key) > coalesce(mark, 0) THEN 1 ELSE coalesce(strikes, 0) + 1 END,
-			mark = (SELECT max(seq) FROM journal WHERE run = runs.key), `
+			mark = (SELECT max(seq) FROM journal WHERE run = runs.key), solo = NULL, `
+		if solo { // the run on trial did it: the others keep the strikes that they had
+			strike = "strikes = coalesce(strikes, 0) + coalesce(solo, 0), solo = NULL, "
+		}
 	}
 	n, err := t.exec("UPDATE runs SET "+strike+"state = ?, worker = 0, rank = ? - coalesce(priority, 0) * 1000000, updated = ? WHERE worker = ?",
 		int64(pawl.Pending), t.us, t.us, worker)
@@ -168,7 +175,8 @@ type candidate struct {
 	limits   string
 }
 
-// candidates are the runs that are ready, and those that are due, in the order of rank.
+// candidates are the runs that are ready, and those that are due, in the order of rank. The
+// plus keeps SQLite from sorting all runs of a workflow where an index has the order.
 func (t *tx) candidates(q pawl.ClaimRequest) ([]candidate, error) {
 	names, err := json.Marshal(q.Workflows)
 	if err != nil {
@@ -180,13 +188,13 @@ func (t *tx) candidates(q pawl.ClaimRequest) ([]candidate, error) {
 		return nil
 	}
 	err = t.query(`SELECT key, rank, epoch, priority, limits FROM runs WHERE rank IS NOT NULL AND gate IS NULL
-		AND workflow IN (SELECT value FROM json_each(?)) ORDER BY rank LIMIT ?`, []any{string(names), q.Limit}, add)
+		AND +workflow IN (SELECT value FROM json_each(?)) ORDER BY rank LIMIT ?`, []any{string(names), q.Limit}, add)
 	if err != nil {
 		return nil, err
 	}
 	ready := len(out)
 	err = t.query(`SELECT key, due - coalesce(priority, 0) * 1000000, epoch, priority, limits FROM runs WHERE due IS NOT NULL AND due <= ? AND rank IS NULL AND gate IS NULL
-		AND workflow IN (SELECT value FROM json_each(?)) ORDER BY due LIMIT ?`, []any{q.Now, string(names), q.Limit}, add)
+		AND +workflow IN (SELECT value FROM json_each(?)) ORDER BY due LIMIT ?`, []any{q.Now, string(names), q.Limit}, add)
 	if err != nil {
 		return nil, err
 	}

@@ -168,6 +168,11 @@ func (t *tx) change(ch *pawl.Change) error {
 	if err := t.attrs(ch.Run, ch.Attrs); err != nil {
 		return err
 	}
+	if ch.Solo {
+		if _, err := t.exec("UPDATE runs SET solo = 1 WHERE key = ?", ch.Run); err != nil {
+			return err
+		}
+	}
 	for _, child := range ch.Cancels {
 		if err := t.cancel(child, json.RawMessage(`{"reason":"its parent has ended"}`)); err != nil {
 			return err
@@ -240,7 +245,7 @@ func (t *tx) flush() error {
 	return nil
 }
 
-const moveRun = `UPDATE runs SET state = ?, reason = ?, worker = 0, rank = NULL, due = ?, updated = ?, ended = ?, expires = ?, next = ?, strikes = NULL
+const moveRun = `UPDATE runs SET state = ?, reason = ?, worker = 0, rank = NULL, due = ?, updated = ?, ended = ?, expires = ?, next = ?, strikes = NULL, solo = NULL
 	WHERE key = ? AND epoch = ? AND worker = ?`
 
 // move takes a run out of its worker's hands, if the change is of its owner's. refused: the

@@ -30,6 +30,7 @@ CREATE TABLE runs (
   expires    INTEGER,
   seed       INTEGER NOT NULL,
   strikes    INTEGER,
+  solo       INTEGER,                   -- set: it is being tried alone
   mark       INTEGER,                   -- newest journal entry at the last strike
   next       TEXT,
   forked     TEXT,

@@ -1,0 +1,182 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pawlrun/pawl"
+)
+
+// slack is how much larger than the largest payload a body may be: for the object around it.
+const slack = 64 << 10
+
+// readLimit is how long a body may take to arrive.
+const readLimit = 30 * time.Second
+
+// body reads the request's body, which must be one JSON value or nothing.
+func (s *server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Now().Add(readLimit)) // not every ResponseWriter has one
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxBody))
+	// A deadline left behind would end a request that goes on for long.
+	rc.SetReadDeadline(time.Time{})
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, fmt.Errorf("%w: the body of the request is over %d bytes: store it elsewhere and send a reference", pawl.ErrTooLarge, large.Limit)
+	case err != nil:
+		return nil, badRequest("the body of the request broke off: %v", err)
+	}
+	data = bytes.TrimSpace(data)
+	if len(data) == 0 {
+		return nil, nil
+	}
+	return data, checkJSON(data)
+}
+
+// object reads the request's body into a struct: a field that the struct does not know,
+// under exactly its name, is refused. Without a body into stays as it is.
+func (s *server) object(w http.ResponseWriter, r *http.Request, into any) error {
+	data, err := s.body(w, r)
+	if err != nil || data == nil {
+		return err
+	}
+	var fields map[string]json.RawMessage
+	if data[0] != '{' || json.Unmarshal(data, &fields) != nil {
+		return badRequest("the body must be a JSON object with these fields, all of them optional: %s", strings.Join(fieldsOf(into), ", "))
+	}
+	known := fieldsOf(into)
+	for name := range fields {
+		if !slices.Contains(known, name) {
+			p := badRequest("the body has a field %q, which this call does not know", name)
+			p.Hint = suggest(name, known)
+			return p
+		}
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) {
+			return badRequest("field %q can't be a %s", wrong.Field, wrong.Value)
+		}
+		return badRequest("the body does not fit: %v", err)
+	}
+	return nil
+}
+
+// fieldsOf lists the names that a pointer to a struct has in JSON.
+func fieldsOf(into any) []string {
+	var names []string
+	for f := range reflect.TypeOf(into).Elem().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}
+
+// checkJSON refuses what encoding/json would let pass: bytes that are not UTF-8, and a
+// name that an object has twice, of which one reader takes the first and the next the last.
+func checkJSON(data []byte) error {
+	if !utf8.Valid(data) {
+		return badRequest("the body is not valid UTF-8")
+	}
+	var one json.RawMessage
+	if err := json.Unmarshal(data, &one); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return badRequest("the body is not one JSON value: %v at byte %d", syntax, syntax.Offset)
+		}
+		return badRequest("the body is not one JSON value: %v", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return uniqueNames(d, "")
+}
+
+// uniqueNames reads one value of d, which is known to be sound.
+func uniqueNames(d *json.Decoder, path string) error {
+	t, err := d.Token()
+	if err != nil {
+		return badRequest("the body is not one JSON value: %v", err)
+	}
+	switch t {
+	case json.Delim('{'):
+		seen := map[string]bool{}
+		for d.More() {
+			t, err := d.Token()
+			name, _ := t.(string)
+			if err != nil {
+				return badRequest("the body is not one JSON value: %v", err)
+			}
+			at := path + "/" + name
+			if seen[name] {
+				return badRequest("the body has %s twice", at)
+			}
+			seen[name] = true
+			if err := uniqueNames(d, at); err != nil {
+				return err
+			}
+		}
+		_, err = d.Token()
+	case json.Delim('['):
+		for i := 0; d.More(); i++ {
+			if err := uniqueNames(d, fmt.Sprintf("%s/%d", path, i)); err != nil {
+				return err
+			}
+		}
+		_, err = d.Token()
+	}
+	return err
+}
+
+// suggest names what was probably meant, or else what there is.
+func suggest(got string, known []string) string {
+	best, distance := "", len(got)/2+2
+	for _, k := range known {
+		if d := edits(strings.ToLower(got), strings.ToLower(k)); d < distance {
+			best, distance = k, d
+		}
+	}
+	switch {
+	case best != "":
+		return fmt.Sprintf("did you mean %q?", best)
+	case len(known) == 0:
+		return "there is none at all"
+	case len(known) > 20:
+		known = append(slices.Clone(known[:20]), "…")
+	}
+	return "there are: " + strings.Join(known, ", ")
+}
+
+// edits is how many characters must be put in, taken out or changed to make b of a.
+func edits(a, b string) int {
+	x, y := []rune(a), []rune(b)
+	if len(x) > 256 || len(y) > 256 {
+		return 256
+	}
+	row := make([]int, len(y)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i, c := range x {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j, e := range y {
+			cost := diagonal
+			if c != e {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(y)]
+}
