@@ -114,9 +114,10 @@ func (p *pipeline) lead(own *item) {
 		p.mu.Unlock()
 
 		p.commit(items)
-		for _, it := range items {
+		for i, it := range items {
 			if it.then != nil {
 				it.then(it)
+				items[i] = nil // from here on its owner may use it again
 			}
 		}
 		p.e.settle(&p.batch)
@@ -137,7 +138,7 @@ func (p *pipeline) lead(own *item) {
 			next.wake <- lead
 		}
 		for _, it := range items {
-			if it.wake != nil && it != own {
+			if it != nil && it.wake != nil && it != own {
 				it.wake <- answered
 			}
 		}

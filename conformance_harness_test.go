@@ -2,6 +2,7 @@ package pawl_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -452,3 +453,10 @@ func (s *cut) Watch(ctx context.Context, hint func()) error {
 
 // panicInAnotherFile is a helper whose file a stack must name.
 func panicInAnotherFile() error { panic("Error from imported helper module") }
+
+func mustDecode(t *testing.T, raw string, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(raw), v); err != nil {
+		t.Fatalf("%v in %s", err, raw)
+	}
+}

@@ -342,7 +342,7 @@ func (e *Engine) beat(ctx context.Context, id int64) {
 
 // janitor deletes what retention lets go, and audits that every run can be woken.
 func (e *Engine) janitor(ctx context.Context) {
-	tick := time.NewTicker(30 * time.Second)
+	tick := time.NewTicker(max(30*time.Second, e.opt.Poll))
 	defer tick.Stop()
 	for {
 		select {

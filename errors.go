@@ -85,6 +85,8 @@ func (e *HookConflictError) Error() string {
 }
 func (e *HookConflictError) Is(target error) bool { return target == ErrConflict }
 
+const codeHookConflict = "hook_conflict"
+
 // MisuseError reports a durable call made where none can be made: inside a step, from a
 // goroutine that pawl did not start, on a Context that another goroutine is using, or
 // after its function returned. Nothing was stored.
@@ -215,11 +217,17 @@ func (f *Failure) Unwrap() error {
 // Is reports whether target is the sentinel that was recorded under Code.
 func (f *Failure) Is(target error) bool { return f.Code != "" && sentinels[f.Code] == target }
 
-// err gives a recorded step failure its type back, so that errors.As finds a *StepError
-// in an error that passed through a journal.
+// err gives a recorded step failure or hook conflict its type back, so that errors.As finds
+// a *StepError or *HookConflictError in an error that passed through a journal.
 func (f *Failure) err() error {
 	if f.Step != "" && f.Cause != nil {
 		return &StepError{Step: f.Step, Attempts: f.Attempts, Err: f.Cause.err()}
+	}
+	if f.Code == codeHookConflict {
+		var e HookConflictError
+		if json.Unmarshal(f.Details, &e) == nil && e.Token != "" {
+			return &e
+		}
 	}
 	return f
 }
@@ -261,6 +269,8 @@ func failureDepth(err error, depth int) *Failure {
 		f.Step, f.Attempts = e.Step, e.Attempts
 	case *PanicError:
 		f.Stack = cut(e.Stack, maxStack)
+	case *HookConflictError:
+		f.Code, f.Details = codeHookConflict, mustJSON(e)
 	case interface{ ErrorCode() string }:
 		f.Code = cut(e.ErrorCode(), 128)
 	}

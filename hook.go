@@ -113,12 +113,7 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 		}
 	}
 	if e.Failed {
-		f := e.Failure()
-		var d HookConflictError
-		if json.Unmarshal(f.Details, &d) == nil && d.Token != "" {
-			return "", "", &d
-		}
-		return "", "", f
+		return "", "", e.Failure().err()
 	}
 	err = decode("a hook's entry", e.Data, &h)
 	return key, h.Token, err
@@ -127,7 +122,7 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 // ConflictFailure is what a store puts into the entry of a hook whose token is taken.
 func ConflictFailure(token, owner string) *Failure {
 	e := &HookConflictError{Token: token, RunID: owner}
-	return &Failure{Message: e.Error(), Type: fmt.Sprintf("%T", e), Code: "hook_conflict", Details: mustJSON(e)}
+	return &Failure{Message: e.Error(), Type: fmt.Sprintf("%T", e), Code: codeHookConflict, Details: mustJSON(e)}
 }
 
 // Token returns what the outside world needs to reach the hook.

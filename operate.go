@@ -338,7 +338,7 @@ func (e *Engine) Follow(ctx context.Context, run Ref, after int64) iter.Seq2[Ent
 }
 
 // Audit looks for runs that nothing would ever wake, makes them claimable, and reports
-// them. A working engine does so every 30 s.
+// them. A working engine does so every 30 s, or every Options.Poll if that is longer.
 func (e *Engine) Audit(ctx context.Context) ([]Finding, error) {
 	found, err := e.store.Audit(ctx, time.Now())
 	if len(found) > 0 {

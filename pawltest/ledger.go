@@ -4,41 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"sync"
-	"time"
 
 	"github.com/pawlrun/pawl"
 )
 
-// ledger is what a test knows of everything that was committed to its store, by whatever
-// worker: it sees each commit at the moment at which it has been applied.
+// ledger is what a test knows of everything that happened on its store, by whatever worker:
+// it is told of each commit when it has been applied, and of each body before it begins.
 type ledger struct {
 	base pawl.Store
 
 	mu       sync.Mutex
 	news     chan struct{} // closed at the next commit
-	runs     []runRef      // all that were started, in the order of their start
-	recorded map[string]bool
-	bodies   []call
-	problems []string
-	audited  time.Time
+	runs     []runRef      // all that were started, in order
+	recorded map[stepRef]bool
+	bodies   []pawl.Info // of every run of a body, in order
+	problems []string    // promises that were broken
 }
 
 type runRef struct {
 	key        int64
 	tenant, id string
-	workflow   string
 }
 
-// call is one run of a step's body.
-type call struct {
-	pawl.Info
-	worker *tap
+type stepRef struct {
+	run int64
+	key string
 }
 
 func newLedger(base pawl.Store) *ledger {
-	return &ledger{base: base, news: make(chan struct{}), recorded: map[string]bool{}}
+	return &ledger{base: base, news: make(chan struct{}), recorded: map[stepRef]bool{}}
 }
 
 // applied takes note of a batch that is in the store.
@@ -49,31 +45,31 @@ func (l *ledger) applied(b *pawl.Batch) {
 		l.started(s)
 	}
 	for _, ch := range b.Changes {
-		if ch.Err != nil {
+		if ch.Err != nil { // refused: it was another's run by now
 			continue
 		}
 		for _, s := range ch.Children {
 			l.started(s)
 		}
-		if ch.To != nil && ch.To.Next != nil && len(ch.Mail) == 0 {
+		if ch.To != nil && ch.To.Next != nil {
 			l.started(ch.To.Next)
 		}
 		for i := range ch.Entries {
-			if e := &ch.Entries[i]; e.Kind == pawl.KindStep {
-				key := fmt.Sprintf("%d %s", ch.Run, e.Key)
-				if l.recorded[key] {
-					l.problems = append(l.problems, fmt.Sprintf("step %q of run %s was recorded twice", e.Key, l.idOf(ch.Run)))
-				}
-				l.recorded[key] = true
+			e := &ch.Entries[i]
+			if e.Kind != pawl.KindStep {
+				continue
 			}
+			ref := stepRef{ch.Run, e.Key}
+			if l.recorded[ref] {
+				l.problems = append(l.problems, fmt.Sprintf("step %q of run %s was recorded twice", e.Key, l.name(ch.Run)))
+			}
+			l.recorded[ref] = true
 		}
 	}
 	for _, o := range b.Orders {
-		if o.Verb == pawl.VerbRetry && o.Err == nil { // what failed may run and be recorded again
-			for key := range l.recorded {
-				if strings.HasPrefix(key, fmt.Sprintf("%d ", o.Info.Key)) {
-					delete(l.recorded, key)
-				}
+		if o.Verb == pawl.VerbRetry && o.Err == nil { // what failed is asked again
+			for _, key := range o.Keys {
+				delete(l.recorded, stepRef{o.Info.Key, key})
 			}
 		}
 	}
@@ -81,18 +77,9 @@ func (l *ledger) applied(b *pawl.Batch) {
 }
 
 func (l *ledger) started(s *pawl.Start) {
-	if s.Err == nil && !s.Existed && s.Info.ID != "" {
-		l.runs = append(l.runs, runRef{s.Info.Key, s.Info.Tenant, s.Info.ID, s.Info.Workflow})
+	if s.Err == nil && !s.Existed {
+		l.runs = append(l.runs, runRef{s.Info.Key, s.Info.Tenant, s.Info.ID})
 	}
-}
-
-func (l *ledger) idOf(key int64) string {
-	for _, r := range l.runs {
-		if r.key == key {
-			return r.id
-		}
-	}
-	return fmt.Sprintf("#%d", key)
 }
 
 // tell wakes all who wait for news. Caller holds mu.
@@ -101,19 +88,46 @@ func (l *ledger) tell() {
 	l.news = make(chan struct{})
 }
 
-// begins takes note that a worker begins the body of a step.
-func (l *ledger) begins(t *tap, info pawl.Info) {
+func (l *ledger) changed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, r := range l.runs {
-		if r.id == info.RunID && l.recorded[fmt.Sprintf("%d %s", r.key, info.Step)] {
-			l.problems = append(l.problems, fmt.Sprintf("the body of step %q of run %s ran again after its result was recorded", info.Step, info.RunID))
-		}
-	}
-	l.bodies = append(l.bodies, call{info, t})
+	l.tell()
 }
 
-// await returns nil when cond holds. cond is asked again after every commit.
+// begins takes note that the body of a step is about to run.
+func (l *ledger) begins(info pawl.Info) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.runs, func(r runRef) bool { return r.id == info.RunID })
+	if i >= 0 && l.recorded[stepRef{l.runs[i].key, info.Step}] {
+		l.problems = append(l.problems, fmt.Sprintf("the body of step %q of run %s ran again after its result was recorded", info.Step, info.RunID))
+	}
+	l.bodies = append(l.bodies, info)
+	l.tell()
+}
+
+func (l *ledger) problem(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.problems = append(l.problems, fmt.Sprintf(format, args...))
+}
+
+func (l *ledger) idOf(key int64) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.name(key)
+}
+
+func (l *ledger) name(key int64) string {
+	for _, r := range l.runs {
+		if r.key == key {
+			return r.id
+		}
+	}
+	return fmt.Sprintf("#%d", key)
+}
+
+// await returns nil when cond holds. cond is asked again whenever something has happened.
 func (l *ledger) await(ctx context.Context, cond func() (bool, error)) error {
 	for {
 		l.mu.Lock()
@@ -130,7 +144,7 @@ func (l *ledger) await(ctx context.Context, cond func() (bool, error)) error {
 	}
 }
 
-// all returns what the store says of all runs that were started.
+// all returns what the store says of all runs that were started and are still there.
 func (l *ledger) all() ([]pawl.RunInfo, error) {
 	l.mu.Lock()
 	refs := l.runs
@@ -138,25 +152,23 @@ func (l *ledger) all() ([]pawl.RunInfo, error) {
 	var out []pawl.RunInfo
 	for _, r := range refs {
 		info, err := l.base.Lookup(context.Background(), r.tenant, r.id)
-		switch {
-		case errors.Is(err, pawl.ErrNotFound): // deleted, or its retention has ended
+		if errors.Is(err, pawl.ErrNotFound) {
 			continue
-		case err != nil:
-			return nil, err
+		}
+		if err != nil {
+			return nil, fmt.Errorf("run %s: %w", r.id, err)
 		}
 		out = append(out, info)
 	}
 	return out, nil
 }
 
-// find returns a run by its id, in whatever tenant it is.
+// find returns a run by its id, in whatever tenant's space it is.
 func (l *ledger) find(id string) (pawl.RunInfo, error) {
 	l.mu.Lock()
 	tenant := ""
-	for _, r := range l.runs {
-		if r.id == id {
-			tenant = r.tenant
-		}
+	if i := slices.IndexFunc(l.runs, func(r runRef) bool { return r.id == id }); i >= 0 {
+		tenant = l.runs[i].tenant
 	}
 	l.mu.Unlock()
 	info, err := l.base.Lookup(context.Background(), tenant, id)

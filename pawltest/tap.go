@@ -12,43 +12,46 @@ import (
 )
 
 // tap is one worker's way to the store. It counts what the worker commits, and cuts it off
-// at the commit that it was told: as far as the store can see, the worker has died there.
+// at the commit that it was told: for the store the worker has died there.
 //
-// Invariant: once cut, nothing of the worker reaches the store, and none of its step
-// bodies begins.
+// Invariant: once cut, the worker changes nothing in the store. (It may still read.)
 type tap struct {
-	*ledger
-	cutAt  int    // the commit to die at; 0: none
-	moment moment // of that commit
+	pawl.Store
+	l      *ledger
+	cutAt  int // the commit to die at, from 1; 0: none
+	moment moment
 
 	mu      sync.Mutex
-	commits int
+	id      int64    // the worker's
+	points  []string // what it has committed; the last one, if dead, is where it died
+	claims  map[int]bool
 	cut     bool
-	point   string // what the commit was that it died at
-	id      int64  // the worker's
 	dead    chan struct{}
-	atDeath func() // called once, before anybody is told
+	atDeath func() // called once, at the moment of death
 }
 
+// moment is when in a commit a worker dies.
 type moment uint8
 
 const (
-	lost       moment = iota // the worker dies before the commit is applied
-	unanswered               // the commit is applied, and the worker dies before it hears of it
+	lost moment = iota
+	unanswered
 )
 
 func (m moment) String() string { return [...]string{"lost", "unanswered"}[m] }
 
 func (m moment) text() string {
-	return [...]string{"before it was applied", "after it was applied, before the worker heard of it"}[m]
+	return [...]string{"before the commit was applied", "after the commit was applied, before the worker heard of it"}[m]
 }
 
-func newTap(l *ledger) *tap { return &tap{ledger: l, dead: make(chan struct{})} }
+func newTap(l *ledger) *tap {
+	return &tap{Store: l.base, l: l, dead: make(chan struct{}), claims: map[int]bool{}}
+}
 
-// errCut is what a dead worker hears. It can't know whether its commit was applied.
+// errCut is what a dead worker hears: it can't know whether its commit was applied.
 var errCut = fmt.Errorf("%w: the test has killed this worker", pawl.ErrUnknownOutcome)
 
-// errGone keeps an engine from joining again.
+// errGone keeps its engine from joining again.
 var errGone = fmt.Errorf("%w: the test has killed this worker", pawl.ErrClosed)
 
 func (t *tap) isCut() bool {
@@ -58,13 +61,10 @@ func (t *tap) isCut() bool {
 }
 
 // kill cuts the worker off now.
-func (t *tap) kill(point string) {
+func (t *tap) kill() {
 	t.mu.Lock()
 	already := t.cut
 	t.cut = true
-	if !already {
-		t.point = point
-	}
 	t.mu.Unlock()
 	if already {
 		return
@@ -75,105 +75,126 @@ func (t *tap) kill(point string) {
 	close(t.dead)
 }
 
-// commit applies one transaction of the worker's, unless it is the one to die at.
-func (t *tap) commit(describe func() string, apply func() error) error {
+// reach counts a commit; here tells that it is the one to die at.
+func (t *tap) reach(what string, claim bool) (here bool, err error) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.cut {
-		t.mu.Unlock()
-		return errCut
+		return false, errCut
 	}
-	t.commits++
-	here := t.commits == t.cutAt
-	t.mu.Unlock()
-	if here && t.moment == lost {
-		t.kill(describe())
-		return errCut
-	}
-	if err := apply(); err != nil {
+	t.points = append(t.points, what)
+	t.claims[len(t.points)] = claim
+	return len(t.points) == t.cutAt, nil
+}
+
+// Commit implements pawl.Store.
+func (t *tap) Commit(ctx context.Context, b *pawl.Batch) error {
+	here, err := t.reach(t.describe(b), false)
+	if err != nil {
 		return err
 	}
+	if here && t.moment == lost {
+		t.kill()
+		return errCut
+	}
+	if err := t.Store.Commit(ctx, b); err != nil {
+		return err
+	}
+	t.l.applied(b)
 	if here {
-		t.kill(describe())
+		t.kill()
 		return errCut
 	}
 	return nil
 }
 
-func (t *tap) Commit(ctx context.Context, b *pawl.Batch) error {
-	return t.commit(func() string { return t.describe(b) }, func() error {
-		err := t.base.Commit(ctx, b)
-		if err == nil {
-			t.applied(b)
-		}
-		return err
-	})
-}
-
-// Claim is a commit if it gives the worker something.
-func (t *tap) Claim(ctx context.Context, r pawl.ClaimRequest) (c pawl.Claims, err error) {
+// Claim implements pawl.Store. It is a commit only if it gives the worker something, which
+// is known when it has been applied.
+func (t *tap) Claim(ctx context.Context, r pawl.ClaimRequest) (pawl.Claims, error) {
 	if t.isCut() {
-		return c, errCut
-	}
-	if c, err = t.base.Claim(ctx, r); err != nil || len(c.Runs) == 0 {
-		return c, err
-	}
-	t.mu.Lock()
-	t.ledger.mu.Lock()
-	t.tell()
-	t.ledger.mu.Unlock()
-	if t.cut {
-		t.mu.Unlock()
 		return pawl.Claims{}, errCut
 	}
-	t.commits++
-	here := t.commits == t.cutAt
-	t.mu.Unlock()
-	if !here {
-		return c, nil
+	c, err := t.Store.Claim(ctx, r)
+	if err != nil || len(c.Runs) == 0 {
+		return c, err
 	}
+	t.l.changed()
 	var ids []string
 	for _, claim := range c.Runs {
 		ids = append(ids, claim.Info.ID)
 	}
-	t.kill("the worker claims run " + strings.Join(ids, ", "))
-	return pawl.Claims{}, errCut
+	here, err := t.reach("the worker claims run "+strings.Join(ids, ", "), true)
+	if err == nil && here {
+		t.kill()
+		err = errCut
+	}
+	if err != nil {
+		return pawl.Claims{}, err
+	}
+	return c, nil
 }
 
+// Join implements pawl.Store.
 func (t *tap) Join(ctx context.Context, w pawl.WorkerInfo, until time.Time) (int64, error) {
 	if t.isCut() {
 		return 0, errGone
 	}
-	id, err := t.base.Join(ctx, w, until)
+	id, err := t.Store.Join(ctx, w, until)
 	t.mu.Lock()
 	t.id = id
 	t.mu.Unlock()
 	return id, err
 }
 
+// Beat implements pawl.Store.
 func (t *tap) Beat(ctx context.Context, worker int64, now, until time.Time) error {
 	if t.isCut() {
 		return pawl.ErrFenced
 	}
-	return t.base.Beat(ctx, worker, now, until)
+	return t.Store.Beat(ctx, worker, now, until)
 }
 
+// Leave implements pawl.Store.
 func (t *tap) Leave(ctx context.Context, worker int64, now time.Time) error {
 	if t.isCut() {
 		return errGone
 	}
-	return t.base.Leave(ctx, worker, now)
+	return t.Store.Leave(ctx, worker, now)
 }
 
+// Watch implements pawl.Watcher.
 func (t *tap) Watch(ctx context.Context, hint func()) error {
-	if w, ok := t.base.(pawl.Watcher); ok && !t.isCut() {
+	if w, ok := t.Store.(pawl.Watcher); ok {
 		return w.Watch(ctx, hint)
 	}
 	<-ctx.Done()
 	return nil
 }
 
-// bury lets the next Claim of another worker find that this one is dead, as it would when
-// its lease has run out.
+// Audit implements pawl.Store. What it finds is a bug of the engine or the store.
+func (t *tap) Audit(ctx context.Context, now time.Time) ([]pawl.Finding, error) {
+	if t.isCut() {
+		return nil, nil
+	}
+	found, err := t.Store.Audit(ctx, now)
+	for _, f := range found {
+		t.l.problem("nothing would ever have woken run %s, which is %s: %s", f.RunID, f.State, f.What)
+	}
+	return found, err
+}
+
+// Purge implements pawl.Store.
+func (t *tap) Purge(ctx context.Context, now time.Time, limit int) (int, error) {
+	if t.isCut() {
+		return 0, nil
+	}
+	return t.Store.Purge(ctx, now, limit)
+}
+
+// Close does nothing: the store is the harness's, not its worker's.
+func (t *tap) Close() error { return nil }
+
+// bury ends the lease of a dead worker, so that the next one to ask for work gets its runs.
 func (t *tap) bury() error {
 	t.mu.Lock()
 	id := t.id
@@ -182,126 +203,14 @@ func (t *tap) bury() error {
 		return nil
 	}
 	now := time.Now()
-	if err := t.base.Beat(context.Background(), id, now, now.Add(-time.Second)); err != nil && !errors.Is(err, pawl.ErrFenced) {
+	err := t.Store.Beat(context.Background(), id, now, now.Add(-time.Second))
+	if err != nil && !errors.Is(err, pawl.ErrFenced) {
 		return fmt.Errorf("declare a worker dead: %w", err)
 	}
 	return nil
 }
 
-// The rest is reading, which a dead worker can't do either.
-
-func (t *tap) Mail(ctx context.Context, worker int64) ([]pawl.Mail, error) {
-	if t.isCut() {
-		return nil, errGone
-	}
-	return t.base.Mail(ctx, worker)
-}
-
-func (t *tap) Journal(ctx context.Context, run, after int64, limit int) ([]pawl.Entry, error) {
-	if t.isCut() {
-		return nil, errGone
-	}
-	return t.base.Journal(ctx, run, after, limit)
-}
-
-func (t *tap) Result(ctx context.Context, run int64) (pawl.Entry, error) {
-	if t.isCut() {
-		return pawl.Entry{}, errGone
-	}
-	return t.base.Result(ctx, run)
-}
-
-func (t *tap) Lookup(ctx context.Context, tenant, id string) (pawl.RunInfo, error) {
-	if t.isCut() {
-		return pawl.RunInfo{}, errGone
-	}
-	return t.base.Lookup(ctx, tenant, id)
-}
-
-func (t *tap) List(ctx context.Context, f pawl.Filter) ([]pawl.RunInfo, error) {
-	if t.isCut() {
-		return nil, errGone
-	}
-	return t.base.List(ctx, f)
-}
-
-func (t *tap) Chunks(ctx context.Context, run int64, stream string, from int64, limit int) ([]pawl.Chunk, error) {
-	if t.isCut() {
-		return nil, errGone
-	}
-	return t.base.Chunks(ctx, run, stream, from, limit)
-}
-
-func (t *tap) Streams(ctx context.Context, run int64) ([]pawl.StreamInfo, error) {
-	if t.isCut() {
-		return nil, errGone
-	}
-	return t.base.Streams(ctx, run)
-}
-
-func (t *tap) FindHook(ctx context.Context, token string) (pawl.HookInfo, error) {
-	if t.isCut() {
-		return pawl.HookInfo{}, errGone
-	}
-	return t.base.FindHook(ctx, token)
-}
-
-func (t *tap) Hooks(ctx context.Context, run int64) ([]pawl.HookInfo, error) {
-	if t.isCut() {
-		return nil, errGone
-	}
-	return t.base.Hooks(ctx, run)
-}
-
-func (t *tap) Holders(ctx context.Context, run int64, now time.Time) (pawl.Holders, error) {
-	if t.isCut() {
-		return pawl.Holders{}, errGone
-	}
-	return t.base.Holders(ctx, run, now)
-}
-
-// Audit asks the store once an hour: in virtual time the engine's thirty seconds are a
-// blink, and a year has a million of them.
-func (t *tap) Audit(ctx context.Context, now time.Time) ([]pawl.Finding, error) {
-	t.ledger.mu.Lock()
-	skip := now.Sub(t.audited) < time.Hour
-	if !skip {
-		t.audited = now
-	}
-	t.ledger.mu.Unlock()
-	if skip || t.isCut() {
-		return nil, nil
-	}
-	found, err := t.base.Audit(ctx, now)
-	t.ledger.mu.Lock()
-	for _, f := range found {
-		t.problems = append(t.problems, fmt.Sprintf("nothing would ever have woken run %s, which is %s: %s", f.RunID, f.State, f.What))
-	}
-	t.ledger.mu.Unlock()
-	return found, err
-}
-
-func (t *tap) Purge(ctx context.Context, now time.Time, limit int) (int, error) {
-	t.ledger.mu.Lock()
-	skip := !now.Equal(t.audited) && now.Sub(t.audited) > 0 && now.Sub(t.audited) < time.Hour
-	t.ledger.mu.Unlock()
-	if skip || t.isCut() {
-		return 0, nil
-	}
-	return t.base.Purge(ctx, now, limit)
-}
-
-func (t *tap) Stats(ctx context.Context, now time.Time) (pawl.Stats, error) {
-	if t.isCut() {
-		return pawl.Stats{}, errGone
-	}
-	return t.base.Stats(ctx, now)
-}
-
-// Close is the harness's to call.
-func (t *tap) Close() error { return nil }
-
-// describe says what a batch is about, for people.
+// describe says for people what a batch is about.
 func (t *tap) describe(b *pawl.Batch) string {
 	var parts []string
 	for _, s := range b.Starts {
@@ -315,30 +224,24 @@ func (t *tap) describe(b *pawl.Batch) string {
 		for _, c := range ch.Chunks {
 			did = append(did, fmt.Sprintf("chunk %d of stream %q", c.Index, c.Stream))
 		}
-		if n := len(ch.Waits); n > 0 {
-			did = append(did, fmt.Sprintf("wait for %q", ch.Waits[0].Event))
+		for _, w := range ch.Waits {
+			did = append(did, fmt.Sprintf("wait for %q", w.Event))
 		}
 		if ch.To != nil {
-			did = append(did, "run becomes "+ch.To.State.String())
+			did = append(did, "the run becomes "+ch.To.State.String())
 		}
-		parts = append(parts, fmt.Sprintf("run %s: %s", t.id2(ch.Run), strings.Join(did, ", ")))
+		parts = append(parts, fmt.Sprintf("run %s: %s", t.l.idOf(ch.Run), strings.Join(did, ", ")))
 	}
 	for _, s := range b.Sends {
 		parts = append(parts, "message "+s.Name+s.Publish)
 	}
 	for _, o := range b.Orders {
-		parts = append(parts, fmt.Sprintf("%s run %s", o.Verb, o.RunID))
+		parts = append(parts, fmt.Sprintf("%s of run %s", o.Verb, o.RunID))
 	}
 	return strings.Join(parts, "; ")
 }
 
-func (t *tap) id2(key int64) string {
-	t.ledger.mu.Lock()
-	defer t.ledger.mu.Unlock()
-	return t.idOf(key)
-}
-
-// entryName is kind and key of an entry.
+// entryName is the kind and the key of an entry.
 func entryName(e *pawl.Entry) string {
 	s := e.Kind.String()
 	if e.Key != "" {

@@ -1,0 +1,161 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+// Health asks the server whether it is there, and of what version.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	return call[Health](ctx, c, http.MethodGet, "/healthz", nil, nil)
+}
+
+// Workflows lists what the server can start.
+func (c *Client) Workflows(ctx context.Context) (WorkflowList, error) {
+	return call[WorkflowList](ctx, c, http.MethodGet, "/api/workflows", nil, nil)
+}
+
+// Start starts a run and returns when it is durable, or, with a wait, when it has ended or
+// the wait is over: see the state. With an ID in q it may be repeated.
+func (c *Client) Start(ctx context.Context, q StartRequest, wait time.Duration) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, "/api/runs", waiting(wait), q)
+}
+
+// Run returns what is known of a run, with a wait when it has ended or the wait is over.
+func (c *Client) Run(ctx context.Context, id string, wait time.Duration) (Run, error) {
+	return call[Run](ctx, c, http.MethodGet, RunPath(id), waiting(wait), nil)
+}
+
+func waiting(d time.Duration) url.Values {
+	if d <= 0 {
+		return nil
+	}
+	return url.Values{"wait": {d.String()}}
+}
+
+// Runs returns a page of runs, newest first.
+func (c *Client) Runs(ctx context.Context, q RunQuery) (RunPage, error) {
+	query := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	set("workflow", q.Workflow)
+	set("cursor", q.Cursor)
+	if q.Limit != 0 {
+		set("limit", strconv.Itoa(q.Limit))
+	}
+	for _, state := range q.States {
+		query.Add("state", state.String())
+	}
+	for name, value := range q.Attrs {
+		query.Set("attr."+name, value)
+	}
+	return call[RunPage](ctx, c, http.MethodGet, "/api/runs", query, nil)
+}
+
+// JournalPage returns a page of a run's entries, those with Seq > after: -1 is before the first.
+func (c *Client) JournalPage(ctx context.Context, id string, after int64) (EntryPage, error) {
+	return call[EntryPage](ctx, c, http.MethodGet, RunPath(id)+"/journal", url.Values{"after": {strconv.FormatInt(after, 10)}}, nil)
+}
+
+// Journal returns a run's entries in order, as far as they are there.
+func (c *Client) Journal(ctx context.Context, id string) iter.Seq2[pawl.Entry, error] {
+	return func(yield func(pawl.Entry, error) bool) {
+		for after := int64(-1); ; {
+			page, err := c.JournalPage(ctx, id, after)
+			if err != nil {
+				yield(pawl.Entry{}, err)
+				return
+			}
+			for _, entry := range page.Items {
+				if !yield(entry, nil) {
+					return
+				}
+			}
+			if page.NextAfter == nil {
+				return
+			}
+			after = *page.NextAfter
+		}
+	}
+}
+
+// Why says in one sentence what a run is waiting for.
+func (c *Client) Why(ctx context.Context, id string) (Why, error) {
+	return call[Why](ctx, c, http.MethodGet, RunPath(id)+"/why", nil, nil)
+}
+
+// Streams tells what streams a run has written.
+func (c *Client) Streams(ctx context.Context, id string) (StreamList, error) {
+	return call[StreamList](ctx, c, http.MethodGet, RunPath(id)+"/streams", nil, nil)
+}
+
+// Hooks lists a run's live hooks.
+func (c *Client) Hooks(ctx context.Context, id string) (HookList, error) {
+	return call[HookList](ctx, c, http.MethodGet, RunPath(id)+"/hooks", nil, nil)
+}
+
+// Cancel ends a run: see [pawl.Engine.Cancel].
+func (c *Client) Cancel(ctx context.Context, id, reason string) (Run, error) {
+	return c.order(ctx, id, "cancel", ReasonRequest{Reason: reason})
+}
+
+// Pause stops a run until Resume.
+func (c *Client) Pause(ctx context.Context, id, reason string) (Run, error) {
+	return c.order(ctx, id, "pause", ReasonRequest{Reason: reason})
+}
+
+// Resume lets a paused or blocked run go on.
+func (c *Client) Resume(ctx context.Context, id string) (Run, error) {
+	return c.order(ctx, id, "resume", nil)
+}
+
+// Retry lets a failed run go on from the step that made it fail: see [pawl.Engine.Retry].
+func (c *Client) Retry(ctx context.Context, id string) (Run, error) {
+	return c.order(ctx, id, "retry", nil)
+}
+
+// Wake ends sleeps and timed waits of a run early: see [pawl.Engine.Wake].
+func (c *Client) Wake(ctx context.Context, id string, q WakeRequest) (Run, error) {
+	return c.order(ctx, id, "wake", q)
+}
+
+// Fork starts a new run from the journal of another: see [pawl.Engine.Fork].
+func (c *Client) Fork(ctx context.Context, id string, q ForkRequest) (Run, error) {
+	return c.order(ctx, id, "fork", q)
+}
+
+func (c *Client) order(ctx context.Context, id, verb string, body any) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, RunPath(id)+"/"+verb, nil, body)
+}
+
+// Signal sends an event to a run. It is durable when Signal returns. nil data is null.
+func (c *Client) Signal(ctx context.Context, id, event string, data json.RawMessage) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, RunPath(id)+"/signal/"+segment(event), nil, orNull(data))
+}
+
+// Publish sends an event to every run that waits for it now.
+func (c *Client) Publish(ctx context.Context, event string, data json.RawMessage) (Published, error) {
+	return call[Published](ctx, c, http.MethodPost, "/api/events/"+segment(event), nil, orNull(data))
+}
+
+// SendHook sends a payload to the hook with a token.
+func (c *Client) SendHook(ctx context.Context, token string, data json.RawMessage) (Accepted, error) {
+	return call[Accepted](ctx, c, http.MethodPost, "/api/hooks/"+segment(token), nil, orNull(data))
+}
+
+func orNull(data json.RawMessage) json.RawMessage {
+	if data == nil {
+		return json.RawMessage("null")
+	}
+	return data
+}

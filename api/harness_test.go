@@ -1,0 +1,247 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/sqlite"
+)
+
+// house is a real server on a real port, with a real engine on a real file.
+type house struct {
+	t      *testing.T
+	engine *pawl.Engine
+	url    string
+	client *api.Client
+	stop   func() // shuts the server down and waits for it
+	log    *lockedBuffer
+}
+
+type text struct {
+	Text string `json:"text"`
+}
+
+type count struct {
+	N    int `json:"n"`
+	Left int `json:"left"`
+}
+
+func (c count) Validate() error {
+	if c.N < 0 {
+		return errors.New("n is negative")
+	}
+	return nil
+}
+
+// workflows are what the tests run. flaky is asked by the workflow of that name.
+func workflows(flaky func() error) []pawl.Definition {
+	return []pawl.Definition{
+		pawl.Define("echo", func(c *pawl.Context, in text) (text, error) {
+			return pawl.Step(c, "say", func(context.Context) (text, error) { return in, nil })
+		}),
+		pawl.Define("fails", func(c *pawl.Context, _ any) (any, error) {
+			return pawl.Step(c, "charge", func(context.Context) (any, error) { return nil, pawl.Fatal(errors.New("card declined")) })
+		}),
+		pawl.Define("flaky", func(c *pawl.Context, _ any) (string, error) {
+			if err := pawl.Do(c, "first", func(context.Context) error { return nil }); err != nil {
+				return "", err
+			}
+			return pawl.Step(c, "second", func(context.Context) (string, error) { return "fine", pawl.Fatal(flaky()) })
+		}),
+		pawl.Define("waits", func(c *pawl.Context, _ any) (json.RawMessage, error) {
+			return pawl.WaitFor[json.RawMessage](c, "go/now")
+		}),
+		pawl.Define("sleeps", func(c *pawl.Context, _ any) (string, error) { return "woken", c.Sleep(time.Hour) }),
+		pawl.Define("hooks", func(c *pawl.Context, _ any) (json.RawMessage, error) {
+			h, err := pawl.NewHook[json.RawMessage](c, pawl.Meta(map[string]string{"for": "you"}))
+			if err != nil {
+				return nil, err
+			}
+			return h.Wait(c)
+		}),
+		pawl.Define("streams", func(c *pawl.Context, in count) (string, error) {
+			for i := range in.N {
+				if err := c.Stream("").Write(i); err != nil {
+					return "", err
+				}
+				if err := c.Stream("a/b").Write(map[string]int{"i": i}); err != nil {
+					return "", err
+				}
+			}
+			if err := c.Stream("a/b").Close(); err != nil {
+				return "", err
+			}
+			return pawl.WaitFor[string](c, "end")
+		}),
+		pawl.Define("chain", func(c *pawl.Context, in count) (string, error) {
+			if in.Left > 0 {
+				return "", pawl.ContinueAs(c, count{Left: in.Left - 1})
+			}
+			return "end of the chain", nil
+		}),
+		pawl.Define("steps", func(c *pawl.Context, in count) (int, error) {
+			for i := range in.N {
+				if err := pawl.Do(c, "s", func(context.Context) error { return nil }); err != nil {
+					return i, err
+				}
+			}
+			return in.N, nil
+		}),
+	}
+}
+
+func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
+	t.Helper()
+	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &house{t: t, log: &lockedBuffer{}}
+	logger := slog.New(slog.NewTextHandler(h.log, nil))
+	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Poll: 50 * time.Millisecond})
+	if defs == nil {
+		defs = workflows(func() error { return nil })
+	}
+	if err := h.engine.Register(defs...); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- h.engine.Run(ctx) }()
+	if opt.Logger == nil {
+		opt.Logger = logger
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.url = "http://" + l.Addr().String()
+	serving, shutdown := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- api.Serve(serving, l, api.New(h.engine, opt), 10*time.Second) }()
+	h.stop = func() {
+		shutdown()
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		served <- nil
+	}
+	if h.client, err = api.NewClient(h.url, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		h.stop()
+		cancel()
+		if err := <-ran; err != nil {
+			t.Errorf("engine: %v", err)
+		}
+		if err := store.Close(); err != nil {
+			t.Errorf("store: %v", err)
+		}
+	})
+	return h
+}
+
+// reply is an answer that was read.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (r reply) into(t *testing.T, v any) {
+	t.Helper()
+	if err := json.Unmarshal(r.body, v); err != nil {
+		t.Fatalf("answer %d %s: %v", r.status, r.body, err)
+	}
+}
+
+// send makes a request; edit may change it before.
+func (h *house) send(method, path, body string, edit ...func(*http.Request)) reply {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, h.url+path, bytes.NewReader([]byte(body)))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, e := range edit {
+		e(req)
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return reply{res.StatusCode, res.Header, data}
+}
+
+// ok makes a request that must succeed with status, and decodes its answer.
+func (h *house) ok(status int, method, path, body string, into any) reply {
+	h.t.Helper()
+	r := h.send(method, path, body)
+	if r.status != status || r.header.Get("Content-Type") != "application/json" {
+		h.t.Fatalf("%s %s: %d %s %s, want %d", method, path, r.status, r.header.Get("Content-Type"), r.body, status)
+	}
+	r.into(h.t, into)
+	return r
+}
+
+// refused makes a request that must be refused with status and code.
+func (h *house) refused(status int, code, method, path, body string, edit ...func(*http.Request)) api.Problem {
+	h.t.Helper()
+	r := h.send(method, path, body, edit...)
+	if r.header.Get("Content-Type") != "application/problem+json" {
+		h.t.Fatalf("%s %s: %d %s %s, want a problem", method, path, r.status, r.header.Get("Content-Type"), r.body)
+	}
+	var p api.Problem
+	r.into(h.t, &p)
+	if r.status != status || p.Status != status || p.Code != code || p.Title != http.StatusText(status) || p.Detail == "" {
+		h.t.Errorf("%s %s: %d %s, want %d %s", method, path, r.status, r.body, status, code)
+	}
+	if id := r.header.Get("X-Request-Id"); id == "" || p.RequestID != id {
+		h.t.Errorf("%s %s: request id %q in the header, %q in the problem", method, path, id, p.RequestID)
+	}
+	return p
+}
+
+// start starts a run and returns its id.
+func (h *house) start(workflow, input string) string {
+	h.t.Helper()
+	var run api.Run
+	h.ok(202, "POST", "/api/workflows/"+workflow+"/runs", fmt.Sprintf(`{"input":%s}`, input), &run)
+	return run.ID
+}
+
+// until waits for a run to be in a state.
+func (h *house) until(id string, state pawl.State) api.Run {
+	h.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		run, err := h.client.Run(h.t.Context(), id, 0)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if run.State == state {
+			return run
+		}
+		if time.Now().After(end) {
+			h.t.Fatalf("run %s is %s (%s), want %s", id, run.State, run.Reason, state)
+		}
+	}
+}

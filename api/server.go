@@ -1,0 +1,198 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+// Options are a handler's settings. The zero value works.
+type Options struct {
+	// Hosts are names, without port, under which the server may be addressed beside
+	// localhost, 127.0.0.1 and [::1]. A request with another Host is refused: it would
+	// be a web page whose name was made to point here.
+	Hosts []string
+	// MaxPayload is the engine's Options.MaxPayload. 0 means its default, 2 MiB.
+	MaxPayload int
+	// Heartbeat is how often an idle live view is sent a comment, so that both ends see
+	// that the other is there. 0 means 15 s.
+	Heartbeat time.Duration
+	// Ready tells /readyz of trouble that the handler can't see, such as an engine that
+	// does not run. nil: none.
+	Ready func(ctx context.Context) error
+	// Version is shown by /healthz.
+	Version string
+	// Logger is where requests that failed on the server's side are reported. nil means
+	// slog.Default().
+	Logger *slog.Logger
+}
+
+type server struct {
+	engine  *pawl.Engine
+	opt     Options
+	log     *slog.Logger
+	hosts   []string
+	maxBody int64
+	origins *http.CrossOriginProtection
+	mux     *http.ServeMux
+	params  map[string][]string // by pattern: the query's names that the route knows
+}
+
+// handle answers a request, or returns why not before it has written anything.
+type handle func(w http.ResponseWriter, r *http.Request) error
+
+// New returns a handler of the API on engine. Routes outside /api, /healthz and /readyz
+// are refused with 404: mount others beside it. Serve the handler with [Serve], or with a
+// server of your own that has a ReadHeaderTimeout; the handler sets the other limits of
+// time itself.
+func New(engine *pawl.Engine, opt Options) http.Handler {
+	if opt.MaxPayload <= 0 {
+		opt.MaxPayload = 2 << 20
+	}
+	if opt.Heartbeat <= 0 {
+		opt.Heartbeat = 15 * time.Second
+	}
+	s := &server{
+		engine: engine, opt: opt, log: opt.Logger, maxBody: int64(opt.MaxPayload) + slack,
+		hosts:   append([]string{"localhost", "127.0.0.1", "::1"}, opt.Hosts...),
+		origins: http.NewCrossOriginProtection(),
+		mux:     http.NewServeMux(), params: map[string][]string{},
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	for _, route := range s.routes() {
+		s.params[route.pattern] = strings.Fields(route.params)
+		s.mux.HandleFunc(route.pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := route.serve(w, r); err != nil {
+				s.refuse(w, r, err)
+			}
+		})
+	}
+	return s
+}
+
+type route struct {
+	pattern string
+	params  string // names of the query, separated by spaces; one that ends in a dot is a prefix
+	serve   handle
+}
+
+func (s *server) routes() []route {
+	return []route{
+		{"POST /api/runs", "wait", s.start},
+		{"POST /api/workflows/{name}/runs", "wait", s.start},
+		{"GET /api/workflows", "", s.workflows},
+		{"GET /api/runs", "workflow state attr. cursor limit", s.list},
+		{"GET /api/runs/{id}", "wait", s.get},
+		{"GET /api/runs/{id}/journal", "after limit", s.journal},
+		{"GET /api/runs/{id}/events", "after", s.events},
+		{"GET /api/runs/{id}/streams", "", s.streams},
+		{"GET /api/runs/{id}/streams/{name...}", "from", s.stream},
+		{"GET /api/runs/{id}/hooks", "", s.hooks},
+		{"GET /api/runs/{id}/why", "", s.why},
+		{"POST /api/runs/{id}/cancel", "", s.cancel},
+		{"POST /api/runs/{id}/pause", "", s.pause},
+		{"POST /api/runs/{id}/resume", "", s.resume},
+		{"POST /api/runs/{id}/retry", "", s.retry},
+		{"POST /api/runs/{id}/wake", "", s.wake},
+		{"POST /api/runs/{id}/fork", "", s.fork},
+		{"POST /api/runs/{id}/signal/{event...}", "", s.signal},
+		{"POST /api/events/{name...}", "", s.publish},
+		{"POST /api/hooks/{token...}", "", s.hook},
+		{"GET /healthz", "", s.health},
+		{"GET /readyz", "", s.ready},
+	}
+}
+
+// ServeHTTP checks the request, finds its route and lets it answer.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mark(w, r)
+	defer s.recover(w, r)
+	if err := s.guard(r); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	// Left to itself the mux would answer an unclean path with a redirect to another one.
+	if p := r.URL.EscapedPath(); path.Clean(p) != strings.TrimSuffix(p, "/") && p != "/" {
+		s.refuse(w, r, newProblem(http.StatusNotFound, codeNoRoute, "there is no %q here: write . .. and / in names as %%2E %%2E%%2E and %%2F", p))
+		return
+	}
+	_, pattern := s.mux.Handler(r)
+	if pattern == "" {
+		s.refuse(w, r, s.unmatched(w, r))
+		return
+	}
+	if err := checkQuery(r, s.params[pattern]); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// unmatched tells a wrong path from a wrong method.
+func (s *server) unmatched(w http.ResponseWriter, r *http.Request) *Problem {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := s.mux.Handler(other); pattern != "" {
+			allowed = append(allowed, method)
+		}
+	}
+	if allowed == nil {
+		return newProblem(http.StatusNotFound, codeNoRoute, "there is no %s here", r.URL.EscapedPath())
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return newProblem(http.StatusMethodNotAllowed, codeMethod, "%s takes %s, not %s", r.URL.EscapedPath(), strings.Join(allowed, " and "), r.Method)
+}
+
+// checkQuery refuses names that the route does not know: a filter with a typing error
+// would otherwise pass for one that restricts nothing.
+func checkQuery(r *http.Request, known []string) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return badRequest("the query can't be read: %v", err)
+	}
+	for name := range query {
+		if !slices.ContainsFunc(known, func(k string) bool {
+			return name == k || strings.HasSuffix(k, ".") && strings.HasPrefix(name, k)
+		}) {
+			p := badRequest("this call knows no query parameter %q", name)
+			p.Hint = suggest(name, known)
+			return p
+		}
+	}
+	return nil
+}
+
+// writeLimit is how long one answer, or one event of a live view, may take to be taken.
+const writeLimit = 30 * time.Second
+
+// answer sends v as JSON.
+func answer(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	send(w, status, "application/json", body)
+	return nil
+}
+
+func send(w http.ResponseWriter, status int, contentType string, body []byte) {
+	rc := http.NewResponseController(w)
+	rc.SetWriteDeadline(time.Now().Add(writeLimit)) // not every ResponseWriter has one
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+	rc.Flush()
+	rc.SetWriteDeadline(time.Time{}) // for the connection's next request, which may be another handler's
+}

@@ -1,0 +1,153 @@
+package pawl_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+type attrs = map[string]any
+
+func TestB1_134_attributesAtStart(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("attributes", func(c *pawl.Context, _ none) (none, error) {
+			return none{}, c.SetAttributes(attrs{"phase": "done"})
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{}, pawl.Attributes(attrs{"sourceAtStart": "api"}))
+		result(n, r)
+		equal(t, "attributes", n.info(r.ID()).Attrs, map[string]string{"sourceAtStart": "api", "phase": "done"})
+		for _, c := range []struct {
+			want  map[string]string
+			found int
+		}{{map[string]string{"sourceAtStart": "api", "phase": "done"}, 1}, {map[string]string{"phase": "other"}, 0}} {
+			runs, err := n.List(n.ctx, pawl.Filter{Attrs: c.want})
+			equal(t, fmt.Sprint("found by ", c.want), fmt.Sprint(len(runs), err), fmt.Sprint(c.found, nil))
+		}
+	})
+}
+
+func TestB1_135_reservedAttributes(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("reserved", func(c *pawl.Context, _ none) (string, error) {
+			err := c.SetAttributes(attrs{"$seeded": "x"})
+			return fmt.Sprint(errors.Is(err, pawl.ErrInput)), nil
+		})
+		n := boot(t, open(), nil, w)
+		_, err := w.Start(n.ctx, n.Engine, none{}, pawl.Attributes(attrs{"$seeded": "x"}))
+		is(t, err, pawl.ErrInput)
+		r := start(n, w, none{})
+		equal(t, "refused in the workflow", result(n, r), "true")
+		equal(t, "attributes", len(n.info(r.ID()).Attrs), 0)
+	})
+}
+
+func TestB1_136_setAttributes(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("attributes", func(c *pawl.Context, v int) (int, error) {
+			for _, m := range []attrs{{"phase": "begun", "input": v}, {"phase": "done"}, {"input": nil}} {
+				if err := c.SetAttributes(m); err != nil {
+					return 0, err
+				}
+				if err := c.Sleep(20 * time.Millisecond); err != nil { // and a replay
+					return 0, err
+				}
+			}
+			return 3 * v, nil
+		})
+		n := boot(t, open(), replays(), w)
+		r := start(n, w, 7)
+		equal(t, "result", result(n, r), 21)
+		equal(t, "attributes", n.info(r.ID()).Attrs, map[string]string{"phase": "done"})
+		sets := n.journal(r.ID(), pawl.KindAttributes)
+		equal(t, "sets", len(sets), 3)
+		equal(t, "the first set", string(sets[0].Data), `{"input":7,"phase":"begun"}`)
+	})
+}
+
+func TestB1_139_setAttributesParallel(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("parallel", func(c *pawl.Context, _ none) (none, error) {
+			_, err := pawl.Map(c, "set", []string{"a", "b", "c"}, func(c *pawl.Context, name string) (none, error) {
+				return none{}, c.SetAttributes(attrs{name: int(name[0]-'a') + 1})
+			})
+			return none{}, err
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		result(n, r)
+		equal(t, "attributes", n.info(r.ID()).Attrs, map[string]string{"a": "1", "b": "2", "c": "3"})
+	})
+}
+
+func TestB1_140_attributesOfAFailedRun(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("throws", func(c *pawl.Context, _ none) (none, error) {
+			if err := c.SetAttributes(attrs{"phase": "before"}); err != nil {
+				return none{}, err
+			}
+			return none{}, errors.New("after")
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		equal(t, "state", failure(n, r).State, pawl.Failed)
+		equal(t, "attributes", n.info(r.ID()).Attrs, map[string]string{"phase": "before"})
+	})
+}
+
+func TestB1_142_invalidAttributesAtStart(t *testing.T) {
+	many := attrs{}
+	for i := range 65 {
+		many[fmt.Sprint("a", i)] = "v"
+	}
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := addTen("addTen")
+		n := boot(t, open(), nil, w)
+		for what, c := range map[string]struct {
+			m    attrs
+			want error
+		}{
+			"empty name":      {attrs{"": "v"}, pawl.ErrInput},
+			"long name":       {attrs{strings.Repeat("n", 257): "v"}, pawl.ErrTooLarge},
+			"long value":      {attrs{"a": strings.Repeat("v", 257)}, pawl.ErrTooLarge},
+			"no JSON":         {attrs{"a": make(chan int)}, pawl.ErrEncoding},
+			"too many":        {many, pawl.ErrTooLarge},
+			"at the limit +1": {attrs{"ok": "ok", "a": strings.Repeat("ä", 129)}, pawl.ErrTooLarge},
+		} {
+			_, err := w.Start(n.ctx, n.Engine, 1, pawl.Attributes(c.m))
+			if !errors.Is(err, c.want) {
+				t.Errorf("%s: got %v, want %v", what, err, c.want)
+			}
+		}
+		runs, err := n.List(n.ctx, pawl.Filter{})
+		equal(t, "runs", fmt.Sprint(len(runs), err), "0 <nil>")
+	})
+}
+
+func TestB1_143_retention(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("retained", func(c *pawl.Context, n int) (int, error) { return n, c.SetAttributes(attrs{"a": 1}) },
+			pawl.Retention(time.Millisecond, pawl.Completed))
+		kept := pawl.Define("kept", func(c *pawl.Context, n int) (int, error) { return n, errors.New("kept") },
+			pawl.Retention(time.Millisecond, pawl.Completed))
+		store := open()
+		n := boot(t, store, nil, w, kept)
+		r, k := start(n, w, 1), start(n, kept, 1)
+		equal(t, "result", result(n, r), 1)
+		failure(n, k)
+		purged, err := store.Purge(n.ctx, time.Now().Add(time.Second), 100)
+		equal(t, "purged", fmt.Sprint(purged, err), "1 <nil>")
+		_, err = r.Result(n.ctx)
+		is(t, err, pawl.ErrNotFound)
+		for range n.Journal(n.ctx, pawl.Ref{ID: r.ID()}) {
+			break
+		}
+		_, err = n.Get(n.ctx, pawl.Ref{ID: r.ID()})
+		is(t, err, pawl.ErrNotFound)
+		equal(t, "a run that ended otherwise", n.info(k.ID()).State, pawl.Failed)
+	})
+}

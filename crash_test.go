@@ -1,0 +1,280 @@
+package pawl_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+// long reports whether the crash tests run at full length: make crash.
+func long() bool { return os.Getenv("PAWL_CRASH") == "long" }
+
+// TestCrashKill kills the one worker of an SQLite file at random moments (P1, P2, P3, P5).
+func TestCrashKill(t *testing.T) {
+	kills := 30
+	if long() {
+		kills = 2000
+	}
+	s := newStory(t, filepath.Join(t.TempDir(), "crash.db"), "")
+	s.killing(kills)
+	s.check()
+}
+
+// TestCrashNoticesAckBeforeCommit: with a store that acknowledges early, the same test
+// must fail.
+func TestCrashNoticesAckBeforeCommit(t *testing.T) {
+	s := newStory(t, filepath.Join(t.TempDir(), "crash.db"), "ack before commit")
+	for range 20 {
+		s.killing(5)
+		if faults := s.faults(); len(faults) > 0 {
+			t.Logf("noticed: %s", faults[0])
+			return
+		}
+		s.renew()
+	}
+	t.Error("a store that acknowledges before it commits went unnoticed")
+}
+
+// TestCrashNoticesNoPoll: an engine that never looks at the store must be seen to be stuck.
+func TestCrashNoticesNoPoll(t *testing.T) {
+	s := newStory(t, filepath.Join(t.TempDir(), "crash.db"), "no poll")
+	s.patience = 5 * time.Second
+	if s.finish() == nil {
+		t.Error("an engine without poll and timers finished all the same: the programs do not need them")
+	}
+}
+
+// story is one crash test: a store, a ledger, and the runs that must come to their end.
+type story struct {
+	t        *testing.T
+	cfg      crashConfig
+	seed     uint64
+	random   *rand.Rand
+	kills    int
+	patience time.Duration
+	dir      string
+}
+
+func newStory(t *testing.T, store, mutant string) *story {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("PAWL_CRASH_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	s := &story{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), patience: 2 * time.Minute, dir: t.TempDir()}
+	s.cfg = crashConfig{Store: store, Seed: seed, Runs: 60, Lease: time.Second, Drive: true, Mutant: mutant, Ledger: filepath.Join(s.dir, "ledger")}
+	t.Logf("PAWL_CRASH_SEED=%d repeats the programs", seed)
+	return s
+}
+
+// renew begins anew on another file.
+func (s *story) renew() {
+	s.seed += 1000
+	s.cfg.Seed = s.seed
+	s.cfg.Store = filepath.Join(s.t.TempDir(), "crash.db")
+	s.cfg.Ledger = s.cfg.Store + ".ledger"
+}
+
+// spawn starts a worker and returns when it is at work.
+func (s *story) spawn(cfg crashConfig) *exec.Cmd {
+	s.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^TestCrashWorker$", "-test.timeout=0")
+	env, _ := json.Marshal(cfg)
+	cmd.Env = append(os.Environ(), envWorker+"="+string(env))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if line != "ready\n" {
+		cmd.Process.Kill()
+		cmd.Wait()
+		s.t.Fatalf("the worker did not start: %q %v\n%s", line, err, stderr.String())
+	}
+	go io.Copy(io.Discard, out)
+	return cmd
+}
+
+// killing kills n workers one after the other, and starts new runs as old ones end.
+func (s *story) killing(n int) {
+	for range n {
+		cmd := s.spawn(s.cfg)
+		time.Sleep(time.Duration(5+s.random.IntN(250)) * time.Millisecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+		s.kills++
+		if s.kills%10 == 0 {
+			s.cfg.Runs += 20
+		}
+	}
+	if err := s.finish(); err != nil && s.cfg.Mutant == "" {
+		s.t.Fatal(err)
+	}
+}
+
+// finish lets a last worker bring every run to its end.
+func (s *story) finish() error {
+	cmd := s.spawn(s.cfg)
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(s.patience):
+		cmd.Process.Signal(syscall.SIGQUIT)
+		<-done
+		return fmt.Errorf("runs were still not at their end %v after the last kill (P5)", s.patience)
+	}
+}
+
+func (s *story) check() {
+	s.t.Helper()
+	faults := s.faults()
+	for _, f := range faults[:min(len(faults), 10)] {
+		s.t.Error(f)
+	}
+	if len(faults) > 10 {
+		s.t.Errorf("and %d more", len(faults)-10)
+	}
+}
+
+// faults holds the ledger and the journals against each other.
+func (s *story) faults() (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	ended := map[string]map[string]bool{} // step → hashes that its bodies returned
+	recorded := map[string]int{}          // step → line at which it was known to be recorded
+	bodies, again := 0, 0
+	began := map[string]int{}
+	text, err := os.ReadFile(s.cfg.Ledger)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for n, line := range strings.Split(strings.TrimSuffix(string(text), "\n"), "\n") {
+		w := strings.Fields(line)
+		if len(w) < 2 {
+			fault("ledger line %d is torn: %q", n, line)
+			continue
+		}
+		switch w[0] {
+		case "B":
+			bodies++
+			if began[w[1]]++; began[w[1]] > 1 {
+				again++
+			}
+			if at, ok := recorded[w[1]]; ok {
+				fault("P3: step %s began again (line %d) after its result was recorded (line %d)", w[1], n, at)
+			}
+		case "E":
+			if ended[w[1]] == nil {
+				ended[w[1]] = map[string]bool{}
+			}
+			ended[w[1]][w[2]] = true
+		case "R":
+			if _, ok := recorded[w[1]]; !ok {
+				recorded[w[1]] = n
+			}
+		}
+	}
+	store, err := openCrashStore(s.cfg.Store)
+	if err != nil {
+		return append(faults, err.Error())
+	}
+	defer store.Close()
+	e := pawl.New(store, &pawl.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	ctx := context.Background()
+	var runs []pawl.RunInfo
+	for cursor := int64(0); ; {
+		page, err := e.List(ctx, pawl.Filter{Limit: 1000, Cursor: cursor})
+		if err != nil {
+			return append(faults, err.Error())
+		}
+		if len(page) == 0 {
+			break
+		}
+		runs = append(runs, page...)
+		cursor = page[len(page)-1].Key
+	}
+	steps := 0
+	inJournal := map[string]bool{}
+	for _, run := range runs {
+		if run.State != pawl.Completed {
+			fault("P5: run %s is %s: %s", run.ID, run.State, run.Reason)
+		}
+		seen := map[string]bool{}
+		next := int64(0)
+		for entry, err := range e.Journal(ctx, pawl.Ref{ID: run.ID}) {
+			if err != nil {
+				fault("journal of %s: %v", run.ID, err)
+				break
+			}
+			if entry.Seq != next {
+				fault("run %s: entry %d follows %d", run.ID, entry.Seq, next-1)
+			}
+			next = entry.Seq + 1
+			if entry.Kind == pawl.KindDrift {
+				fault("run %s drifted: %s", run.ID, entry.Data)
+			}
+			if entry.Kind != pawl.KindStep {
+				continue
+			}
+			steps++
+			id := run.ID + "/" + entry.Key
+			inJournal[id] = true
+			if seen[entry.Key] {
+				fault("P1: step %s was recorded twice", id)
+			}
+			seen[entry.Key] = true
+			if !entry.Failed && !ended[id][hashOf(entry.Data)] {
+				fault("P1: step %s has a recorded result that no body returned: %s", id, entry.Data)
+			}
+		}
+	}
+	for id := range recorded {
+		if !inJournal[id] {
+			fault("P2: step %s was acknowledged and is not in the journal", id)
+		}
+	}
+	for i := range s.cfg.Runs {
+		_, end, err := e.Wait(ctx, "", s.cfg.runID(i))
+		if err != nil || end == nil {
+			fault("run %d: %v", i, err)
+			continue
+		}
+		if want := strconv.Itoa(s.cfg.program(i).expected()); string(end.Data) != want {
+			fault("run %d returned %s, want %s: something was lost or happened twice", i, end.Data, want)
+		}
+	}
+	if found, err := e.Audit(ctx); err != nil || len(found) > 0 {
+		fault("audit: %v %v", found, err)
+	}
+	if s.cfg.Mutant == "" && (steps < 100 || bodies < steps) {
+		fault("nothing happened: %d steps, %d bodies", steps, bodies)
+	}
+	s.t.Logf("%d kills, %d runs, %d steps recorded, %d bodies begun, %d of them again after a kill, %d faults", s.kills, len(runs), steps, bodies, again, len(faults))
+	return faults
+}

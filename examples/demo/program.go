@@ -1,0 +1,164 @@
+package demo
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/llm/openai"
+	"github.com/pawlrun/pawl/sqlite"
+)
+
+// Program is the command line of an example: which store, which run, which model.
+type Program struct {
+	Model    llm.Model
+	Embedder llm.Embedder
+	Name     string // of the model
+
+	store string
+	id    string
+}
+
+// Parse parses the flags, those of the caller and its own, and picks the model: OpenAI,
+// or whatever speaks its protocol, if OPENAI_API_KEY or OPENAI_BASE_URL is set, and the
+// scripted one, with a warning, if neither is.
+func Parse() *Program {
+	var p Program
+	flag.StringVar(&p.store, "store", "pawl.db", "the file that holds the runs")
+	flag.StringVar(&p.id, "id", "", "the run's id; without it the same input always means the same run")
+	flag.StringVar(&p.Name, "model", "gpt-4o-mini", "the model to ask")
+	pace := flag.Duration("pace", time.Second, "how long the scripted model takes for an answer")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "%q is no flag; quote texts of several words, see -help\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	key, url := os.Getenv("OPENAI_API_KEY"), os.Getenv("OPENAI_BASE_URL")
+	if key == "" && url == "" {
+		fmt.Fprint(os.Stderr, "\n  *** No model will be asked: all answers come from a SCRIPT. ***\n"+
+			"  *** Set OPENAI_API_KEY, or OPENAI_BASE_URL, for real ones.   ***\n\n")
+		scripted := Paced(*pace)
+		p.Model, p.Embedder = scripted, scripted
+		return &p
+	}
+	client := openai.New(openai.Options{APIKey: key, BaseURL: url})
+	p.Model, p.Embedder = client, client
+	return &p
+}
+
+// Watch is called beside a run, with an engine to look at it and signal it. It returns
+// when ctx ends, and may return earlier.
+type Watch func(ctx context.Context, e *pawl.Engine, runID string)
+
+// Run runs w with the input in, prints on the standard error what happens, and returns
+// the result. A run that is there already goes on where it was, one that failed is tried
+// again, and one that has completed is only read. If there is no result Run says why and
+// ends the process.
+func Run[In, Out any](p *Program, w *pawl.Workflow[In, Out], in In, watch ...Watch) Out {
+	// The first Ctrl-C ends the engine in order: steps under way may finish. The second
+	// ends the process, and that is no harm either.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	out, err := run(ctx, p, w, in, watch)
+	switch {
+	case err == nil:
+		return out
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "stopped; the same command goes on from here")
+		os.Exit(130)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+	panic("unreachable")
+}
+
+func run[In, Out any](ctx context.Context, p *Program, w *pawl.Workflow[In, Out], in In, watch []Watch) (out Out, err error) {
+	store, err := sqlite.Open(p.store, nil)
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	engine := pawl.New(store, nil)
+	if err := engine.Register(w); err != nil {
+		return out, err
+	}
+
+	id := p.id
+	if id == "" {
+		id = idOf(w.Name(), in)
+	}
+	known, err := look(ctx, engine, id)
+	if err != nil {
+		return out, err
+	}
+	handle, err := w.Start(ctx, engine, in, pawl.ID(id))
+	if errors.Is(err, pawl.ErrConflict) {
+		return out, fmt.Errorf("%w; give the new run another -id", err)
+	}
+	if err != nil {
+		return out, err
+	}
+
+	// The engine works until the run has ended, or ctx does.
+	work, end := context.WithCancel(ctx)
+	worked := make(chan error, 1)
+	go func() { worked <- engine.Run(work) }()
+	defer func() {
+		end()
+		err = errors.Join(err, <-worked)
+	}()
+	for _, f := range watch {
+		go f(work, engine, id)
+	}
+	if err := follow(work, engine, id, known); err != nil {
+		return out, err
+	}
+	return handle.Result(ctx)
+}
+
+// idOf derives the run's id from its input, so that the same command means the same run.
+func idOf(workflow string, in any) string {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return "" // Start will say what is wrong with the input
+	}
+	sum := sha256.Sum256(b)
+	return workflow + "-" + hex.EncodeToString(sum[:4])
+}
+
+// look finds out what is recorded of the run, and gives a failed one another chance.
+func look(ctx context.Context, e *pawl.Engine, id string) (recorded int64, err error) {
+	ref := pawl.Ref{ID: id}
+	info, err := e.Get(ctx, ref)
+	if errors.Is(err, pawl.ErrNotFound) {
+		fmt.Fprintf(os.Stderr, "run %s: new\n", id)
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, err := range e.Journal(ctx, ref) {
+		if err != nil {
+			return 0, err
+		}
+		recorded++
+	}
+	fmt.Fprintf(os.Stderr, "run %s: here since %s, %s\n", id, info.Created.Local().Format(time.DateTime), info.State)
+	if info.State == pawl.Failed {
+		fmt.Fprintf(os.Stderr, "it failed (%s): trying again\n", info.Reason)
+		_, err = e.Retry(ctx, ref)
+	}
+	return recorded, err
+}
