@@ -229,7 +229,7 @@ func (r *live) wakeCancelled() {
 	for el := r.waits.Front(); el != nil; {
 		b := el.Value.(*branch)
 		el = el.Next()
-		if b.s.ctx.Err() != nil && b.key != barrier && b.key != hold {
+		if b.s.ctx.Err() != nil && b.key != hold {
 			r.wake(b, forCancel)
 		}
 	}

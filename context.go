@@ -151,7 +151,7 @@ func pathOf(key string) string {
 // the journal: from here on the run acts.
 func (r *live) endReplay() {
 	r.replaying.Store(false)
-	if len(r.past.entries) > 0 {
+	if len(r.past.entries) > 0 && r.pausing == nil && !r.draining { // those stop a replay halfway
 		r.drift()
 	}
 	r.past = past{attempts: r.past.attempts, woken: r.past.woken}
@@ -233,12 +233,13 @@ func (c *Context) recorded(kind Kind, key string) *Entry {
 }
 
 // act is called when a call was not recorded and is about to be made: it waits for the end
-// of replay, stops for a pause or a drain, and refuses in a cancelled scope.
+// of replay, stops for a pause or a drain, and refuses in a cancelled scope. A refusal is
+// not recorded, so it must not wait: what the code did after it may be.
 func (c *Context) act() error {
 	b, r := c.b, c.b.r
-	if r.replaying.Load() {
+	for r.replaying.Load() && c.s.ctx.Err() == nil {
 		r.mu.Lock()
-		if r.replaying.Load() {
+		if r.replaying.Load() && c.s.ctx.Err() == nil {
 			b.wait(c.s, barrier, "", time.Time{})
 		} else {
 			r.mu.Unlock()

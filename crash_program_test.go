@@ -385,11 +385,12 @@ func mutate(name string, s pawl.Store, opt *pawl.Options) pawl.Store {
 	panic("no mutant is called " + name)
 }
 
-// ackFirst says that appends are durable before they are.
+// ackFirst says that appends are durable a while before they are.
 type ackFirst struct {
 	pawl.Store
 	mu    sync.Mutex
 	later []*pawl.Batch
+	since time.Time
 }
 
 func (a *ackFirst) Commit(ctx context.Context, b *pawl.Batch) error {
@@ -397,25 +398,30 @@ func (a *ackFirst) Commit(ctx context.Context, b *pawl.Batch) error {
 	defer a.mu.Unlock()
 	plain := len(b.Starts)+len(b.Sends)+len(b.Orders) == 0
 	for _, ch := range b.Changes {
-		plain = plain && ch.To == nil && len(ch.Hooks)+len(ch.Children)+len(ch.Waits) == 0
+		plain = plain && ch.To == nil && len(ch.Hooks)+len(ch.Children)+len(ch.Waits)+len(ch.Consumed) == 0
 	}
-	if plain && len(a.later) < 20 {
-		held := &pawl.Batch{Worker: b.Worker, Now: b.Now}
-		for _, ch := range b.Changes {
-			c := *ch
-			c.Entries = append([]pawl.Entry(nil), ch.Entries...)
-			held.Changes = append(held.Changes, &c)
+	if len(a.later) > 0 && time.Since(a.since) > 30*time.Millisecond {
+		for _, held := range a.later {
+			if err := a.Store.Commit(ctx, held); err != nil {
+				return err
+			}
 		}
-		a.later = append(a.later, held)
-		return nil
+		a.later = nil
 	}
-	for _, held := range a.later {
-		if err := a.Store.Commit(ctx, held); err != nil {
-			return err
-		}
+	if !plain {
+		return a.Store.Commit(ctx, b)
 	}
-	a.later = nil
-	return a.Store.Commit(ctx, b)
+	if len(a.later) == 0 {
+		a.since = time.Now()
+	}
+	held := &pawl.Batch{Worker: b.Worker, Now: b.Now}
+	for _, ch := range b.Changes {
+		c := *ch
+		c.Entries = append([]pawl.Entry(nil), ch.Entries...)
+		held.Changes = append(held.Changes, &c)
+	}
+	a.later = append(a.later, held)
+	return nil
 }
 
 // deafStore does not say when timers are due.

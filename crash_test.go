@@ -39,7 +39,8 @@ func TestCrashKill(t *testing.T) {
 // must fail.
 func TestCrashNoticesAckBeforeCommit(t *testing.T) {
 	s := newStory(t, filepath.Join(t.TempDir(), "crash.db"), "ack before commit")
-	for range 20 {
+	s.patience = 10 * time.Second
+	for range 10 {
 		s.killing(5)
 		if faults := s.faults(); len(faults) > 0 {
 			t.Logf("noticed: %s", faults[0])

@@ -29,7 +29,7 @@
 //
 //	func TestOrderSurvivesCrashes(t *testing.T) {
 //		pawltest.CrashEverywhere(t, Order, Cart{"book"},
-//			pawltest.Also(Shipping), // the workflows that it starts as children
+//			pawltest.WithChildren(Shipping), // the workflows that it starts as children
 //			pawltest.WithDriver(func(h *pawltest.Harness, runID string) {
 //				h.AwaitEvent(runID, "paid")
 //				h.Signal(runID, "paid", 12)

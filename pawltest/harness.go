@@ -68,8 +68,8 @@ func New(t testing.TB, defs ...pawl.Definition) *Harness {
 }
 
 // NewWith is New with settings of the engine. Where they are zero the harness has its own:
-// in a bubble a Poll of an hour and a Lease of three, because virtual time that passes
-// costs real time where somebody looks at the clock; a Drain of a second; its own Logger,
+// in a bubble a Poll of six hours and a Lease of a day, because in virtual time only who
+// looks at the clock costs real time; a Drain of a second; its own Logger,
 // which keeps warnings and errors and prints them when the test has failed. Intercept is
 // called for bodies that are not mocked.
 func NewWith(t testing.TB, opt pawl.Options, defs ...pawl.Definition) *Harness {
@@ -97,8 +97,8 @@ func open(t testing.TB, opt pawl.Options, defs []pawl.Definition) (*Harness, err
 	h.limit = 30 * time.Second
 	if inBubble() {
 		h.limit = 366 * 24 * time.Hour
-		h.opt.Poll = cmp.Or(opt.Poll, time.Hour)
-		h.opt.Lease = cmp.Or(opt.Lease, 3*time.Hour)
+		h.opt.Poll = cmp.Or(opt.Poll, 6*time.Hour)
+		h.opt.Lease = cmp.Or(opt.Lease, 24*time.Hour)
 	}
 	h.opt.Drain = cmp.Or(opt.Drain, time.Second)
 	if opt.Logger == nil {
@@ -180,6 +180,18 @@ func (h *Harness) Context() context.Context { return h.ctx }
 
 // close ends all workers and the store, and reports what was found.
 func (h *Harness) close() {
+	h.tb.Helper()
+	h.shut()
+	for _, p := range h.l.problems {
+		h.tb.Errorf("pawltest: %s", p)
+	}
+	if text := h.log.String(); text != "" && h.tb.Failed() {
+		h.tb.Logf("the engine's warnings:\n%s", text)
+	}
+}
+
+// shut returns when nothing of the harness is left but what the ledger knows.
+func (h *Harness) shut() {
 	h.cancel(errTestEnded)
 	h.mu.Lock()
 	workers := h.workers
@@ -195,23 +207,15 @@ func (h *Harness) close() {
 	if h.client != nil {
 		h.client.Close()
 	}
-	if found, err := h.store.Audit(context.Background(), time.Now()); err != nil {
+	found, err := h.store.Audit(context.Background(), time.Now())
+	if err != nil {
 		h.l.problem("audit: %v", err)
-	} else {
-		for _, f := range found {
-			h.l.problem("nothing would ever wake run %s, which is %s: %s", f.RunID, f.State, f.What)
-		}
+	}
+	for _, f := range found {
+		h.l.problem("nothing would ever wake run %s, which is %s: %s", f.RunID, f.State, f.What)
 	}
 	if err := h.store.Close(); err != nil {
 		h.l.problem("close the store: %v", err)
-	}
-	for _, p := range h.l.problems {
-		h.tb.Errorf("pawltest: %s", p)
-	}
-	if h.tb.Failed() {
-		if text := h.log.String(); text != "" {
-			h.tb.Logf("the engine's warnings:\n%s", text)
-		}
 	}
 }
 

@@ -150,14 +150,14 @@ func (h *Harness) AwaitHook(runID string) string {
 	return token
 }
 
-// AwaitStep waits until a run has recorded the step with a key, and returns its entry.
-func (h *Harness) AwaitStep(runID, key string) pawl.Entry {
+// AwaitEntry waits until a run's journal has an entry of a kind with a key, and returns it.
+func (h *Harness) AwaitEntry(runID string, kind pawl.Kind, key string) pawl.Entry {
 	h.tb.Helper()
 	var found pawl.Entry
-	h.await(runID, fmt.Sprintf("record step %q", key), func(info pawl.RunInfo) (bool, error) {
+	h.await(runID, fmt.Sprintf("record %s %q", kind, key), func(info pawl.RunInfo) (bool, error) {
 		entries, err := h.l.journal(info.Key)
 		for _, e := range entries {
-			if e.Kind == pawl.KindStep && e.Key == key {
+			if e.Kind == kind && e.Key == key {
 				found = e
 				return true, err
 			}

@@ -76,7 +76,7 @@ func (s *Store) try(ctx context.Context, fn func(t *tx) error) error {
 	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	t := &tx{c: c, ctx: inner, q: &pgx.Batch{}}
-	if err = fn(t); err == nil && t.q.Len() > 0 {
+	if err = fn(t); err == nil {
 		err = t.end()
 	}
 	if err != nil {
@@ -150,20 +150,16 @@ func (t *tx) send() error {
 // end sends what is queued and commits. A transaction that was begun needs a COMMIT; one
 // that was not is committed by the end of the send.
 func (t *tx) end() error {
-	ended := errUndone
+	var ended error
+	statements := t.q.Len()
 	if t.begun() {
+		ended = errUndone
 		t.q.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
 			if tag.String() == "COMMIT" {
 				ended = nil
 			}
 			return nil
 		})
-	} else {
-		ended = nil
-	}
-	statements := t.q.Len()
-	if t.begun() {
-		statements-- // the COMMIT
 	}
 	err := t.send()
 	if err == nil {

@@ -25,12 +25,14 @@ CREATE TABLE runs (
   parent     bigint,
   parent_key text,
   detached   boolean NOT NULL,
+  ties       boolean NOT NULL,          -- false: at its end no other row is touched
   single     text COLLATE "C",          -- the singleton key that it holds
   limits     text,                      -- JSON
   keep       bigint,                    -- retention if a store ends it; negative: for ever
   expires    bigint,
   seed       bigint NOT NULL,
   strikes    integer,
+  solo       boolean NOT NULL DEFAULT false, -- it is being tried alone
   mark       bigint,                    -- newest journal entry at the last strike
   next       text,
   forked     text,

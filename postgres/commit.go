@@ -1,0 +1,470 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pawlrun/pawl"
+)
+
+// work is one try of a commit: load, think, store.
+//
+// The rows of all runs that the batch may change are locked and loaded first, in the order
+// of their keys. What the batch says is then done to them in memory, one thing after the
+// other, and what came of it is written with one statement per table. A batch of a thousand
+// changes makes as many round trips as one of a single change.
+//
+// Invariants:
+//   - a run in runs is locked by this transaction, or was made by it: nobody else changes it
+//     until the commit;
+//   - an inbox is read and written only by who holds the lock of its run. So a run that
+//     suspends sees every message that was put before, and whoever puts one later sees that
+//     it waits; and ids of messages, drawn under the lock, grow in the order in which the
+//     run's owner can see them;
+//   - locks are taken in one order: the worker, gates (limits, singletons), runs by key.
+//     What can't be known beforehand is locked late; if that ends in a deadlock, the server
+//     undoes one transaction, and it is tried again.
+type work struct {
+	*tx
+	s   *Store
+	b   *pawl.Batch
+	now time.Time
+	us  int64 // now
+
+	runs  map[int64]*run
+	named map[runName]*run
+	room  int // for eager starts that are inserted before anything else is known
+	held  map[string]bool
+	woke  bool // a run became claimable, or one held elsewhere got a message
+
+	unread map[int64][]pawl.Message // what came after Move.Seen, of runs that want to suspend
+	stayed []*pawl.Change           // they may not: Mail is answered at the end
+	mail   []*message               // for runs that the worker holds
+	grants []grant
+	buffer
+}
+
+type runName struct{ tenant, id string }
+
+// message is one that this transaction puts into an inbox. Its id is known at the end.
+type message struct {
+	run int64
+	pawl.Message
+}
+
+// grant is a run that becomes the worker's.
+type grant struct {
+	run   int64
+	claim int // in b.Granted
+}
+
+// Commit implements pawl.Store.
+func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
+	given := remember(b)
+	woke := false
+	err := s.write(ctx, "commit", func(t *tx) error {
+		given.restore(b)
+		w := &work{tx: t, s: s, b: b, now: b.Now, us: b.Now.UnixMicro(), runs: map[int64]*run{}}
+		err := w.commit()
+		woke = w.woke
+		return err
+	})
+	if err != nil {
+		given.restore(b)
+		return err
+	}
+	if woke {
+		b.Ready = true
+		s.hint()
+	}
+	return nil
+}
+
+// original is what a commit changes of a batch besides filling in answers.
+type original struct {
+	room    int
+	entries map[*pawl.Change][]pawl.Entry
+	ids     map[*pawl.Start]string
+}
+
+func remember(b *pawl.Batch) *original {
+	o := &original{room: b.Room}
+	start := func(st *pawl.Start) {
+		if st.Policy == pawl.CancelOld || st.Policy == pawl.Queue {
+			if o.ids == nil {
+				o.ids = map[*pawl.Start]string{}
+			}
+			o.ids[st] = st.Run.ID
+		}
+	}
+	for _, ch := range b.Changes {
+		if len(ch.Hooks)+len(ch.Children) > 0 {
+			if o.entries == nil {
+				o.entries = map[*pawl.Change][]pawl.Entry{}
+			}
+			o.entries[ch] = slices.Clone(ch.Entries)
+		}
+		for _, st := range ch.Children {
+			start(st)
+		}
+	}
+	for _, st := range b.Starts {
+		start(st)
+	}
+	return o
+}
+
+// restore makes b what it was before any commit was tried.
+func (o *original) restore(b *pawl.Batch) {
+	b.Room, b.Granted, b.Mail, b.Ready, b.Due = o.room, b.Granted[:0], b.Mail[:0], false, time.Time{}
+	start := func(st *pawl.Start) {
+		st.Key, st.Existed, st.Info, st.Err = 0, false, pawl.RunInfo{}, nil
+	}
+	for _, ch := range b.Changes {
+		ch.Err, ch.Mail = nil, nil
+		for i := range ch.Hooks {
+			ch.Hooks[i].Owner = ""
+		}
+		for _, st := range ch.Children {
+			start(st)
+		}
+		if ch.To != nil && ch.To.Next != nil {
+			start(ch.To.Next)
+		}
+	}
+	for ch, entries := range o.entries {
+		copy(ch.Entries, entries)
+	}
+	for _, st := range b.Starts {
+		start(st)
+	}
+	for st, id := range o.ids {
+		st.Run.ID = id
+	}
+	for _, m := range b.Sends {
+		m.Info, m.Count, m.Err = pawl.RunInfo{}, 0, nil
+	}
+	for _, o := range b.Orders {
+		o.Info, o.Err = pawl.RunInfo{}, nil
+	}
+}
+
+func (w *work) commit() error {
+	b := w.b
+	w.refuse()
+	plain := len(b.Starts)+len(b.Sends)+len(b.Orders) == 0 && !slices.ContainsFunc(b.Changes, asks)
+	if !plain {
+		w.begin()
+	}
+	if b.Worker != 0 {
+		w.fence(b.Worker)
+	}
+	var early []*fresh
+	if !plain {
+		w.takeGates()
+		early = w.insertEarly()
+		w.loadRuns()
+		if err := w.send(); err != nil {
+			return err
+		}
+		if err := w.early(early); err != nil {
+			return err
+		}
+	}
+	for _, ch := range b.Changes {
+		if ch.Err == nil {
+			if err := w.change(ch); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.runHooks(); err != nil {
+		return err
+	}
+	for _, st := range b.Starts {
+		if st.Key == 0 && !st.Existed && st.Err == nil {
+			if err := w.start(st); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.sends(); err != nil {
+		return err
+	}
+	for _, o := range b.Orders {
+		if err := w.order(o); err != nil {
+			return err
+		}
+	}
+	w.flush()
+	w.inboxes()
+	if err := w.end(); err != nil {
+		return err
+	}
+	w.answer()
+	return nil
+}
+
+// asks reports whether a change needs to know of rows before it can be stored. One that
+// does not is a few rows appended, and one round trip: the worker's lease is all its right.
+func asks(ch *pawl.Change) bool {
+	return ch.To != nil || len(ch.Hooks)+len(ch.Children)+len(ch.Cancels) > 0
+}
+
+// refuse answers what PostgreSQL could not store: text that is none would undo the whole
+// batch, time and again.
+func (w *work) refuse() {
+	for _, ch := range w.b.Changes {
+		ch.Err = unfitChange(ch)
+	}
+	for _, st := range w.b.Starts {
+		st.Err = unfitStart(st)
+	}
+	for _, m := range w.b.Sends {
+		if !isText(m.Name) {
+			m.Err = fmt.Errorf("%w: the event's name is no text: %q", pawl.ErrInput, m.Name)
+		}
+	}
+}
+
+// loadRuns queues the lock of all runs that are known to be touched, and what to know of them.
+func (w *work) loadRuns() {
+	var keys, ends, suspends, seen []int64
+	var names, tenants, tokens, events []string
+	for _, ch := range w.b.Changes {
+		if ch.Err != nil {
+			continue
+		}
+		if ch.To != nil || len(ch.Hooks)+len(ch.Waits) > 0 || ch.Solo {
+			keys = append(keys, ch.Run)
+		}
+		keys = append(keys, ch.Cancels...)
+		switch m := ch.To; {
+		case m == nil:
+		case m.State.Terminal():
+			ends = append(ends, ch.Run)
+		case m.State == pawl.Waiting, m.State == pawl.Paused:
+			suspends, seen = append(suspends, ch.Run), append(seen, m.Seen)
+		}
+	}
+	for _, m := range w.b.Sends {
+		switch {
+		case m.Err != nil:
+		case m.Publish != "":
+			events = append(events, m.Publish)
+		case m.Token != "":
+			tokens = append(tokens, m.Token)
+		default:
+			names, tenants = append(names, m.RunID), append(tenants, m.Tenant)
+		}
+	}
+	for _, o := range w.b.Orders {
+		names, tenants = append(names, o.RunID), append(tenants, o.Tenant)
+	}
+	load := func(r pgx.CollectableRow) error {
+		run, err := scanRun(r)
+		if err == nil {
+			w.keep(run)
+		}
+		return err
+	}
+	switch {
+	case len(names)+len(tokens)+len(events) > 0:
+		for i := range names { // what is no text is no run's
+			names[i], tenants[i] = clean(names[i]), clean(tenants[i])
+		}
+		w.rows(load, lockNamedRuns, keys, ends, names, tenants, cleanAll(tokens), cleanAll(events))
+	case len(keys) > 0:
+		w.rows(load, lockRuns, keys, ends)
+	}
+	if len(suspends) > 0 {
+		w.unread = map[int64][]pawl.Message{}
+		// A statement of its own, after the lock: its snapshot has what the lock waited for.
+		w.rows(func(r pgx.CollectableRow) error {
+			m, err := scanMessage(r)
+			w.unread[m.run] = append(w.unread[m.run], m.Message)
+			return err
+		}, `SELECT i.run, i.id, i.name, i.at, i.data FROM unnest($1::bigint[], $2::bigint[]) AS u (run, seen)
+			JOIN inbox AS i ON i.run = u.run AND i.id > u.seen ORDER BY i.id`, suspends, seen)
+	}
+}
+
+const lockRuns = `SELECT ` + runCols + ` FROM runs WHERE key = ANY(ARRAY(
+		SELECT unnest($1::bigint[]) UNION SELECT parent FROM runs WHERE key = ANY($2::bigint[]) AND parent IS NOT NULL AND NOT detached
+	)) ORDER BY key FOR UPDATE`
+
+const lockNamedRuns = `SELECT ` + runCols + ` FROM runs WHERE key = ANY(ARRAY(
+		SELECT unnest($1::bigint[]) UNION SELECT parent FROM runs WHERE key = ANY($2::bigint[]) AND parent IS NOT NULL AND NOT detached
+		UNION SELECT r.key FROM unnest($3::text[], $4::text[]) AS u (id, tenant) JOIN runs AS r ON r.id = u.id AND r.tenant = u.tenant
+		UNION SELECT run FROM hooks WHERE token = ANY($5::text[])
+		UNION SELECT run FROM waits WHERE event = ANY($6::text[])
+	)) ORDER BY key FOR UPDATE`
+
+// takeGates queues the locks of the limits and singletons that the batch may touch.
+func (w *work) takeGates() {
+	var keys []int64
+	var names []string
+	start := func(st *pawl.Start) {
+		if st.Run.Single != "" {
+			names = append(names, "singleton "+st.Run.Single)
+		}
+	}
+	for _, ch := range w.b.Changes {
+		if ch.Err != nil {
+			continue
+		}
+		if ch.To != nil {
+			keys = append(keys, ch.Run)
+		}
+		keys = append(keys, ch.Cancels...)
+		for _, st := range ch.Children {
+			start(st)
+		}
+	}
+	for _, st := range w.b.Starts {
+		if st.Err == nil {
+			start(st)
+		}
+	}
+	var ids, tenants []string
+	for _, o := range w.b.Orders {
+		if o.Verb == pawl.VerbCancel {
+			ids, tenants = append(ids, clean(o.RunID)), append(tenants, clean(o.Tenant))
+		}
+	}
+	if len(ids) > 0 { // rare: they may end at once
+		w.rows(func(r pgx.CollectableRow) error { return nil }, gatesOfNamed, ids, tenants, w.s.schema)
+	}
+	if len(keys)+len(names) > 0 {
+		w.gates(w.s.schema, keys, names)
+	}
+	for _, n := range names {
+		w.gate(n)
+	}
+}
+
+// gate notes that the lock of a gate is held.
+func (w *work) gate(name string) {
+	if w.held == nil {
+		w.held = map[string]bool{}
+	}
+	w.held[name] = true
+}
+
+// change stores what one run has to say.
+func (w *work) change(ch *pawl.Change) error {
+	if ch.To != nil && !w.move(ch) {
+		return nil
+	}
+	for i := range ch.Hooks {
+		w.hook(ch, &ch.Hooks[i])
+	}
+	for _, key := range ch.Unhooks {
+		w.unhook(ch.Run, key)
+	}
+	for _, st := range ch.Children {
+		if err := w.child(ch, st); err != nil {
+			return err
+		}
+	}
+	for i := range ch.Entries {
+		w.append(ch.Run, &ch.Entries[i])
+	}
+	for _, id := range ch.Consumed {
+		w.consume(ch.Run, id)
+	}
+	if len(ch.Waits)+len(ch.Hooks) > 0 {
+		w.tie(ch.Run)
+	}
+	for _, wait := range ch.Waits {
+		w.wait(ch.Run, wait.Key, wait.Event)
+	}
+	for _, key := range ch.Unwaits {
+		w.wait(ch.Run, key, "")
+	}
+	for i := range ch.Chunks {
+		w.chunk(ch.Run, &ch.Chunks[i])
+	}
+	w.attrs(ch.Run, ch.Attrs)
+	if ch.Solo {
+		w.solo = append(w.solo, ch.Run)
+	}
+	for _, child := range ch.Cancels {
+		r, err := w.run(child)
+		if err == nil {
+			err = w.cancel(r, json.RawMessage(`{"reason":"its parent has ended"}`))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if ch.To == nil {
+		return nil
+	}
+	r := w.runs[ch.Run]
+	if ch.To.State.Terminal() {
+		return w.ended(r, ch)
+	}
+	return w.release(r)
+}
+
+// child starts a run for another and tells its journal what came of it.
+func (w *work) child(ch *pawl.Change, st *pawl.Start) error {
+	if st.Key == 0 && !st.Existed && st.Err == nil {
+		if st.Err = unfitStart(st); st.Err == nil {
+			if err := w.start(st); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range ch.Entries {
+		if e := &ch.Entries[i]; e.Kind == pawl.KindChild && e.Key == st.Run.ParentKey {
+			e.Data, e.Failed = pawl.ChildEntry(st)
+		}
+	}
+	return nil
+}
+
+// inboxes queues the query for what lies in the inboxes of the runs that were granted. It
+// comes after all that was put there.
+func (w *work) inboxes() {
+	if len(w.grants) == 0 {
+		return
+	}
+	var keys []int64
+	at := map[int64]int{}
+	for _, g := range w.grants {
+		if c := &w.b.Granted[g.claim]; c.Start == nil || w.mailed(g.run) {
+			keys, at[g.run] = append(keys, g.run), g.claim
+		}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	w.rows(func(r pgx.CollectableRow) error {
+		m, err := scanMessage(r)
+		c := &w.b.Granted[at[m.run]]
+		c.Mail = append(c.Mail, m.Message)
+		return err
+	}, "SELECT run, id, name, at, data FROM inbox WHERE run = ANY($1::bigint[]) ORDER BY id", keys)
+}
+
+// answer fills in what is known only now: the ids of messages.
+func (w *work) answer() {
+	for _, ch := range w.stayed {
+		for _, m := range w.put {
+			if m.run == ch.Run {
+				ch.Mail = append(ch.Mail, m.Message)
+			}
+		}
+	}
+	for _, m := range w.mail {
+		if m.ID != 0 { // 0: its run has ended since
+			w.b.Mail = append(w.b.Mail, pawl.Mail{Run: m.run, Message: m.Message})
+		}
+	}
+}
