@@ -22,7 +22,6 @@ type branch struct {
 	clock time.Time
 
 	busy atomic.Bool // a durable call is under way
-	call string
 	gone atomic.Bool // its function returned
 	goid uint64
 	sp   uintptr
@@ -76,7 +75,7 @@ func (b *branch) enter(call, name string) error {
 	case b.gone.Load():
 		why = "its workflow or branch function has returned; durable calls belong inside it"
 	case !b.busy.CompareAndSwap(false, true):
-		why = "another durable call is under way on this Context (" + b.call + "): a step's body can't make durable calls, " +
+		why = "another durable call is under way on this Context: a step's body can't make durable calls, " +
 			"and two goroutines can't share a Context; use Go or Map for parallel work"
 	case !b.own():
 		b.busy.Store(false)
@@ -88,7 +87,6 @@ func (b *branch) enter(call, name string) error {
 		}
 		return &MisuseError{Call: call, Why: why}
 	}
-	b.call = call
 	return nil
 }
 
@@ -183,6 +181,10 @@ func (b *branch) flush() {
 // the run left this worker.
 func (b *branch) wait(s *scope, key, name string, due time.Time) reason {
 	r := b.r
+	if r.dead.Load() { // nobody would wake it
+		r.mu.Unlock()
+		runtime.Goexit()
+	}
 	b.s, b.key, b.name, b.due = s, key, name, due
 	b.in = r.waits.PushBack(b)
 	if b.back == nil {

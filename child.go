@@ -32,9 +32,12 @@ func ChildEnd(child RunInfo, s State, result json.RawMessage) json.RawMessage {
 	return mustJSON(childEnd{ID: child.ID, Run: child.Key, Workflow: child.Workflow, State: s, Result: result})
 }
 
+// childOf is the run key of the child whose end data tells; zero: it tells of none.
 func childOf(data json.RawMessage) int64 {
 	var end childEnd
-	json.Unmarshal(data, &end)
+	if decode("a child's end", data, &end) != nil {
+		return 0
+	}
 	return end.Run
 }
 
@@ -83,15 +86,16 @@ func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEn
 		}
 		return ch, key, decode("a child's entry", e.Data, &ch)
 	}
-	if err := c.act(); err != nil {
-		return ch, "", err
-	}
+	// What the code alone decides is refused before act: a replay must not stop at it.
 	data, err := encode("input of "+def.name, in, r.e.opt.MaxPayload)
 	if err != nil {
 		return ch, "", err
 	}
 	start, err := r.e.prepare(def, data, opts)
 	if err != nil {
+		return ch, "", err
+	}
+	if err := c.act(); err != nil {
 		return ch, "", err
 	}
 	start.Run.Parent, start.Run.ParentKey = r.info.Key, key
@@ -149,8 +153,8 @@ func (ch *Child[Out]) Wait(c *Context, opts ...WaitOption) (Out, error) {
 	}
 	if end.State != Completed {
 		f := &Failure{Message: end.State.String()}
-		if len(end.Result) > 0 {
-			json.Unmarshal(end.Result, f)
+		if err := decode("a child's failure", end.Result, f); err != nil {
+			f.Message += "; " + err.Error()
 		}
 		return out, &RunError{RunID: end.ID, Workflow: end.Workflow, State: end.State, Err: f.err()}
 	}

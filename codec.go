@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
-	"sync"
-	"unicode/utf8"
 )
 
 // encode turns v into the JSON that a journal keeps. what names the value in errors.
@@ -89,54 +87,4 @@ func culprit(v reflect.Value, path string, depth int) string {
 		}
 	}
 	return path
-}
-
-// same reports whether a value of type t is, after encode and decode, the value it was:
-// then a step need not decode what it just encoded. A value that shares memory with its
-// maker (pointer, slice, map), or that marshals itself, is not.
-func same(t reflect.Type) bool {
-	if known, ok := sameTypes.Load(t); ok {
-		return known.(bool)
-	}
-	ok := sameAfterJSON(t)
-	sameTypes.Store(t, ok)
-	return ok
-}
-
-var sameTypes sync.Map // reflect.Type → bool
-
-var marshaler = reflect.TypeFor[json.Marshaler]()
-
-func sameAfterJSON(t reflect.Type) bool {
-	if t.Implements(marshaler) || reflect.PointerTo(t).Implements(marshaler) {
-		return false
-	}
-	switch t.Kind() {
-	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
-		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Float32, reflect.Float64:
-		return t.PkgPath() == "" || t.NumMethod() == 0 // a named number may have text forms
-	case reflect.Struct:
-		for i := range t.NumField() {
-			f := t.Field(i)
-			if !f.IsExported() || f.Anonymous || f.Tag.Get("json") != "" || !sameAfterJSON(f.Type) {
-				return false
-			}
-		}
-		return true
-	}
-	return false
-}
-
-// settle returns v as it will be read back from the journal, so that a live run and its
-// replay see the same.
-func settle[T any](what string, v T, data []byte) (T, error) {
-	if s, ok := any(v).(string); ok && utf8.ValidString(s) {
-		return v, nil
-	}
-	if t := reflect.TypeFor[T](); same(t) {
-		return v, nil
-	}
-	var back T
-	err := decode(what, data, &back)
-	return back, err
 }

@@ -181,13 +181,15 @@ func (p *pipeline) commit(items []*item) {
 	if len(b.Changes)+len(b.Starts)+len(b.Sends)+len(b.Orders) == 0 {
 		return
 	}
-	b.Worker, b.Room, b.Workflows = w, p.e.room(), p.e.names
+	b.Worker, b.Workflows = w, p.e.names
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		b.Now = time.Now()
+		b.Now, b.Room = time.Now(), p.e.room()
 		err := p.e.store.Commit(context.Background(), b)
-		switch {
-		case err == nil:
+		if err == nil {
 			return
+		}
+		b.unanswer() // what a transaction gave that was not committed, or may not have been
+		switch {
 		case errors.Is(err, ErrFenced) && w != 0:
 			p.e.fenced(w, err)
 			if len(b.Starts)+len(b.Sends)+len(b.Orders) > 0 { // nothing was written: these need no lease
@@ -196,7 +198,7 @@ func (p *pipeline) commit(items []*item) {
 						it.err = ErrFenced
 					}
 				}
-				b.Changes, b.Worker, b.Room, w = b.Changes[:0], 0, 0, 0
+				b.Changes, b.Worker, w = b.Changes[:0], 0, 0
 				continue
 			}
 		case errors.Is(err, ErrUnknownOutcome):
@@ -213,5 +215,22 @@ func (p *pipeline) commit(items []*item) {
 			}
 		}
 		return
+	}
+}
+
+// unanswer takes back what a store has answered.
+func (b *Batch) unanswer() {
+	b.Granted, b.Mail, b.Ready, b.Due = b.Granted[:0], b.Mail[:0], false, time.Time{}
+	for _, ch := range b.Changes {
+		ch.Err, ch.Mail = nil, nil
+	}
+	for _, st := range b.Starts {
+		st.Existed, st.Err = false, nil
+	}
+	for _, m := range b.Sends {
+		m.Err = nil
+	}
+	for _, o := range b.Orders {
+		o.Err = nil
 	}
 }

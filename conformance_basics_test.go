@@ -69,7 +69,7 @@ func TestB1_003_promiseAll(t *testing.T) {
 			return strings.Join(out, ""), err
 		})
 		n := boot(t, open(), nil, w)
-		equal(t, "result", call(n, w, none{}), "ABC")
+		equal(t, "result", complete(n, w, none{}), "ABC")
 	})
 }
 
@@ -88,7 +88,7 @@ func TestB1_010_sleeping(t *testing.T) {
 		w := sleeper(300 * time.Millisecond)
 		n := boot(t, open(), nil, w)
 		began := time.Now()
-		if slept := call(n, w, none{}); slept < 300*time.Millisecond {
+		if slept := complete(n, w, none{}); slept < 300*time.Millisecond {
 			t.Errorf("by the workflow's clock it slept %v", slept)
 		}
 		if took := time.Since(began); took < 300*time.Millisecond {
@@ -187,7 +187,7 @@ func TestB1_017_fetch(t *testing.T) {
 			return v, c.Sleep(50 * time.Millisecond) // and a replay
 		})
 		n := boot(t, open(), replays(), w)
-		equal(t, "result", call(n, w, srv.URL), want)
+		equal(t, "result", complete(n, w, srv.URL), want)
 		equal(t, "requests", asked.Load(), 1)
 	})
 }
@@ -204,7 +204,7 @@ func TestB1_018_stepDirectCall(t *testing.T) {
 		}
 		w := pawl.Define("direct", func(c *pawl.Context, _ none) (int, error) { return pawl.Step(c, "add", addStep(3, 5)) })
 		n := boot(t, open(), nil, w)
-		equal(t, "as a step", call(n, w, none{}), direct)
+		equal(t, "as a step", complete(n, w, none{}), direct)
 		equal(t, "called", direct, 8)
 	})
 }

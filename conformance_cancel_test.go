@@ -115,7 +115,7 @@ func TestB1_114_abortAfterCompletion(t *testing.T) {
 			return []string{saw, fmt.Sprint(inner.Sleep(time.Hour))}, nil
 		})
 		n := boot(t, open(), nil, w)
-		equal(t, "seen", call(n, w, none{}), []string{"<nil>", "too late"})
+		equal(t, "seen", complete(n, w, none{}), []string{"<nil>", "too late"})
 	})
 }
 
@@ -189,7 +189,7 @@ func TestB1_119_abortAnyInStep(t *testing.T) {
 			})
 		})
 		n := boot(t, open(), nil, w)
-		equal(t, "seen", call(n, w, none{}), "second <nil> context canceled 1")
+		equal(t, "seen", complete(n, w, none{}), "second <nil> context canceled 1")
 	})
 }
 
@@ -318,7 +318,7 @@ func TestB1_127_abortDeterministicBranch(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		w := brancher(0)
 		n := boot(t, open(), nil, w)
-		equal(t, "branches", call(n, w, none{}), []string{"not aborted", "post-abort", "post-abort"})
+		equal(t, "branches", complete(n, w, none{}), []string{"not aborted", "post-abort", "post-abort"})
 	})
 }
 
@@ -348,6 +348,6 @@ func TestB1_129_abortListener(t *testing.T) {
 			return fmt.Sprint(errors.Is(err, pawl.ErrTimeout), errors.Is(<-via, pawl.ErrTimeout)), nil
 		})
 		n := boot(t, open(), nil, w)
-		equal(t, "via listener", call(n, w, none{}), "true true")
+		equal(t, "via listener", complete(n, w, none{}), "true true")
 	})
 }

@@ -35,7 +35,7 @@ func TestB1_090_closureVariable(t *testing.T) {
 			return pawl.Step(c, "format", func(context.Context) (string, error) { return prefix + fmt.Sprint(n*factor), nil })
 		})
 		n := boot(t, open(), nil, w)
-		equal(t, "result", call(n, w, 7), "Result: 21")
+		equal(t, "result", complete(n, w, 7), "Result: 21")
 	})
 }
 
@@ -139,7 +139,7 @@ func TestB1_094_childFails(t *testing.T) {
 			return []string{re.State.String(), re.Err.Error(), fmt.Sprint(re.RunID == ch.ID()), fmt.Sprint(errors.Is(err, pawl.ErrCancelled))}, nil
 		})
 		n = boot(t, open(), replays(), parent, child)
-		equal(t, "failed child", call(n, parent, "failed"), []string{"failed", "it broke", "true", "false"})
+		equal(t, "failed child", complete(n, parent, "failed"), []string{"failed", "it broke", "true", "false"})
 		r := start(n, parent, "cancelled")
 		var kid struct{ ID string }
 		mustDecode(t, string(n.sees(r.ID(), pawl.KindChild, "$child:child").Data), &kid)
@@ -167,7 +167,7 @@ func TestB1_096_methodsAreWorkflowsAndSteps(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		w := pawl.Define("calculate", (&calculator{5}).calculate)
 		n := boot(t, open(), nil, w)
-		equal(t, "result", call(n, w, 3), 16)
+		equal(t, "result", complete(n, w, 3), 16)
 	})
 }
 

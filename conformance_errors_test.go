@@ -161,7 +161,7 @@ func TestB1_035_retryAttemptCounter(t *testing.T) {
 			}, quick)
 		})
 		n := boot(t, open(), replays(), w)
-		equal(t, "result", call(n, w, none{}), out{3, 1})
+		equal(t, "result", complete(n, w, none{}), out{3, 1})
 	})
 }
 
@@ -214,7 +214,7 @@ func TestB1_039_maxRetriesZero(t *testing.T) {
 			return []int{good, se.Attempts}, nil
 		})
 		n := boot(t, open(), nil, w)
-		equal(t, "attempts", call(n, w, none{}), []int{1, 1})
+		equal(t, "attempts", complete(n, w, none{}), []int{1, 1})
 	})
 }
 
@@ -297,7 +297,7 @@ func TestB1_042_errorStepThrowFatalRoundTrip(t *testing.T) {
 			return []seen{before, look(err)}, nil // the second is what a replay sees
 		})
 		n := boot(t, open(), replays(), w)
-		equal(t, "errors", call(n, w, none{}), []seen{want, want})
+		equal(t, "errors", complete(n, w, none{}), []seen{want, want})
 	})
 }
 
@@ -454,7 +454,7 @@ func TestB1_050_workflowNotRegistered(t *testing.T) {
 		}
 		// A client may start what another process works: the run waits for that and says so.
 		r := start(n, unknown, 1)
-		equal(t, "result of a known one started later", call(n, known, 1), 11)
+		equal(t, "result of a known one started later", complete(n, known, 1), 11)
 		equal(t, "state", n.info(r.ID()).State, pawl.Pending)
 		why, err := n.Why(n.ctx, pawl.Ref{ID: r.ID()})
 		equal(t, "why", fmt.Sprint(why, err), "it is ready and waits for a worker that knows unknown<nil>")

@@ -134,8 +134,8 @@ func failure[Out any](n *node, r *pawl.Run[Out]) *pawl.RunError {
 	return re
 }
 
-// call is start and result.
-func call[In, Out any](n *node, w *pawl.Workflow[In, Out], in In, opts ...pawl.StartOption) Out {
+// complete is start and result.
+func complete[In, Out any](n *node, w *pawl.Workflow[In, Out], in In, opts ...pawl.StartOption) Out {
 	n.t.Helper()
 	return result(n, start(n, w, in, opts...))
 }

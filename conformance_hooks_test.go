@@ -300,7 +300,7 @@ func TestB1_065_hookConflictNamesTheOwner(t *testing.T) {
 		n = boot(t, open(), nil, w)
 		owner := start(n, w, "t-65")
 		n.reaches(owner.ID(), pawl.Waiting)
-		equal(t, "loser", call(n, w, "t-65"), claimed{owner.ID(), "waiting", "hook_token_conflict_detected"})
+		equal(t, "loser", complete(n, w, "t-65"), claimed{owner.ID(), "waiting", "hook_token_conflict_detected"})
 		n.resume("t-65", payload{Message: "unaffected"})
 		equal(t, "owner", result(n, owner), claimed{Marker: "unaffected"})
 	})
@@ -342,7 +342,7 @@ func TestB1_067_retentionEnds(t *testing.T) {
 			return h.Token(), nil
 		})
 		n := boot(t, open(), nil, w)
-		call(n, w, 50*time.Millisecond)
+		complete(n, w, 50*time.Millisecond)
 		n.until("the token to be free", func() bool {
 			_, err := start(n, w, time.Nanosecond).Result(n.ctx)
 			return err == nil
@@ -377,7 +377,7 @@ func TestB1_069_hookSignalOwner(t *testing.T) {
 		n = boot(t, open(), nil, w)
 		owner := start(n, w, "t-69")
 		n.hook("t-69")
-		equal(t, "duplicate", call(n, w, "t-69"), claimed{Owner: owner.ID(), Marker: "duplicate"})
+		equal(t, "duplicate", complete(n, w, "t-69"), claimed{Owner: owner.ID(), Marker: "duplicate"})
 		equal(t, "owner", result(n, owner), claimed{Marker: "forwarded-from-duplicate"})
 	})
 }

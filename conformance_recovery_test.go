@@ -106,7 +106,7 @@ func TestB1_147_secondWorkerDoesNotRerun(t *testing.T) {
 		r := start(first, w, none{})
 		g.wait(t)
 		second := boot(t, open(), lease, w, other)
-		equal(t, "the second worker works", call(second, other, 1), 11)
+		equal(t, "the second worker works", complete(second, other, 1), 11)
 		time.Sleep(2500 * time.Millisecond) // longer than a lease that nobody extends
 		g.open()
 		equal(t, "result", result(second, r), 1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"runtime"
@@ -59,7 +60,6 @@ type past struct {
 	woken     map[string]bool   // waits that an operator ended
 	perPath   map[string]int    // entries not yet asked for, by scope path
 	cancelled *Failure
-	until     int64 // failures of forgotten keys before this seq do not count
 }
 
 // load reads the journal. The payloads of a long one are read with it, page by page.
@@ -72,7 +72,9 @@ func (r *live) load() error {
 			return err
 		}
 		for i := range page {
-			r.recall(&p, &page[i])
+			if err := r.recall(&p, &page[i]); err != nil {
+				return fmt.Errorf("entry %d: %w", page[i].Seq, err)
+			}
 			after = page[i].Seq
 		}
 		if len(page) == 0 {
@@ -90,7 +92,8 @@ func (r *live) load() error {
 	return nil
 }
 
-func (r *live) recall(p *past, e *Entry) {
+// recall sorts an entry of the journal into what a replay will look up.
+func (r *live) recall(p *past, e *Entry) error {
 	switch e.Kind {
 	case KindInput:
 		r.input = e.Data
@@ -103,14 +106,24 @@ func (r *live) recall(p *past, e *Entry) {
 			p.cancelled = e.Failure()
 		case "$wake":
 			var o struct{ Keys []string }
-			json.Unmarshal(e.Data, &o)
+			if err := decode("an order's entry", e.Data, &o); err != nil {
+				return err
+			}
 			for _, k := range o.Keys {
 				p.woken[k] = true
 			}
 		case "$retry": // the run failed before this: what made it fail is asked again
 			p.cancelled = nil
+			for k, e := range p.entries {
+				if e.Failed && (e.Kind == KindSleep || e.Kind == KindRace) && e.Failure().ordered() { // as of the cancel that is taken back
+					delete(p.entries, k)
+					p.perPath[pathOf(k)]--
+				}
+			}
 			var o struct{ Keys []string }
-			json.Unmarshal(e.Data, &o)
+			if err := decode("an order's entry", e.Data, &o); err != nil {
+				return err
+			}
 			for _, k := range o.Keys {
 				if old := p.entries[k]; old != nil && old.Failed {
 					delete(p.entries, k)
@@ -138,6 +151,7 @@ func (r *live) recall(p *past, e *Entry) {
 			delete(r.children, childOf(e.Data))
 		}
 	}
+	return nil
 }
 
 func pathOf(key string) string {
@@ -158,7 +172,7 @@ func (r *live) endReplay() {
 	for el := r.waits.Front(); el != nil; {
 		b := el.Value.(*branch)
 		el = el.Next()
-		if b.key == barrier {
+		if b.key == barrier || b.key == anyBranch && b.s.ctx.Err() != nil {
 			r.wake(b, forBranch)
 		}
 	}
@@ -294,6 +308,9 @@ func (c *Context) sleep(call string, until func() time.Time) error {
 	key := b.nextKey("$sleep")
 	var s sleepEntry
 	if e := c.recorded(KindSleep, key); e != nil {
+		if e.Failed {
+			return c.interruptedAgain(e)
+		}
 		if err := decode("a sleep's entry", e.Data, &s); err != nil {
 			return err
 		}
@@ -317,16 +334,35 @@ func (c *Context) sleep(call string, until func() time.Time) error {
 		return nil
 	}
 	if err := c.act(); err != nil {
-		return err
+		return c.interrupted(KindSleep, key)
 	}
 	r.mu.Lock()
 	switch b.wait(c.s, key, "", s.Until) {
 	case forCancel:
-		return context.Cause(c.s.ctx)
+		return c.interrupted(KindSleep, key)
 	case forTime:
 		b.tell(s.Until)
 	}
 	return nil
+}
+
+// interrupted notes that a cancel ended a call which a replay would find to have ended
+// otherwise: a sleep whose time has come meanwhile, a branch that has returned meanwhile.
+func (c *Context) interrupted(kind Kind, key string) error {
+	err, r := context.Cause(c.s.ctx), c.b.r
+	r.mu.Lock()
+	r.note(Entry{Kind: kind, Key: key, Failed: true, At: now(), Data: mustJSON(failureOf(err))})
+	r.mu.Unlock()
+	return err
+}
+
+// interruptedAgain replays what interrupted noted. The branch that cancels the scope may
+// not have got so far yet.
+func (c *Context) interruptedAgain(e *Entry) error {
+	if err := c.act(); err != nil {
+		return err
+	}
+	return e.Failure().err()
 }
 
 // inAWhile is d from now, as a journal keeps it: never too early.

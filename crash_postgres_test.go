@@ -1,11 +1,172 @@
 package pawl_test
 
 import (
-	"errors"
+	"context"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/postgres"
+	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
 func openPostgresStore(url string) (pawl.Store, error) {
-	return nil, errors.New("not yet")
+	return postgres.Open(context.Background(), url, nil)
+}
+
+// crew is several workers on one database.
+type crew struct {
+	*story
+	workers []*exec.Cmd
+}
+
+func (s *story) crew(n int) *crew {
+	c := &crew{story: s}
+	c.cfg.Lease = time.Second
+	for range n {
+		c.workers = append(c.workers, c.spawn(c.worker()))
+	}
+	return c
+}
+
+// worker is the setting of a worker that only works: the driver starts runs and sends.
+func (c *crew) worker() crashConfig {
+	cfg := c.cfg
+	cfg.Drive = false
+	return cfg
+}
+
+func (c *crew) kill(i int) {
+	c.workers[i].Process.Kill()
+	c.workers[i].Wait()
+	c.kills++
+	c.workers[i] = c.spawn(c.worker())
+}
+
+func (c *crew) end() {
+	for _, w := range c.workers {
+		w.Process.Kill()
+		w.Wait()
+	}
+}
+
+// TestCrashKillPostgres kills workers that share a database, one at a time, at random
+// moments, while another drives (P1, P2, P3, P5).
+func TestCrashKillPostgres(t *testing.T) {
+	kills := 30
+	if long() {
+		kills = 2000
+	}
+	s := newStory(t, pgtest.URL(t), "")
+	c := s.crew(2)
+	for n := range kills {
+		if n%15 == 0 { // new runs, and a driver that is killed too
+			s.cfg.Runs += 40
+			s.cfg.Drive = true
+			c.workers = append(c.workers[:2], s.spawn(s.cfg))
+		}
+		time.Sleep(time.Duration(5+s.random.IntN(200)) * time.Millisecond)
+		c.kill(s.random.IntN(2))
+		if n%15 == 14 {
+			c.workers[2].Process.Kill()
+			c.workers[2].Wait()
+			c.workers = c.workers[:2]
+		}
+	}
+	if err := s.finish(); err != nil {
+		t.Fatal(err)
+	}
+	c.end()
+	s.check()
+}
+
+// TestCrashZombie stops workers for longer than their lease, so that others take their
+// runs, and lets them go on: what they say then is refused (P1, P3).
+func TestCrashZombie(t *testing.T) {
+	zombies := 6
+	if long() {
+		zombies = 200
+	}
+	s := newStory(t, pgtest.URL(t), "")
+	s.zombies(zombies)
+	s.check()
+}
+
+// TestCrashNoticesNoFence: with a store that lets a dead worker append, the same test must
+// fail.
+func TestCrashNoticesNoFence(t *testing.T) {
+	s := newStory(t, pgtest.URL(t), "no fence")
+	s.patience = 20 * time.Second
+	s.cfg.Runs = 0
+	for range 10 {
+		s.zombies(5)
+		if faults := s.faults(); len(faults) > 0 {
+			t.Logf("noticed: %s", faults[0])
+			return
+		}
+	}
+	t.Error("a store without a fence went unnoticed")
+}
+
+// zombies makes n of them, in the middle of steps: while one is stopped, another worker has
+// the same step under way.
+func (s *story) zombies(n int) {
+	s.cfg.Slow = 25
+	c := s.crew(3)
+	defer c.end()
+	d := s.cfg
+	d.Client, d.Pace = true, 30*time.Millisecond
+	d.Runs = s.cfg.Runs + 60*n // about as long as the zombies take
+	s.cfg.Runs = d.Runs
+	driver := s.spawn(d)
+	for range n {
+		time.Sleep(time.Duration(20+s.random.IntN(150)) * time.Millisecond)
+		i := s.random.IntN(3)
+		c.workers[i].Process.Signal(syscall.SIGSTOP)
+		time.Sleep(c.cfg.Lease + time.Duration(100+s.random.IntN(500))*time.Millisecond)
+		c.workers[i].Process.Signal(syscall.SIGCONT)
+		s.kills++
+	}
+	driver.Process.Kill()
+	driver.Wait()
+	if err := s.finish(); err != nil && s.cfg.Mutant == "" {
+		s.t.Fatal(err)
+	}
+}
+
+// TestCrashDatabase stops PostgreSQL as a power cut of the server would, under work (P2, P5).
+func TestCrashDatabase(t *testing.T) {
+	stops := 3
+	if long() {
+		stops = 50
+	}
+	server, err := pgtest.Start(pgtest.Options{Fsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Stop() })
+	s := newStory(t, server.URL(), "")
+	c := s.crew(2)
+	for range stops {
+		s.cfg.Runs += 20
+		driver := s.spawn(s.cfg)
+		time.Sleep(time.Duration(100+s.random.IntN(400)) * time.Millisecond)
+		if err := server.Crash(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(s.random.IntN(300)) * time.Millisecond)
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		driver.Process.Kill()
+		driver.Wait()
+		s.kills++
+	}
+	if err := s.finish(); err != nil {
+		t.Fatal(err)
+	}
+	c.end()
+	s.check()
 }

@@ -53,6 +53,7 @@ func hashOf(data []byte) string {
 type program struct {
 	Seed  uint64 `json:"seed"`
 	Depth int    `json:"depth"`
+	Slow  int    `json:"slow"` // pauses are so many times longer
 }
 
 // expected is the result that a program has when everything in it happened exactly once.
@@ -94,11 +95,11 @@ const (
 func (p program) walk(f func(op operation)) {
 	r := rand.New(rand.NewPCG(p.Seed, 7))
 	for i := range 3 + r.IntN(8) {
-		op := operation{kind: r.IntN(opKinds), index: i, value: 1 + r.IntN(1000), width: 2 + r.IntN(4), pause: time.Duration(r.IntN(30)) * time.Millisecond}
+		op := operation{kind: r.IntN(opKinds), index: i, value: 1 + r.IntN(1000), width: 2 + r.IntN(4), pause: time.Duration(max(p.Slow, 1)*r.IntN(30)) * time.Millisecond}
 		if op.kind == opChild && p.Depth > 0 {
 			op.kind = opStep
 		}
-		op.child = program{Seed: r.Uint64(), Depth: p.Depth + 1}
+		op.child = program{Seed: r.Uint64(), Depth: p.Depth + 1, Slow: p.Slow}
 		f(op)
 	}
 }
@@ -188,7 +189,11 @@ type crashConfig struct {
 	Runs   int           `json:"runs"`
 	Lease  time.Duration `json:"lease"`
 	Drive  bool          `json:"drive"`  // starts the runs and sends the events
+	Slow   int           `json:"slow"`   // makes pauses so many times longer
+	Pace   time.Duration `json:"pace"`   // between the starts of runs
+	Client bool          `json:"client"` // drives, and works no runs itself
 	Mutant string        `json:"mutant"` // a store that is broken on purpose
+	Unsafe bool          `json:"unsafe"` // an SQLite store that does not sync every commit
 }
 
 // TestCrashWorker is no test: it is the body of the processes that the crash tests kill.
@@ -208,12 +213,14 @@ func TestCrashWorker(t *testing.T) {
 	os.Exit(0)
 }
 
-func openCrashStore(where string) (pawl.Store, error) {
-	if strings.HasPrefix(where, "postgres") {
-		return openPostgresStore(where)
+func openCrashStore(where string) (pawl.Store, error) { return crashConfig{Store: where}.open() }
+
+func (c crashConfig) open() (pawl.Store, error) {
+	if strings.HasPrefix(c.Store, "postgres") {
+		return openPostgresStore(c.Store)
 	}
 	for { // the process before may still hold the lock for a moment after its death
-		s, err := sqlite.Open(where, &sqlite.Options{WALSize: 1 << 20})
+		s, err := sqlite.Open(c.Store, &sqlite.Options{WALSize: 1 << 20, Unsafe: c.Unsafe})
 		if !errors.Is(err, pawl.ErrLocked) {
 			return s, err
 		}
@@ -221,7 +228,7 @@ func openCrashStore(where string) (pawl.Store, error) {
 	}
 }
 
-func (c crashConfig) program(i int) program { return program{Seed: c.Seed + uint64(i)} }
+func (c crashConfig) program(i int) program { return program{Seed: c.Seed + uint64(i), Slow: c.Slow} }
 
 func (c crashConfig) runID(i int) string { return "run" + strconv.Itoa(i) }
 
@@ -231,7 +238,7 @@ func crashWorker(cfg crashConfig) error {
 	if err != nil {
 		return err
 	}
-	store, err := openCrashStore(cfg.Store)
+	store, err := cfg.open()
 	if err != nil {
 		return err
 	}
@@ -249,13 +256,18 @@ func crashWorker(cfg crashConfig) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- engine.Run(ctx) }()
+	go func() {
+		err := engine.Run(ctx)
+		stop() // it may have ended by itself: the store is broken
+		done <- err
+	}()
 	fmt.Println("ready")
 	var wg sync.WaitGroup
 	fails := make(chan error, cfg.Runs)
 	for i := range cfg.Runs {
 		wg.Go(func() {
 			if cfg.Drive {
+				time.Sleep(time.Duration(i) * cfg.Pace)
 				if err := drive(ctx, engine, w, l, cfg, i); err != nil {
 					fails <- fmt.Errorf("run %d: %w", i, err)
 					return
@@ -269,7 +281,8 @@ func crashWorker(cfg crashConfig) error {
 	wg.Wait()
 	close(fails)
 	for err := range fails {
-		return err
+		stop()
+		return errors.Join(<-done, err)
 	}
 	stop()
 	if err := <-done; err != nil {

@@ -242,6 +242,7 @@ func (e *Engine) live(ctx context.Context) error {
 	}
 	stop()
 	helpers.Wait()
+	e.id.CompareAndSwap(id, 0) // before abandon: what is granted from here on is not taken
 	e.abandon()
 	if err == nil {
 		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.opt.Lease)
@@ -250,7 +251,6 @@ func (e *Engine) live(ctx context.Context) error {
 		}
 		cancel()
 	}
-	e.id.CompareAndSwap(id, 0)
 	return err
 }
 

@@ -22,7 +22,7 @@ var (
 	ErrTooLarge       = errors.New("pawl: too large")                   // journalled
 	ErrEncoding       = errors.New("pawl: value cannot be encoded")     // journalled
 	ErrBudget         = errors.New("pawl: budget exceeded")             // journalled
-	ErrInput          = errors.New("pawl: input refused")               // journalled; input that does not decode or validate
+	ErrInput          = errors.New("pawl: refused")                     // journalled; input that does not decode or validate
 	ErrMisuse         = errors.New("pawl: durable call in wrong place") // see MisuseError
 	ErrClosed         = errors.New("pawl: engine is closed")
 	ErrFenced         = errors.New("pawl: lease lost") // another owner has taken over: drop everything

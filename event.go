@@ -10,7 +10,10 @@ import (
 // WaitOption sets a property of one wait: [Timeout].
 type WaitOption interface{ wait(*waitOptions) }
 
-type waitOptions struct{ timeout time.Duration }
+type waitOptions struct {
+	timeout time.Duration
+	timed   bool
+}
 
 // WaitFor waits for an event that was sent to this run ([Engine.Signal]) or to all that
 // wait for it ([Engine.Publish]), and returns its data. Events of a name are buffered from
@@ -44,7 +47,7 @@ func (c *Context) receive(kind Kind, key, message, event string, opts []WaitOpti
 		opt.wait(&o)
 	}
 	var until sleepEntry
-	if o.timeout > 0 {
+	if o.timed {
 		if e := c.recorded(KindScope, key+".until"); e != nil {
 			if err := decode("a wait's entry", e.Data, &until); err != nil {
 				return nil, err
@@ -67,7 +70,7 @@ func (c *Context) receive(kind Kind, key, message, event string, opts []WaitOpti
 		r.mu.Unlock()
 		return m.Data, nil
 	}
-	if o.timeout > 0 && until.Until.IsZero() {
+	if o.timed && until.Until.IsZero() {
 		until.Until = inAWhile(o.timeout)
 		r.note(Entry{Kind: KindScope, Key: key + ".until", At: now(), Data: mustJSON(until)})
 	}

@@ -86,9 +86,7 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 	var h hookEntry
 	e := c.recorded(KindHook, key)
 	if e == nil {
-		if err := c.act(); err != nil {
-			return "", "", err
-		}
+		// What the code alone decides is refused before act: a replay must not stop at it.
 		n := HookSpec{Key: key, Public: public}
 		for _, o := range opts {
 			if err := o.hook(&n); err != nil {
@@ -97,6 +95,9 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 		}
 		if n.Schema != nil && r.e.opt.CheckSchema == nil {
 			return "", "", &MisuseError{Call: call, Why: "a Schema was given, but the engine has no Options.CheckSchema to hold payloads against it"}
+		}
+		if err := c.act(); err != nil {
+			return "", "", err
 		}
 		if n.Token == "" {
 			n.Token = newToken()

@@ -48,6 +48,9 @@ type live struct {
 	byName   map[string][]*branch
 	inbox    map[string][]Message
 	seen     int64
+	early    []Message // that came while the journal was read
+	began    bool      // the mail of the claim was taken
+	wakes    []Message // orders to wake that wait for the waits that they end: until the run is quiet
 	pend     Change
 	past     past
 	scopes   []*scope // open, with a deadline
@@ -120,9 +123,10 @@ func (r *live) begin(c Claim) {
 		r.order = f
 		r.interrupt(orderedError(f))
 	}
-	for _, m := range c.Mail {
+	for _, m := range append(c.Mail, r.early...) {
 		r.take(m)
 	}
+	r.began, r.early = true, nil
 	r.mu.Unlock()
 	r.e.opt.Observer.RunClaimed(r.info)
 	if r.info.Strikes >= r.e.opt.MaxStrikes {
@@ -335,6 +339,12 @@ func (r *live) quiet() {
 	if r.phase != running {
 		return
 	}
+	for wakes := r.wakes; len(wakes) > 0; wakes = wakes[1:] {
+		r.wakeByOrder(wakes[0])
+	}
+	if r.wakes = nil; r.active > 0 {
+		return
+	}
 	if r.draining { // Leave gives the run back as it is in the store
 		r.phase = atRest
 		close(r.stop)
@@ -435,10 +445,13 @@ func (r *live) stopAtRest() <-chan struct{} {
 func (r *live) deliver(m Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.dead.Load() || r.root == nil {
-		return // it is in the inbox, where the next owner or begin finds it
+	switch {
+	case r.dead.Load(): // it is in the inbox, where the next owner finds it
+	case r.root == nil: // begin takes it, before any that comes later
+		r.early = append(r.early, m)
+	default:
+		r.take(m)
 	}
-	r.take(m)
 }
 
 // take sorts a message. Caller holds mu.
@@ -472,8 +485,11 @@ func (r *live) take(m Message) {
 			}
 		}
 	case MsgWake:
-		r.pend.Consumed = append(r.pend.Consumed, m.ID)
-		r.wakeByOrder(m)
+		if !r.began || r.replaying.Load() {
+			r.wakes = append(r.wakes, m)
+		} else if !r.wakeByOrder(m) && r.active == 0 && r.phase == running {
+			r.quiet()
+		}
 	default:
 		if strings.HasPrefix(m.Name, MsgChild) {
 			delete(r.children, childOf(m.Data))
@@ -495,12 +511,14 @@ func orderOf(what string, data json.RawMessage) *Failure {
 	var o struct {
 		Reason string `json:"reason"`
 	}
-	json.Unmarshal(data, &o)
-	if o.Reason == "" {
+	if decode("an order", data, &o) != nil || o.Reason == "" {
 		o.Reason = what
 	}
 	return &Failure{Message: cut(o.Reason, 1000), Type: "order"}
 }
+
+// ordered reports whether f cancelled a whole run: by an order, or by its deadline.
+func (f *Failure) ordered() bool { return f.Type == "order" || f.Type == "deadline" }
 
 // orderedError is the error that durable calls return in a run that is being cancelled.
 func orderedError(f *Failure) error { return f }
@@ -514,21 +532,28 @@ func (r *live) interrupt(why error) {
 		r.force = time.AfterFunc(r.e.opt.CancelGrace, func() {
 			r.e.log.Warn("pawl: a cancelled run did not return and is ended over its head", "run", r.info.ID, "workflow", r.info.Workflow)
 			r.mu.Lock()
-			order := r.order
+			order, state := r.order, Cancelled
 			r.mu.Unlock()
-			r.conclude(&branch{r: r}, Cancelled, order, nil)
+			if order.Code == "timeout" {
+				state = Failed
+			}
+			r.conclude(&branch{r: r}, state, order, nil)
 		})
 	}
 }
 
 // wakeByOrder ends sleeps and waits early: the one with the key that the order names, or
-// all that have a time to end.
-func (r *live) wakeByOrder(m Message) {
+// all that have a time to end. It reports whether there was one.
+func (r *live) wakeByOrder(m Message) bool {
+	r.pend.Consumed = append(r.pend.Consumed, m.ID)
 	var o struct {
 		Key  string          `json:"key"`
 		Data json.RawMessage `json:"data"`
 	}
-	json.Unmarshal(m.Data, &o)
+	if err := decode("an order to wake", m.Data, &o); err != nil {
+		r.e.log.Error("pawl: wake", "run", r.info.ID, "error", err)
+		return false
+	}
 	var keys []string
 	for el := r.waits.Front(); el != nil; {
 		b := el.Value.(*branch)
@@ -543,7 +568,6 @@ func (r *live) wakeByOrder(m Message) {
 	if len(keys) > 0 {
 		data, _ := json.Marshal(map[string]any{"keys": keys})
 		r.note(Entry{Kind: KindOrder, Key: "$wake", At: now(), Data: data})
-	} else if r.active == 0 && r.phase == running {
-		r.quiet()
 	}
+	return len(keys) > 0
 }

@@ -20,10 +20,19 @@ type Observer interface {
 // NoObserver observes nothing.
 type NoObserver struct{}
 
-func (NoObserver) RunStarted(RunInfo)                                   {}
-func (NoObserver) RunClaimed(RunInfo)                                   {}
-func (NoObserver) RunWaits(RunInfo)                                     {}
-func (NoObserver) RunEnded(RunInfo, *Entry)                             {}
+// RunStarted does nothing.
+func (NoObserver) RunStarted(RunInfo) {}
+
+// RunClaimed does nothing.
+func (NoObserver) RunClaimed(RunInfo) {}
+
+// RunWaits does nothing.
+func (NoObserver) RunWaits(RunInfo) {}
+
+// RunEnded does nothing.
+func (NoObserver) RunEnded(RunInfo, *Entry) {}
+
+// StepEnded does nothing.
 func (NoObserver) StepEnded(RunInfo, string, int, time.Duration, error) {}
 
 // watchers are those in this process who wait for news of a run: of every commit, which

@@ -101,7 +101,14 @@ func (f *Future[T]) Wait(c *Context) (T, error) {
 		return zero, err
 	}
 	defer c.b.exit()
-	if _, err := c.join([]*future{&f.f}, nil); err != nil {
+	key := c.b.nextKey("$wait")
+	err := error(nil)
+	if e := c.recorded(KindRace, key); e != nil {
+		err = c.interruptedAgain(e)
+	} else if _, jerr := c.join([]*future{&f.f}, nil); jerr != nil {
+		err = c.interrupted(KindRace, key)
+	}
+	if err != nil {
 		var zero T
 		return zero, err
 	}
@@ -109,7 +116,10 @@ func (f *Future[T]) Wait(c *Context) (T, error) {
 	return f.val, f.f.err
 }
 
-// join waits until one of fs has ended, and done (if not nil) accepts it; it returns its index.
+// join waits until one of fs has ended, and done (if not nil) accepts it; it returns its
+// index. Its error is that of a cancelled scope, which the caller must record: whether the
+// branch or the cancel came first is not the same in a replay, so join does not look at the
+// scope there.
 func (c *Context) join(fs []*future, done func(*future) bool) (int, error) {
 	b, r := c.b, c.b.r
 	for {
@@ -124,7 +134,7 @@ func (c *Context) join(fs []*future, done func(*future) bool) (int, error) {
 				return i, nil
 			}
 		}
-		if c.s.ctx.Err() != nil && r.pausing == nil && !r.draining {
+		if c.s.ctx.Err() != nil && r.pausing == nil && !r.draining && !r.replaying.Load() {
 			r.mu.Unlock()
 			return 0, context.Cause(c.s.ctx)
 		}
@@ -187,11 +197,11 @@ func (c *Context) all(fs []*future, key string) error {
 	for len(left) > 0 {
 		i, err := c.join(left, nil)
 		if err != nil {
-			return err
+			return c.interrupted(KindRace, key)
 		}
 		if left[i].err != nil {
 			if err := c.act(); err != nil {
-				return err
+				return c.interrupted(KindRace, key)
 			}
 			for n, f := range fs {
 				if f == left[i] {
@@ -217,6 +227,9 @@ func (c *Context) failAll(fs []*future, e *Entry) error {
 }
 
 func (c *Context) winner(fs []*future, e *Entry) (int, error) {
+	if e.Failed {
+		return 0, c.interruptedAgain(e)
+	}
 	var race raceEntry
 	if err := decode("a race's entry", e.Data, &race); err != nil {
 		return 0, err
@@ -287,11 +300,11 @@ func race[T any](c *Context, call string, fs []*Future[T], done func(*future) bo
 	e := c.recorded(KindRace, key)
 	if e == nil {
 		i, err := c.join(plain, done)
-		if err != nil {
-			return zero, err
+		if err == nil {
+			err = c.act()
 		}
-		if err := c.act(); err != nil {
-			return zero, err
+		if err != nil {
+			return zero, c.interrupted(KindRace, key)
 		}
 		e = c.noteRace(key, i)
 	}
@@ -366,12 +379,12 @@ func (c *Context) window(fs []*future, key string, limit int, start func(i int))
 		}
 		i, err := c.join(open, nil)
 		if err != nil {
-			return err
+			return c.interrupted(KindRace, key)
 		}
-		if open[i].err != nil {
+		if open[i].err != nil && (e == nil || !e.Failed) {
 			if e == nil {
 				if err := c.act(); err != nil {
-					return err
+					return c.interrupted(KindRace, key)
 				}
 				for n := range next {
 					if fs[n] == open[i] {
@@ -383,6 +396,9 @@ func (c *Context) window(fs []*future, key string, limit int, start func(i int))
 		}
 		open[i] = open[len(open)-1]
 		open = open[:len(open)-1]
+	}
+	if e != nil { // its branches have taken up what the journal has of them
+		return c.failAll(fs[:next], e)
 	}
 	return nil
 }

@@ -109,6 +109,13 @@ func (e *Engine) take(c Claim) {
 		delete(e.parked, key)
 		e.parking.Remove(r.place)
 	}
+	if c.Info.Worker != e.id.Load() { // the worker ended meanwhile, and abandon has been here
+		e.mu.Unlock()
+		if r != nil {
+			r.kill()
+		}
+		return
+	}
 	if r != nil && r.worker == c.Info.Worker && r.info.Epoch+1 == c.Info.Epoch {
 		e.runs[key] = r
 		e.mu.Unlock()

@@ -150,7 +150,10 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		r.mu.Lock()
 		if e := r.past.attempts[key]; e != nil { // failed before a restart
 			var a attemptEntry
-			json.Unmarshal(e.Data, &a)
+			if err := decode("an attempt's entry", e.Data, &a); err != nil {
+				r.mu.Unlock()
+				return nil, err
+			}
 			attempt, first, next = e.Attempt+1, a.First, a.Next
 			delete(r.past.attempts, key)
 		}
@@ -192,7 +195,7 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 			return c.endStep(key, attempt, first, err)
 		}
 		at := now()
-		next = at.Add(wait)
+		next = roundUp(time.Now().Add(wait))
 		note := mustJSON(attemptEntry{First: first, Next: next, Error: failureOf(err)})
 		b.commit(func(ch *Change) {
 			ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindAttempt, Key: key, Attempt: attempt, Failed: true, At: at, Took: took, Data: note})

@@ -50,7 +50,12 @@ func (s *Stream) put(call string, v any, closed bool) error {
 	defer b.exit()
 	key := b.nextKey("$stream:" + s.name)
 	if e := s.c.recorded(KindChunk, key); e != nil {
-		return nil
+		_, err := stepResult(e)
+		return err
+	}
+	chunk, err := r.chunk(s.name, v, closed) // before act: a replay must not stop at what the code alone decides
+	if err != nil {
+		return err
 	}
 	if err := s.c.act(); err != nil {
 		return err
@@ -58,16 +63,15 @@ func (s *Stream) put(call string, v any, closed bool) error {
 	if err := r.openStreams(); err != nil {
 		return err
 	}
-	chunk, err := r.chunk(s.name, v, closed)
-	if err != nil {
-		return err
-	}
 	var full error
 	b.commit(func(ch *Change) {
+		e := Entry{Seq: r.nextSeq(), Kind: KindChunk, Key: key, At: chunk.At}
 		if full = r.number(&chunk); full == nil {
-			ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindChunk, Key: key, At: chunk.At})
 			ch.Chunks = []Chunk{chunk}
+		} else {
+			e.Failed, e.Data = true, mustJSON(failureOf(full))
 		}
+		ch.Entries = append(ch.Entries, e)
 	})
 	return full
 }

@@ -181,12 +181,11 @@ type startOption func(*startOptions)
 func (o startOption) start(to *startOptions) { o(to) }
 
 type startOptions struct {
-	run      NewRun
-	attrs    map[string]any
-	delay    time.Duration
-	timeout  time.Duration
-	policy   *Policy
-	detached bool
+	run     NewRun
+	attrs   map[string]any
+	delay   time.Duration
+	timeout time.Duration
+	policy  *Policy
 }
 
 // ID makes a start idempotent: a second start with the same id and input answers with the
@@ -234,13 +233,14 @@ type (
 )
 
 // Timeout bounds a whole run (given to Define or Start: it is cancelled with ErrTimeout),
-// a whole step with all its attempts, or a wait (which then returns ErrTimeout).
+// a whole step with all its attempts, or a wait (which then returns ErrTimeout; with d of
+// zero or less it takes only what is there already).
 func Timeout(d time.Duration) TimeoutOption { return TimeoutOption{d} }
 
 func (t TimeoutOption) workflow(o *options)   { o.timeout = t.d }
 func (t TimeoutOption) start(o *startOptions) { o.timeout = t.d }
 func (t TimeoutOption) step(o *stepOptions)   { o.total = t.d }
-func (t TimeoutOption) wait(o *waitOptions)   { o.timeout = t.d }
+func (t TimeoutOption) wait(o *waitOptions)   { o.timeout, o.timed = t.d, true }
 
 // MaxAttempts sets how often a step's body is tried; 1 means no second attempt. Given to
 // Define it is the default of the workflow's steps; without it that default is 4.

@@ -25,10 +25,10 @@ const readLimit = 30 * time.Second
 // body reads the request's body, which must be one JSON value or nothing.
 func (s *server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(readLimit)) // not every ResponseWriter has one
+	_ = rc.SetReadDeadline(time.Now().Add(readLimit)) // not every ResponseWriter has one
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxBody))
 	// A deadline left behind would end a request that goes on for long.
-	rc.SetReadDeadline(time.Time{})
+	_ = rc.SetReadDeadline(time.Time{})
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):

@@ -38,11 +38,11 @@ func (s *server) live(w http.ResponseWriter) *live {
 
 func (l *live) write(text string) bool {
 	if l.broken == nil {
-		l.rc.SetWriteDeadline(time.Now().Add(writeLimit))
+		_ = l.rc.SetWriteDeadline(time.Now().Add(writeLimit))
 		if _, l.broken = l.w.Write([]byte(text)); l.broken == nil {
 			l.broken = l.rc.Flush()
 		}
-		l.rc.SetWriteDeadline(time.Time{})
+		_ = l.rc.SetWriteDeadline(time.Time{})
 	}
 	return l.broken == nil
 }

@@ -130,7 +130,7 @@ func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
 	h.url = "http://" + l.Addr().String()
 	serving, shutdown := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- api.Serve(serving, l, api.New(h.engine, opt), 10*time.Second) }()
+	go func() { served <- api.Serve(serving, l, api.New(h.engine, opt), 3*time.Second) }()
 	h.stop = func() {
 		shutdown()
 		if err := <-served; err != nil {

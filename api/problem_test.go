@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ import (
 
 // A sentinel without a row would reach callers as an internal error.
 func TestEverySentinelOfTheEngineHasARow(t *testing.T) {
-	packages, err := parser.ParseDir(token.NewFileSet(), "..", nil, 0)
+	paths, err := filepath.Glob("../*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +30,14 @@ func TestEverySentinelOfTheEngineHasARow(t *testing.T) {
 		rows[row.err.Error()] = true
 	}
 	found := 0
-	for _, file := range packages["pawl"].Files {
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			spec, ok := n.(*ast.ValueSpec)
 			if !ok || len(spec.Names) != 1 || !strings.HasPrefix(spec.Names[0].Name, "Err") || len(spec.Values) != 1 {
@@ -125,7 +133,7 @@ func TestAPanicIsAProblem(t *testing.T) {
 func TestSuggestions(t *testing.T) {
 	known := []string{"research-agent", "content-pipeline", "rag-agent"}
 	for got, want := range map[string]string{
-		"reserach-agent": `did you mean "research-agent"?`,
+		"researhc-agent": `did you mean "research-agent"?`,
 		"ragagent":       `did you mean "rag-agent"?`,
 		"Content":        `there are: research-agent, content-pipeline, rag-agent`,
 		"x":              `there are: research-agent, content-pipeline, rag-agent`,

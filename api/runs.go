@@ -305,9 +305,29 @@ func (s *server) journal(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := limited(r)
 	defer cancel()
+	info, err := s.engine.Get(ctx, ref(r))
+	if err != nil {
+		return err
+	}
+	entries := s.engine.Journal(ctx, ref(r))
+	if info.State.Terminal() {
+		// Journal begins at the first entry, Follow after any; so the pages of a long run
+		// that has ended cost no more the further on they are. Should the run be retried
+		// just now, Follow waits: then the page ends, and asks to be gone on from.
+		wait, done := context.WithTimeout(ctx, 5*time.Second)
+		defer done()
+		entries = s.engine.Follow(wait, ref(r), after)
+	}
 	page := EntryPage{Items: []pawl.Entry{}}
 	size := 0
-	for entry, err := range s.engine.Journal(ctx, ref(r)) {
+	for entry, err := range entries {
+		if err != nil && info.State.Terminal() && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			page.NextAfter = &after
+			if n := len(page.Items); n > 0 {
+				page.NextAfter = &page.Items[n-1].Seq
+			}
+			break
+		}
 		if err != nil {
 			return err
 		}

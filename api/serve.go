@@ -47,7 +47,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, drain time.Durat
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	if err := srv.Shutdown(limit); err != nil {
-		srv.Close()
+		_ = srv.Close() // the time is over
 	}
 	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
 		return err

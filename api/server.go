@@ -189,10 +189,10 @@ func answer(w http.ResponseWriter, status int, v any) error {
 
 func send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	rc := http.NewResponseController(w)
-	rc.SetWriteDeadline(time.Now().Add(writeLimit)) // not every ResponseWriter has one
+	_ = rc.SetWriteDeadline(time.Now().Add(writeLimit)) // not every ResponseWriter has one
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
 	w.Write(append(body, '\n'))
-	rc.Flush()
-	rc.SetWriteDeadline(time.Time{}) // for the connection's next request, which may be another handler's
+	_ = rc.Flush()                       // who is gone needs no answer
+	_ = rc.SetWriteDeadline(time.Time{}) // for the connection's next request, which may be another handler's
 }

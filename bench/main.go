@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	storeFlag = flag.String("store", "sqlite", "sqlite, or a postgres:// URL")
+	storeFlag = flag.String("store", "sqlite", "sqlite; postgres, for a server that is started for it; or a postgres:// URL")
 	only      = flag.String("only", "", "workloads to run, by name, with commas; empty: all")
 	repeat    = flag.Int("n", 3, "repetitions")
 	dir       = flag.String("dir", "", "where database files go; empty: a temporary folder")
@@ -61,6 +61,13 @@ func run() error {
 		defer os.RemoveAll(d)
 		*dir = d
 	}
+	if *storeFlag != "sqlite" {
+		stop, err := startServer()
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	p50, p99, err := fsyncTime(*dir)
 	if err != nil {
 		return err
@@ -86,7 +93,7 @@ func kind() string {
 	if *storeFlag == "sqlite" {
 		return "sqlite (WAL, synchronous=FULL)"
 	}
-	return "postgres (its own settings)"
+	return "postgres (fsync on, defaults otherwise)"
 }
 
 // figures are what one repetition measured: names and values in the order of printing.
@@ -160,7 +167,7 @@ func open(path string) (pawl.Store, error) {
 	if *storeFlag == "sqlite" {
 		return sqlite.Open(path, nil)
 	}
-	return openPostgres(*storeFlag)
+	return openPostgres(path)
 }
 
 func newPath() string {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,6 +28,9 @@ type runOutcome struct {
 	streams   map[string]string
 	fromSteps map[string]bool // streams that bodies write too: a body that runs twice writes twice
 }
+
+// instant is a time as it stands in the text of errors.
+var instant = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
 
 // outcomes reads what came of all runs. root is the id of the first.
 func (l *ledger) outcomes(root string) ([]*runOutcome, error) {
@@ -59,7 +63,7 @@ func (l *ledger) outcomes(root string) ([]*runOutcome, error) {
 	rename := strings.NewReplacer(renames...).Replace
 	for _, info := range infos {
 		r := &runOutcome{
-			name: names[info.Key], id: info.ID, workflow: info.Workflow, state: info.State, reason: rename(info.Reason),
+			name: names[info.Key], id: info.ID, workflow: info.Workflow, state: info.State, reason: instant.ReplaceAllString(rename(info.Reason), "<time>"),
 			attrs: map[string]string{}, keys: map[string]int{}, streams: map[string]string{}, fromSteps: map[string]bool{},
 		}
 		for k, v := range info.Attrs {
@@ -95,13 +99,16 @@ func (l *ledger) outcomes(root string) ([]*runOutcome, error) {
 
 // counts tells whether an entry must be in every good run's journal. Attempts that failed
 // may have been lost and made again; a wait for an event that is there already has no end to
-// record; orders come when they come.
+// record; orders come when they come; and how far a branch came that is cancelled by
+// another is a matter of timing, which has no other consequence than that it slept.
 func counts(e *pawl.Entry) bool {
 	switch e.Kind {
 	case pawl.KindAttempt, pawl.KindOrder:
 		return false
+	case pawl.KindSleep:
+		return !strings.Contains(e.Key, "/")
 	case pawl.KindScope:
-		return !strings.HasSuffix(e.Key, ".until")
+		return !strings.Contains(e.Key, "/") && !strings.HasSuffix(e.Key, ".until")
 	}
 	return true
 }
@@ -182,15 +189,15 @@ func runNames(infos []pawl.RunInfo, root string) map[int64]string {
 	return names
 }
 
-// compare says in what a run with a crash differs from the undisturbed one.
-func (p *plan) compare(want, got *outcome) []string {
-	wrong := slices.Clone(got.problems)
+// compare says in what a run with a crash differs from the undisturbed one, and whether
+// the difference looks like code that is not determined.
+func (p *plan) compare(want, got *outcome) (wrong []string, fickle bool) {
+	wrong = slices.Clone(got.problems)
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	byName := map[string]*runOutcome{}
 	for _, r := range got.runs {
 		byName[r.name] = r
 	}
-	fickle := false
 	for _, w := range want.runs {
 		g := byName[w.name]
 		delete(byName, w.name)
@@ -208,12 +215,7 @@ func (p *plan) compare(want, got *outcome) []string {
 	if only, missing := differ(count(got.effects), count(want.effects)); only+missing != "" {
 		say("effects: %s", sides(only, missing))
 	}
-	if fickle {
-		say("between durable calls a workflow function must depend on nothing but its input and what those calls returned: " +
-			"look for time.Now (Context.Now), random numbers (Context.Rand), global variables, the order of a map, the environment, " +
-			"goroutines and selects (Go, Race)")
-	}
-	return wrong
+	return wrong, fickle
 }
 
 // compareRun tells whether the run's code seems not to be determined.

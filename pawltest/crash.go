@@ -156,8 +156,8 @@ func crashEverywhere[In, Out any](t *testing.T, report testing.TB, w *pawl.Workf
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						got := p.once(t, id+name, n, m, limit)
-						if wrong := p.compare(truth, got); len(wrong) > 0 {
-							failures.report(to(t), name, n, m, got, wrong)
+						if wrong, fickle := p.compare(truth, got); len(wrong) > 0 {
+							failures.report(to(t), n, m, got, wrong, fickle)
 						}
 					})
 				})
@@ -191,7 +191,7 @@ func newFailures(workflow string, points int) *failures {
 	return &failures{workflow: workflow, points: points}
 }
 
-func (f *failures) report(t testing.TB, name string, n int, m moment, got *outcome, wrong []string) {
+func (f *failures) report(t testing.TB, n int, m moment, got *outcome, wrong []string, fickle bool) {
 	t.Helper()
 	f.mu.Lock()
 	f.n++
@@ -201,13 +201,22 @@ func (f *failures) report(t testing.TB, name string, n int, m moment, got *outco
 	if got.died != "" {
 		at = got.died
 	}
-	head := fmt.Sprintf("pawltest: %s does not survive a crash at commit %d of %d, %s.\nThe commit: %s\n", f.workflow, n, f.points, m.text(), at)
+	head := fmt.Sprintf("pawltest: %s does not survive a crash at commit %d of %d, %s.\nThe commit: %s\n%s\n", f.workflow, n, f.points, m.text(), at, list(wrong))
 	if !full {
-		t.Errorf("%s%s", head, list(wrong))
+		t.Errorf("%s", head)
 		return
 	}
-	t.Errorf("%s%s\nThe journals at that moment:\n%s\nThe journals at the end:\n%s%s", head, list(wrong), indent(got.atDeath), indent(got.journals), got.warnings())
+	if fickle {
+		head += advice
+	}
+	t.Errorf("%sThe journals at that moment:\n%s\nThe journals at the end:\n%s%s", head, indent(got.atDeath), indent(got.journals), got.warnings())
 }
+
+const advice = `Between durable calls a workflow function must depend on nothing but its input and what those
+calls returned. Look for time.Now (use Context.Now), random numbers (Context.Rand), global
+variables, the order of a map, the environment, goroutines and selects (Go, Race). What a branch
+does that loses a race may differ from run to run: see WithIgnored.
+`
 
 func list(lines []string) string {
 	return "  - " + strings.Join(lines, "\n  - ")

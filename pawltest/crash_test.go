@@ -56,7 +56,7 @@ func TestCrashRetries(t *testing.T) {
 // waits sleeps, and waits for events that come early, in time, late and never.
 var waits = pawl.Define("waits", func(c *pawl.Context, d time.Duration) ([]string, error) {
 	var out []string
-	for range 3 {
+	for range 2 {
 		if err := c.Sleep(d); err != nil {
 			return nil, err
 		}
@@ -278,7 +278,7 @@ var child = pawl.Define("child", func(c *pawl.Context, n int) (string, error) {
 })
 
 func TestCrashChildren(t *testing.T) {
-	pawltest.CrashEverywhere(t, parent, 2, pawltest.WithChildren(child), pawltest.WithEffects(&world))
+	pawltest.CrashEverywhere(t, parent, 1, pawltest.WithChildren(child), pawltest.WithEffects(&world))
 }
 
 // counter goes on as itself.
@@ -299,7 +299,7 @@ var counter = pawl.Define("counter", func(c *pawl.Context, n int) (int, error) {
 var callsCounter = pawl.Define("calls-counter", func(c *pawl.Context, n int) (int, error) { return counter.Call(c, n) })
 
 func TestCrashContinueAs(t *testing.T) {
-	pawltest.CrashEverywhere(t, callsCounter, 3, pawltest.WithChildren(counter), pawltest.WithEffects(&world))
+	pawltest.CrashEverywhere(t, callsCounter, 2, pawltest.WithChildren(counter), pawltest.WithEffects(&world))
 }
 
 // saga fails and takes back what it did.
@@ -419,5 +419,5 @@ var teller = pawl.Define("teller", func(c *pawl.Context, n int) (int, error) {
 })
 
 func TestCrashStreams(t *testing.T) {
-	pawltest.CrashEverywhere(t, teller, 3, pawltest.WithEffects(&world))
+	pawltest.CrashEverywhere(t, teller, 2, pawltest.WithEffects(&world))
 }

@@ -150,10 +150,10 @@ func (h *Harness) Crash() {
 }
 
 func (h *Harness) takeOver(outage time.Duration) error {
-	h.mu.Lock()
-	old := h.now
-	h.mu.Unlock()
+	old := h.worker()
 	old.tap.kill()
+	// An engine learns that it is dead from a commit: then it drops all its runs at once.
+	old.engine.Signal(context.Background(), "-", "crash", nil)
 	old.stop()
 	h.settle()
 	time.Sleep(outage)
@@ -173,6 +173,12 @@ func (h *Harness) Engine() *pawl.Engine {
 		return h.client
 	}
 	return h.now.engine
+}
+
+func (h *Harness) worker() *worker {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.now
 }
 
 // Context returns a context that ends with the test.

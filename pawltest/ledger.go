@@ -109,7 +109,9 @@ func (l *ledger) begins(info pawl.Info) {
 func (l *ledger) problem(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.problems = append(l.problems, fmt.Sprintf(format, args...))
+	if text := fmt.Sprintf(format, args...); !slices.Contains(l.problems, text) {
+		l.problems = append(l.problems, text)
+	}
 }
 
 func (l *ledger) idOf(key int64) string {

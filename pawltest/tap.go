@@ -26,8 +26,8 @@ type tap struct {
 	points  []string // what it has committed; the last one, if dead, is where it died
 	claims  map[int]bool
 	cut     bool
-	dead    chan struct{}
-	atDeath func() // called once, at the moment of death
+	died    chan struct{} // closed when it died at cutAt
+	atDeath func()        // called before
 }
 
 // moment is when in a commit a worker dies.
@@ -45,7 +45,7 @@ func (m moment) text() string {
 }
 
 func newTap(l *ledger) *tap {
-	return &tap{Store: l.base, l: l, dead: make(chan struct{}), claims: map[int]bool{}}
+	return &tap{Store: l.base, l: l, died: make(chan struct{}), claims: map[int]bool{}}
 }
 
 // errCut is what a dead worker hears: it can't know whether its commit was applied.
@@ -63,16 +63,27 @@ func (t *tap) isCut() bool {
 // kill cuts the worker off now.
 func (t *tap) kill() {
 	t.mu.Lock()
-	already := t.cut
+	defer t.mu.Unlock()
 	t.cut = true
-	t.mu.Unlock()
-	if already {
-		return
-	}
+}
+
+// die is kill at the commit that the tap was told.
+func (t *tap) die() {
+	t.kill()
 	if t.atDeath != nil {
 		t.atDeath()
 	}
-	close(t.dead)
+	close(t.died)
+}
+
+// isDead tells whether it died at cutAt.
+func (t *tap) isDead() bool {
+	select {
+	case <-t.died:
+		return true
+	default:
+		return false
+	}
 }
 
 // reach counts a commit; here tells that it is the one to die at.
@@ -94,7 +105,7 @@ func (t *tap) Commit(ctx context.Context, b *pawl.Batch) error {
 		return err
 	}
 	if here && t.moment == lost {
-		t.kill()
+		t.die()
 		return errCut
 	}
 	if err := t.Store.Commit(ctx, b); err != nil {
@@ -102,7 +113,7 @@ func (t *tap) Commit(ctx context.Context, b *pawl.Batch) error {
 	}
 	t.l.applied(b)
 	if here {
-		t.kill()
+		t.die()
 		return errCut
 	}
 	return nil
@@ -125,7 +136,7 @@ func (t *tap) Claim(ctx context.Context, r pawl.ClaimRequest) (pawl.Claims, erro
 	}
 	here, err := t.reach("the worker claims run "+strings.Join(ids, ", "), true)
 	if err == nil && here {
-		t.kill()
+		t.die()
 		err = errCut
 	}
 	if err != nil {

@@ -68,7 +68,7 @@ func (p *plan) once(t *testing.T, id string, cutAt int, m moment, limit time.Dur
 	go func() {
 		defer close(back)
 		select {
-		case <-first.dead:
+		case <-first.died:
 			tookOver = h.takeOver(p.outage)
 		case <-h.ctx.Done():
 		}
@@ -79,23 +79,17 @@ func (p *plan) once(t *testing.T, id string, cutAt int, m moment, limit time.Dur
 		out.problems = append(out.problems, fmt.Sprintf(format, args...))
 	}
 
-	h.mu.Lock()
-	engine := h.now.engine // so that the worker may begin the run in the commit that starts it
-	h.mu.Unlock()
-	err = p.begin(h.ctx, engine, id)
-	if first.isCut() && err != nil { // as one does who can't know: the id makes it safe
-		<-back
-		h.mu.Lock()
-		engine = h.now.engine
-		h.mu.Unlock()
-		err = p.begin(h.ctx, engine, id)
+	err = p.begin(h.ctx, h.worker().engine, id) // not by the client: the worker may begin it at once
+	if errors.Is(err, pawl.ErrUnknownOutcome) && first.isDead() {
+		<-back // as one does who can't know: the id makes it safe
+		err = p.begin(h.ctx, h.worker().engine, id)
 	}
 	if err != nil {
 		fail("%v", err)
 	} else {
 		p.play(h, id, limit, fail)
 	}
-	if first.isCut() {
+	if first.isDead() {
 		<-back
 		if tookOver != nil {
 			fail("%v", tookOver)
@@ -109,7 +103,7 @@ func (p *plan) once(t *testing.T, id string, cutAt int, m moment, limit time.Dur
 	h.shut()
 	<-back
 	out.points, out.claims = first.points, first.claims
-	if first.cut {
+	if first.isDead() {
 		out.died = first.points[len(first.points)-1]
 	}
 	out.effects = p.effectsOf(out.runs)

@@ -37,14 +37,15 @@ type work struct {
 
 	runs  map[int64]*run
 	named map[runName]*run
-	room  int // for eager starts that are inserted before anything else is known
+	room  int // how many runs may still be granted
 	held  map[string]bool
 	woke  bool // a run became claimable, or one held elsewhere got a message
 
-	unread map[int64][]pawl.Message // what came after Move.Seen, of runs that want to suspend
-	stayed []*pawl.Change           // they may not: Mail is answered at the end
-	mail   []*message               // for runs that the worker holds
-	grants []grant
+	unread  map[int64][]pawl.Message // what came after Move.Seen, of runs that want to suspend
+	stayed  []stay                   // they may not
+	mail    []*message               // for runs that the worker holds
+	tellAll []int64                  // runs whose worker is to be given all that lies in their inboxes
+	grants  []grant
 	buffer
 }
 
@@ -56,6 +57,13 @@ type message struct {
 	pawl.Message
 }
 
+// stay is a change whose run may not leave its worker's hands: of the messages that this
+// transaction puts, those before upto came first.
+type stay struct {
+	ch   *pawl.Change
+	upto int
+}
+
 // grant is a run that becomes the worker's.
 type grant struct {
 	run   int64
@@ -65,10 +73,13 @@ type grant struct {
 // Commit implements pawl.Store.
 func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
 	given := remember(b)
-	woke := false
+	woke, room := false, b.Room
+	if b.Worker == 0 {
+		room = 0
+	}
 	err := s.write(ctx, "commit", func(t *tx) error {
 		given.restore(b)
-		w := &work{tx: t, s: s, b: b, now: b.Now, us: b.Now.UnixMicro(), runs: map[int64]*run{}}
+		w := &work{tx: t, s: s, b: b, room: room, now: b.Now, us: b.Now.UnixMicro(), runs: map[int64]*run{}}
 		err := w.commit()
 		woke = w.woke
 		return err
@@ -86,13 +97,12 @@ func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
 
 // original is what a commit changes of a batch besides filling in answers.
 type original struct {
-	room    int
 	entries map[*pawl.Change][]pawl.Entry
 	ids     map[*pawl.Start]string
 }
 
 func remember(b *pawl.Batch) *original {
-	o := &original{room: b.Room}
+	o := &original{}
 	start := func(st *pawl.Start) {
 		if st.Policy == pawl.CancelOld || st.Policy == pawl.Queue {
 			if o.ids == nil {
@@ -120,7 +130,7 @@ func remember(b *pawl.Batch) *original {
 
 // restore makes b what it was before any commit was tried.
 func (o *original) restore(b *pawl.Batch) {
-	b.Room, b.Granted, b.Mail, b.Ready, b.Due = o.room, b.Granted[:0], b.Mail[:0], false, time.Time{}
+	b.Granted, b.Mail, b.Ready, b.Due = b.Granted[:0], b.Mail[:0], false, time.Time{}
 	start := func(st *pawl.Start) {
 		st.Key, st.Existed, st.Info, st.Err = 0, false, pawl.RunInfo{}, nil
 	}
@@ -332,18 +342,12 @@ func (w *work) takeGates() {
 	}
 	var ids, tenants []string
 	for _, o := range w.b.Orders {
-		if o.Verb == pawl.VerbCancel {
+		if o.Verb == pawl.VerbCancel || o.Verb == pawl.VerbPause {
 			ids, tenants = append(ids, clean(o.RunID)), append(tenants, clean(o.Tenant))
 		}
 	}
-	if len(ids) > 0 { // rare: they may end at once
-		w.rows(func(r pgx.CollectableRow) error { return nil }, gatesOfNamed, ids, tenants, w.s.schema)
-	}
-	if len(keys)+len(names) > 0 {
-		w.gates(w.s.schema, keys, names)
-	}
-	for _, n := range names {
-		w.gate(n)
+	if len(keys)+len(ids)+len(names) > 0 {
+		w.gates(w.s.schema, keys, ids, tenants, names, w.gate)
 	}
 }
 
@@ -429,9 +433,16 @@ func (w *work) child(ch *pawl.Change, st *pawl.Start) error {
 	return nil
 }
 
-// inboxes queues the query for what lies in the inboxes of the runs that were granted. It
-// comes after all that was put there.
+// inboxes queues the queries for what lies in the inboxes of the runs that were granted, and
+// of those whose worker does not know all of it. They come after all that was put there.
 func (w *work) inboxes() {
+	if len(w.tellAll) > 0 {
+		w.rows(func(r pgx.CollectableRow) error {
+			m, err := scanMessage(r)
+			w.b.Mail = append(w.b.Mail, pawl.Mail{Run: m.run, Message: m.Message})
+			return err
+		}, "SELECT run, id, name, at, data FROM inbox WHERE run = ANY($1::bigint[]) ORDER BY id", w.tellAll)
+	}
 	if len(w.grants) == 0 {
 		return
 	}
@@ -455,10 +466,10 @@ func (w *work) inboxes() {
 
 // answer fills in what is known only now: the ids of messages.
 func (w *work) answer() {
-	for _, ch := range w.stayed {
-		for _, m := range w.put {
-			if m.run == ch.Run {
-				ch.Mail = append(ch.Mail, m.Message)
+	for _, st := range w.stayed {
+		for _, m := range w.put[:st.upto] {
+			if m.run == st.ch.Run && m.ID != 0 {
+				st.ch.Mail = append(st.ch.Mail, m.Message)
 			}
 		}
 	}

@@ -50,6 +50,10 @@ const (
 // rolls back. fn is called again when the server says that nothing was written and that
 // trying again may help.
 func (s *Store) write(ctx context.Context, what string, fn func(t *tx) error) error {
+	return s.writeIn(ctx, what, tries, fn)
+}
+
+func (s *Store) writeIn(ctx context.Context, what string, tries int, fn func(t *tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -132,11 +136,18 @@ func (t *tx) rows(each func(r pgx.CollectableRow) error, query string, args ...a
 	})
 }
 
-// send has the server do what is queued, and waits.
+// send has the server do what is queued in a transaction that was begun, and waits.
 func (t *tx) send() error {
 	if t.q.Len() == 0 {
 		return nil
 	}
+	if !t.begun() {
+		return errors.New("statements are sent before the transaction has begun") // they would be one of their own
+	}
+	return t.sendAll()
+}
+
+func (t *tx) sendAll() error {
 	q := t.q
 	t.q, t.queued, t.done = &pgx.Batch{}, q.Len(), 0
 	err := t.c.SendBatch(t.ctx, q).Close()
@@ -152,6 +163,9 @@ func (t *tx) send() error {
 func (t *tx) end() error {
 	var ended error
 	statements := t.q.Len()
+	if statements == 0 && !t.begun() {
+		return nil
+	}
 	if t.begun() {
 		ended = errUndone
 		t.q.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
@@ -161,7 +175,7 @@ func (t *tx) end() error {
 			return nil
 		})
 	}
-	err := t.send()
+	err := t.sendAll()
 	if err == nil {
 		return ended
 	}
@@ -213,12 +227,20 @@ func (t *tx) fence(worker int64) {
 }
 
 // gates queues the locks that make decisions about limits and singletons one after the
-// other: of the runs with these keys, and of names that are given. They are taken before
-// any run's row is locked, and in one order, so that transactions do not block each other.
-func (t *tx) gates(schema string, keys []int64, names []string) {
-	t.exec(`SELECT pg_advisory_xact_lock(hashtextextended($3 || '/' || g.name, 0)) FROM (
+// other: of runs with these keys, of runs with these ids, and of gates by name. They are
+// taken before any run's row is locked, and in one order, so that transactions do not block
+// each other. each is told what was locked.
+func (t *tx) gates(schema string, keys []int64, ids, tenants, names []string, each func(gate string)) {
+	t.rows(func(row pgx.CollectableRow) error {
+		var name string
+		var locked bool
+		err := row.Scan(&name, &locked)
+		each(name)
+		return err
+	}, `SELECT g.name, pg_advisory_xact_lock(hashtextextended($5 || '/' || g.name, 0)) IS NOT NULL FROM (
 		SELECT DISTINCT name COLLATE "C" AS name FROM (
 			SELECT unnest(array_remove(ARRAY['singleton ' || single, gate], NULL) || ARRAY(SELECT 'limit ' || (l->>'key') FROM jsonb_array_elements(limits::jsonb) AS l))
-				FROM runs WHERE key = ANY($1::bigint[]) AND (single IS NOT NULL OR gate IS NOT NULL OR limits IS NOT NULL)
-			UNION ALL SELECT unnest($2::text[])) AS u (name) ORDER BY 1) AS g`, keys, names, schema)
+				FROM runs WHERE key = ANY($1::bigint[] || ARRAY(SELECT r.key FROM unnest($2::text[], $3::text[]) AS u (id, tenant) JOIN runs AS r ON r.id = u.id AND r.tenant = u.tenant))
+					AND (single IS NOT NULL OR gate IS NOT NULL OR limits IS NOT NULL)
+			UNION ALL SELECT unnest($4::text[])) AS u (name) ORDER BY 1) AS g`, keys, ids, tenants, names, schema)
 }

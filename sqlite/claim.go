@@ -125,6 +125,9 @@ func (s *Store) Claim(ctx context.Context, q pawl.ClaimRequest) (out pawl.Claims
 		out.More = len(found) == q.Limit
 		for _, c := range found {
 			ok, err := t.pass(c)
+			if err == nil && !ok {
+				err = t.stepAside(c.limits)
+			}
 			if err != nil {
 				return err
 			}
@@ -137,6 +140,7 @@ func (s *Store) Claim(ctx context.Context, q pawl.ClaimRequest) (out pawl.Claims
 			}
 			out.Runs = append(out.Runs, claim)
 		}
+		out.More = out.More || t.woke
 		return t.nextDue(&out)
 	})
 	return out, err
@@ -332,8 +336,8 @@ var audits = []struct{ what, query, mend string }{
 	},
 	{
 		"it has messages, and nobody is told",
-		"SELECT id, state FROM runs AS r WHERE state = 3 AND rank IS NULL AND gate IS NULL AND key IN (SELECT run FROM inbox)",
-		"UPDATE runs AS r SET rank = ? WHERE state = 3 AND rank IS NULL AND gate IS NULL AND key IN (SELECT run FROM inbox)",
+		"SELECT id, state FROM runs AS r WHERE " + unheard,
+		"UPDATE runs AS r SET rank = ? WHERE " + unheard,
 	},
 	{
 		"it is queued behind a limit that has room or a singleton that is free",
@@ -345,6 +349,9 @@ var audits = []struct{ what, query, mend string }{
 const waitsForNothing = `state = 3 AND rank IS NULL AND due IS NULL AND gate IS NULL
 	AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key) AND NOT EXISTS (SELECT 1 FROM hooks h WHERE h.run = r.key)
 	AND NOT EXISTS (SELECT 1 FROM runs c WHERE c.parent = r.key AND c.state NOT IN (4, 5, 6))`
+
+// A waiting run knows the messages up to seen: they are for waits that it has not come to.
+const unheard = `state = 3 AND rank IS NULL AND gate IS NULL AND EXISTS (SELECT 1 FROM inbox i WHERE i.run = r.key AND i.id > coalesce(r.seen, 0))`
 
 const behindNothing = `gate IS NOT NULL AND NOT EXISTS (SELECT 1 FROM slots s WHERE gate = 'limit ' || s.limited)
 	AND NOT EXISTS (SELECT 1 FROM runs h WHERE h.single IS NOT NULL AND r.gate = 'singleton ' || h.single)`

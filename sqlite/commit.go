@@ -19,7 +19,10 @@ type tx struct {
 	now     time.Time
 	us      int64 // now
 	b       *pawl.Batch
-	woke    bool // a run became claimable, or one held elsewhere got a message
+	room    int            // what is left of b.Room
+	woke    bool           // a run became claimable, or one held elsewhere got a message
+	untold  map[int64]bool // runs that got a message from another than their worker since that was told all
+	told    []int64        // those that it is told of in this transaction
 }
 
 type pending struct {
@@ -29,6 +32,7 @@ type pending struct {
 
 func (t *tx) init(c *conn) error {
 	t.conn = c
+	t.untold = map[int64]bool{}
 	_, err := c.one("SELECT coalesce(max(key), 0) FROM runs", nil, func(r row) error { t.nextRun = r.int(0); return nil })
 	if err != nil {
 		return err
@@ -43,10 +47,14 @@ func (t *tx) begin() {
 	t.rows = t.rows[:0]
 	t.woke = false
 	t.b = nil
+	for _, run := range t.told { // the last transaction was committed
+		delete(t.untold, run)
+	}
+	t.told = t.told[:0]
 }
 
 // forget drops what a rolled-back transaction had to say.
-func (t *tx) forget() { t.rows = t.rows[:0] }
+func (t *tx) forget() { t.rows, t.told = t.rows[:0], t.told[:0] }
 
 func (t *tx) at(now time.Time) { t.now, t.us = now, now.UnixMicro() }
 
@@ -55,7 +63,8 @@ func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
 	woke := false
 	err := s.write(func(t *tx) error {
 		t.at(b.Now)
-		t.b = b
+		t.b, t.room = b, b.Room
+		forgetAnswers(b)
 		if b.Worker != 0 {
 			if err := t.fence(b.Worker); err != nil {
 				return err
@@ -89,6 +98,24 @@ func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
 		s.hint()
 	}
 	return err
+}
+
+// forgetAnswers takes away what an earlier try at the batch has answered: that one was
+// rolled back.
+func forgetAnswers(b *pawl.Batch) {
+	b.Granted, b.Mail, b.Ready, b.Due = b.Granted[:0], b.Mail[:0], false, time.Time{}
+	for _, ch := range b.Changes {
+		ch.Err, ch.Mail = nil, nil
+	}
+	for _, st := range b.Starts {
+		st.Existed, st.Err = false, nil
+	}
+	for _, m := range b.Sends {
+		m.Err = nil
+	}
+	for _, o := range b.Orders {
+		o.Err = nil
+	}
 }
 
 // fence refuses a worker that was declared dead. In this store nothing else can commit
@@ -218,6 +245,15 @@ var journalInsert = func() map[int]string {
 	return m
 }()
 
+// kindOf is what the journal's column kind holds.
+func kindOf(e *pawl.Entry) int64 {
+	kind := int64(e.Kind) | int64(e.Attempt)<<8
+	if e.Failed {
+		kind |= 1 << 7
+	}
+	return kind
+}
+
 func (t *tx) flush() error {
 	var args [64 * journalCols]any
 	for rows := t.rows; len(rows) > 0; {
@@ -229,12 +265,8 @@ func (t *tx) flush() error {
 			}
 		}
 		for i, p := range rows[:n] {
-			kind := int64(p.e.Kind) | int64(p.e.Attempt)<<8
-			if p.e.Failed {
-				kind |= 1 << 7
-			}
 			a := args[i*journalCols:]
-			a[0], a[1], a[2], a[3], a[4], a[5], a[6] = p.run, p.e.Seq, kind, p.e.Key, p.e.At, int64(p.e.Took), raw(p.e.Data)
+			a[0], a[1], a[2], a[3], a[4], a[5], a[6] = p.run, p.e.Seq, kindOf(p.e), p.e.Key, p.e.At, int64(p.e.Took), raw(p.e.Data)
 		}
 		if _, err := t.exec(journalInsert[n], args[:n*journalCols]...); err != nil {
 			return fmt.Errorf("append to the journal: %w", err)
@@ -245,7 +277,7 @@ func (t *tx) flush() error {
 	return nil
 }
 
-const moveRun = `UPDATE runs SET state = ?, reason = ?, worker = 0, rank = NULL, due = ?, updated = ?, ended = ?, expires = ?, next = ?, strikes = NULL, solo = NULL
+const moveRun = `UPDATE runs SET state = ?, reason = ?, worker = 0, rank = NULL, due = ?, updated = ?, ended = ?, expires = ?, next = ?, seen = ?, strikes = NULL, solo = NULL
 	WHERE key = ? AND epoch = ? AND worker = ?`
 
 // move takes a run out of its worker's hands, if the change is of its owner's. refused: the
@@ -281,7 +313,7 @@ func (t *tx) move(ch *pawl.Change) (refused, untied bool, err error) {
 	if m.Next != nil {
 		next = m.Next.Run.ID
 	}
-	args := []any{int64(m.State), text(m.Reason), m.Due, t.us, ended, expires, next, ch.Run, ch.Epoch, t.b.Worker}
+	args := []any{int64(m.State), text(m.Reason), m.Due, t.us, ended, expires, next, orNull(m.Seen), ch.Run, ch.Epoch, t.b.Worker}
 	if m.State.Terminal() && m.Next == nil { // most runs have nothing to do with others
 		n, err := t.exec(moveRun+" AND ties = 0", args...)
 		if n > 0 || err != nil {
@@ -341,6 +373,32 @@ func (t *tx) admit(gate string) error {
 	return err
 }
 
+// stepAside lets others past a run that was let in under these limits and did not take its
+// place: nobody else would tell them.
+func (t *tx) stepAside(limits string) error {
+	var all []pawl.RunLimit
+	if limits == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(limits), &all); err != nil {
+		return err
+	}
+	for _, l := range all {
+		if l.Per != 0 {
+			continue
+		}
+		room := false
+		_, err := t.one("SELECT count(*) FROM slots WHERE limited = ?", []any{l.Key}, func(r row) error { room = r.int(0) < int64(l.N); return nil })
+		if err == nil && room {
+			err = t.admit("limit " + l.Key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ended does what the end of a run means to others: its parent, its successor, those who
 // queue behind it, the holders of its hooks.
 func (t *tx) ended(ch *pawl.Change) error {
@@ -364,6 +422,9 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 	})
 	if err != nil {
 		return err
+	}
+	if t.untold[run] {
+		t.told = append(t.told, run)
 	}
 	if limits != "" {
 		if err := t.release(run); err != nil {
@@ -510,8 +571,9 @@ func (t *tx) deliver(run int64, name string, data json.RawMessage) (pawl.RunInfo
 	}
 	switch {
 	case info.Worker != 0 && info.Worker == t.b.Worker:
-		t.b.Mail = append(t.b.Mail, pawl.Mail{Run: run, Message: msg})
+		return info, t.tell(run, msg)
 	case info.Worker != 0:
+		t.untold[run] = true
 		t.woke = true
 	case info.State == pawl.Waiting && info.Gate == "":
 		return info, t.wake(&info)
@@ -519,11 +581,29 @@ func (t *tx) deliver(run int64, name string, data json.RawMessage) (pawl.RunInfo
 	return info, nil
 }
 
+// tell gives the batch's worker a message for a run that it holds. A worker takes the newest
+// message that it was told of for a sign that it knows all older ones: those that others
+// have sent, and that it may not have fetched yet, come first.
+func (t *tx) tell(run int64, msg pawl.Message) error {
+	all := []pawl.Message{msg}
+	if t.untold[run] {
+		var err error
+		if all, err = t.inbox(run); err != nil {
+			return err
+		}
+		t.told = append(t.told, run)
+	}
+	for _, m := range all {
+		t.b.Mail = append(t.b.Mail, pawl.Mail{Run: run, Message: m})
+	}
+	return nil
+}
+
 // wake makes a waiting run the batch's worker's, if that has room, and claimable if not.
 func (t *tx) wake(info *pawl.RunInfo) error {
 	b := t.b
-	if b.Worker != 0 && b.Room > 0 && t.knows(info.Workflow) && info.Limits == "" {
-		b.Room--
+	if b.Worker != 0 && t.room > 0 && t.knows(info.Workflow) && info.Limits == "" {
+		t.room--
 		c, err := t.grant(info.Key, b.Worker)
 		b.Granted = append(b.Granted, c)
 		return err

@@ -22,7 +22,6 @@ type conn struct {
 	c     driver.Conn
 	stmts map[string]driver.Stmt
 	args  []driver.NamedValue
-	row   []driver.Value
 }
 
 func dial(dsn string) (*conn, error) {

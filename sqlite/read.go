@@ -125,7 +125,11 @@ func (s *Store) List(ctx context.Context, f pawl.Filter) (out []pawl.RunInfo, er
 		and("key IN (SELECT run FROM attrs WHERE name = ? AND value = ?)", name, value)
 	}
 	q += " ORDER BY key DESC LIMIT ?"
-	args = append(args, f.Limit)
+	limit := f.Limit
+	if limit <= 0 {
+		limit = 50
+	}
+	args = append(args, min(limit, 1000))
 	err = s.read(ctx, func(c *conn) error {
 		err := c.query(q, args, func(r row) error {
 			out = append(out, scanRun(r))
@@ -282,7 +286,7 @@ func (s *Store) Stats(ctx context.Context, now time.Time) (out pawl.Stats, err e
 		if err != nil {
 			return err
 		}
-		_, err = c.one(`SELECT (SELECT count(*) FROM runs WHERE rank IS NOT NULL AND gate IS NULL) + (SELECT count(*) FROM runs WHERE due <= ?1 AND rank IS NULL),
+		_, err = c.one(`SELECT (SELECT count(*) FROM runs WHERE rank IS NOT NULL AND gate IS NULL) + (SELECT count(*) FROM runs WHERE due <= ?1 AND rank IS NULL AND gate IS NULL),
 			(SELECT count(*) FROM workers WHERE dead = 0), (SELECT min(updated) FROM runs WHERE rank IS NOT NULL AND gate IS NULL)`, []any{now}, func(r row) error {
 			out.Ready, out.Workers = r.int(0), r.int(1)
 			if t := r.time(2); !t.IsZero() {

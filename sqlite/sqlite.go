@@ -13,6 +13,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log"
 	"os"
@@ -159,7 +160,8 @@ func lockFile(path string) (*os.File, error) {
 // prepareFile makes a new database file readable for its owner only, and gives a database
 // without a log one of zeros: a log that exists is overwritten in place, and a sync of
 // blocks that were written before costs a fraction of one that grows the file. SQLite
-// takes a log without a valid header as empty. Nobody has the files open here.
+// takes a log without a valid header as empty. A log that a process left behind is written
+// anew. Nobody has the files open here.
 func prepareFile(path string, size int) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -174,7 +176,7 @@ func prepareFile(path string, size int) error {
 	}
 	wal, err := os.OpenFile(path+"-wal", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil
+		return rewrite(path + "-wal")
 	}
 	if err != nil {
 		return err
@@ -194,6 +196,34 @@ func prepareFile(path string, size int) error {
 	if dir, err := os.Open(filepath.Dir(path)); err == nil {
 		dir.Sync()
 		dir.Close()
+	}
+	return nil
+}
+
+// rewrite writes a log over itself and syncs it. A log that is there was left by a process
+// that died, perhaps because a sync had failed: then the kernel may show pages that the
+// disk does not have, and believes them written. All that comes later in the log would
+// hang from them.
+func rewrite(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 1<<20)
+	for at := int64(0); err == nil; {
+		var n int
+		if n, err = f.ReadAt(buf, at); n > 0 {
+			if _, werr := f.WriteAt(buf[:n], at); werr != nil {
+				err = werr
+			}
+			at += int64(n)
+		}
+	}
+	if err == io.EOF {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("make the log safe: %w", err)
 	}
 	return nil
 }
@@ -357,7 +387,7 @@ func (s *Store) write(fn func(t *tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
-		return s.broken
+		return s.refused()
 	}
 	if _, err := s.w.exec("BEGIN IMMEDIATE"); err != nil {
 		return s.failed("begin", err)
@@ -392,6 +422,15 @@ func (s *Store) failed(what string, err error) error {
 	return err
 }
 
+// refused is the answer to calls on a store that is closed or broken: ErrClosed, by which an
+// engine knows that joining again is of no use. Caller holds mu.
+func (s *Store) refused() error {
+	if s.broken == pawl.ErrClosed {
+		return s.broken
+	}
+	return fmt.Errorf("%w: no call after an earlier one failed: %w", pawl.ErrClosed, s.broken)
+}
+
 // read runs fn on a connection for reads, in one transaction if it is more than one
 // statement that must agree.
 func (s *Store) read(ctx context.Context, fn func(c *conn) error) error {
@@ -399,7 +438,7 @@ func (s *Store) read(ctx context.Context, fn func(c *conn) error) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.broken != nil {
-			return s.broken
+			return s.refused()
 		}
 		return fn(s.w)
 	}

@@ -99,14 +99,14 @@ func (t *tx) tryStart(st *pawl.Start) (done bool, err error) {
 		limits = string(mustJSON(run.Limits))
 	}
 	state, epoch, worker := pawl.Pending, int64(0), int64(0)
-	eager := run.Eager && now && gate == nil && limits == nil && st.Copy == nil && b.Worker != 0 && b.Room > 0
+	eager := run.Eager && now && gate == nil && limits == nil && st.Copy == nil && b.Worker != 0 && t.room > 0 && t.knows(run.Workflow)
 	if eager {
 		state, epoch, worker, rank = pawl.Running, 1, b.Worker, nil
 	}
 	key := t.nextRun + 1
 	n, err := t.exec(runInsert, key, run.ID, run.Tenant, run.Workflow, text(run.Version), int64(state), epoch, worker, rank, due, gate,
 		orNull(int64(run.Priority)), t.us, t.us, timeOrNull(run.NotBefore), run.Deadline, orNull(run.Parent), text(run.ParentKey),
-		orNull(boolean(run.Detached)), boolean(run.Parent != 0 || run.Single != "" || limits != nil), single, limits, run.Keep.Microseconds(), run.Seed, text(run.ForkedFrom), text(run.Trace))
+		orNull(boolean(run.Detached)), boolean(run.Parent != 0 || run.Single != "" || limits != nil), single, limits, keep(run.Keep), run.Seed, text(run.ForkedFrom), text(run.Trace))
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -137,7 +137,7 @@ func (t *tx) tryStart(st *pawl.Start) (done bool, err error) {
 	}
 	switch {
 	case eager:
-		b.Room--
+		t.room--
 		b.Granted = append(b.Granted, pawl.Claim{Info: st.Info, Start: st})
 	case gate != nil:
 	case now:
@@ -146,6 +146,14 @@ func (t *tx) tryStart(st *pawl.Start) (done bool, err error) {
 		b.Due = run.NotBefore
 	}
 	return true, nil
+}
+
+// keep is a retention in microseconds; one shorter than that is still negative if it was.
+func keep(d time.Duration) int64 {
+	if d < 0 {
+		return -1
+	}
+	return d.Microseconds()
 }
 
 func orNull(n int64) any {
@@ -180,7 +188,7 @@ func (t *tx) copy(run int64, c *pawl.Copy) error {
 		return err
 	}
 	for _, e := range c.Replace {
-		_, err := t.exec("UPDATE journal SET kind = ?, data = ? WHERE run = ? AND seq = ?", int64(e.Kind)|int64(e.Attempt)<<8, raw(e.Data), run, e.Seq)
+		_, err := t.exec("UPDATE journal SET kind = ?, data = ? WHERE run = ? AND seq = ?", kindOf(&e), raw(e.Data), run, e.Seq)
 		if err != nil {
 			return err
 		}
@@ -228,8 +236,14 @@ func (t *tx) order(o *pawl.Order) error {
 		case info.Worker != 0:
 			_, err = t.deliver(info.Key, pawl.MsgPause, o.Data)
 		default:
-			_, err = t.exec("UPDATE runs SET state = ?, reason = ?, rank = NULL, due = NULL, epoch = epoch + 1, updated = ? WHERE key = ?",
+			// One that never began stays so. Behind a limit it stands in nobody's way; a
+			// singleton it goes on to queue for.
+			_, err = t.exec(`UPDATE runs SET state = ?, reason = ?, rank = NULL, due = NULL, epoch = epoch + (epoch > 0), updated = ?,
+				gate = CASE WHEN gate LIKE 'limit %' THEN NULL ELSE gate END WHERE key = ?`,
 				int64(pawl.Paused), text(reason(o.Data)), t.us, info.Key)
+			if err == nil && info.Gate == "" {
+				err = t.stepAside(info.Limits)
+			}
 		}
 	case pawl.VerbUnpause:
 		if info.State != pawl.Paused && info.State != pawl.Blocked {
@@ -237,7 +251,7 @@ func (t *tx) order(o *pawl.Order) error {
 		}
 		err = t.unpause(&info)
 	case pawl.VerbWake:
-		if info.State == pawl.Pending && info.Worker == 0 {
+		if info.State == pawl.Pending && info.Epoch == 0 {
 			_, err = t.exec("UPDATE runs SET rank = coalesce(rank, ?), due = NULL, not_before = NULL WHERE key = ?", t.rank(info.Priority), info.Key)
 			t.woke = true
 			break
@@ -317,9 +331,12 @@ func (t *tx) cancel(run int64, data json.RawMessage) error {
 		return err
 	}
 	if info.Epoch > 0 && info.State != pawl.Blocked {
-		if info.State == pawl.Paused || info.Gate != "" {
+		if info.State == pawl.Paused || info.Gate != "" || info.Worker == 0 && info.Limits != "" { // to end it needs no place
 			_, err := t.exec("UPDATE runs SET state = ?, reason = NULL, gate = NULL, limits = NULL, rank = ?, updated = ? WHERE key = ?",
 				int64(pawl.Pending), t.rank(info.Priority), t.us, run)
+			if err == nil && info.Gate == "" {
+				err = t.stepAside(info.Limits)
+			}
 			if err != nil {
 				return err
 			}
@@ -345,7 +362,10 @@ func (t *tx) cancel(run int64, data json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	return t.afterEnd(run, pawl.Cancelled, result, nil)
+	if err := t.afterEnd(run, pawl.Cancelled, result, nil); err != nil || info.Gate != "" {
+		return err
+	}
+	return t.stepAside(info.Limits)
 }
 
 func (t *tx) delete(run int64) error {

@@ -44,8 +44,8 @@ func askReviewer(ctx context.Context, e *pawl.Engine, runID string) {
 		if err != nil {
 			return
 		}
-		if info.State.Terminal() || info.Attrs["draft"] != strconv.Itoa(d.Number) {
-			continue // reviewed before this process
+		if info.State.Terminal() || info.Attrs["phase"] != "review" || info.Attrs["draft"] != strconv.Itoa(d.Number) {
+			continue // reviewed before this process was started
 		}
 		fmt.Fprintf(os.Stderr, "\n# %s\n\n%s\n\nDraft %d. y publishes it, n rejects it, anything else says what to change:\n", d.Title, d.Body, d.Number)
 		if !answers.Scan() {

@@ -69,7 +69,11 @@ func Run[In, Out any](p *Program, w *pawl.Workflow[In, Out], in In, watch ...Wat
 	// ends the process, and that is no harm either.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	quiet := context.AfterFunc(ctx, func() {
+		stop()
+		fmt.Fprintln(os.Stderr, "stopping when the calls under way have ended; Ctrl-C again stops at once")
+	})
+	defer quiet()
 
 	out, err := run(ctx, p, w, in, watch)
 	switch {

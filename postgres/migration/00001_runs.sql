@@ -34,6 +34,8 @@ CREATE TABLE runs (
   strikes    integer,
   solo       boolean NOT NULL DEFAULT false, -- it is being tried alone
   mark       bigint,                    -- newest journal entry at the last strike
+  seen       bigint,                    -- newest message that it knew of when it began to wait
+  untold     boolean NOT NULL DEFAULT false, -- its worker has not been given all that lies in its inbox
   next       text,
   forked     text,
   trace      text

@@ -32,6 +32,7 @@ CREATE TABLE runs (
   strikes    INTEGER,
   solo       INTEGER,                   -- set: it is being tried alone
   mark       INTEGER,                   -- newest journal entry at the last strike
+  seen       INTEGER,                   -- newest message that it knew of when it began to wait
   next       TEXT,
   forked     TEXT,
   trace      TEXT

@@ -162,8 +162,7 @@ func (p *pipeline) review(c *pawl.Context, number int, a Article) (Review, error
 	if err := c.SetAttributes(map[string]any{"draft": number}); err != nil {
 		return Review{}, err
 	}
-	if err := enter(c, "review", fmt.Sprintf("draft %d waits for a review until %s", number,
-		c.Now().Add(ReviewTime).UTC().Format(time.RFC1123))); err != nil {
+	if err := enter(c, "review", fmt.Sprintf("draft %d waits for a review, for up to %d days", number, ReviewTime/(24*time.Hour))); err != nil {
 		return Review{}, err
 	}
 	if err := c.Stream("drafts").Write(Draft{number, a}); err != nil {

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/llm/openai"
+	"github.com/spf13/cobra"
+)
+
+// drain is how long steps under way and requests may take after the first signal.
+const drain = 10 * time.Second
+
+type devOptions struct {
+	listen string
+	store  string
+	model  string
+}
+
+func (a *app) devCommand() *cobra.Command {
+	var o devOptions
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a server for development, with the example workflows ready",
+		Long: `Run a server for development: an engine on a SQLite file or a PostgreSQL database, the
+HTTP API, and the example workflows. Kill it in any way and start it again: runs go on where they were.
+
+The workflows ask OpenAI, or what speaks its protocol, if OPENAI_API_KEY or
+OPENAI_BASE_URL is set. If neither is, a script answers in place of a model.`,
+		Example: fmt.Sprintf("  %[1]s dev\n  OPENAI_BASE_URL=http://localhost:11434/v1 %[1]s dev --model llama3.2", a.self),
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.listen, "listen", defaultListen, "address to serve on, of this machine only")
+	flags.StringVar(&o.store, "store", "./pawl.db", "where the runs are kept: a file, or a postgres:// URL")
+	flags.StringVar(&o.model, "model", "gpt-4o-mini", "the model that the workflows ask")
+	return cmd
+}
+
+func (a *app) dev(ctx context.Context, o devOptions) error {
+	l, err := a.listen(o.listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	address := "http://" + l.Addr().String()
+	store, err := a.openStore(ctx, o.store)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(a.stderr, nil))
+	model, asked := a.model(o.model)
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: drain, PublicURL: address})
+	if err := engine.Register(exampleWorkflows(model, o.model)...); err != nil {
+		return errors.Join(err, store.Close())
+	}
+	a.banner(engine, o, address, asked)
+	err = errors.Join(a.work(ctx, engine, l, log), engine.Close())
+	if cerr := store.Close(); cerr != nil {
+		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
+	}
+	if err == nil {
+		newPrinter(a.stderr, false).line("stopped; %s", "runs go on at the next start")
+	}
+	return err
+}
+
+// work runs the engine and the server until ctx ends or one of them fails, and returns
+// when both have ended.
+func (a *app) work(ctx context.Context, engine *pawl.Engine, l net.Listener, log *slog.Logger) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		newPrinter(a.stderr, false).line("stopping: steps under way have %s to finish; Ctrl-C again stops at once", drain)
+	})()
+	handler := api.New(engine, api.Options{
+		Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, Version: versionsOf().Version, Logger: log,
+		Ready: func(context.Context) error { return ctx.Err() },
+	})
+	var parts sync.WaitGroup
+	var failed [2]error
+	part := func(i int, what string, work func() error) {
+		parts.Go(func() {
+			defer stop() // one without the other is of no use
+			err := work()
+			if err == nil && ctx.Err() == nil {
+				err = errors.New("it ended for no reason")
+			}
+			if err != nil {
+				failed[i] = fmt.Errorf("%s: %w", what, err)
+			}
+		})
+	}
+	part(0, "the engine", func() error { return engine.Run(ctx) })
+	part(1, "the server", func() error { return api.Serve(ctx, l, handler, drain) })
+	parts.Wait()
+	return errors.Join(failed[:]...)
+}
+
+// listen refuses addresses that others can reach: there are no accounts yet.
+func (a *app) listen(address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, a.usage("--listen %q is not host:port, such as %s", address, defaultListen)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, a.usage("--listen %s would let others on the network start and cancel runs: pawl dev has no accounts, so it serves this machine only; use 127.0.0.1", address)
+	}
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, &exitError{exitFailure, fmt.Errorf("%s is in use, perhaps by another pawl dev", address),
+			[]string{"see whether it answers: " + a.self + " runs list --server http://" + address, "or serve elsewhere: " + a.self + " dev --listen 127.0.0.1:0"}}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return l, nil
+}
+
+// model is who answers the workflows, and who that is in words; "" means a script.
+func (a *app) model(name string) (modelAndEmbedder, string) {
+	key, base := a.env("OPENAI_API_KEY"), a.env("OPENAI_BASE_URL")
+	if key == "" && base == "" {
+		return scripted(), ""
+	}
+	where := base
+	if where == "" {
+		where = openai.DefaultBaseURL
+	}
+	asked := name + " at " + shownURL(where)
+	if key == "" {
+		asked += ", without a key"
+	}
+	return openai.New(openai.Options{APIKey: key, BaseURL: base}), asked
+}
+
+// banner says what is there and what to type next.
+func (a *app) banner(engine *pawl.Engine, o devOptions, address, asked string) {
+	p := a.out
+	a.server = address
+	if asked == "" {
+		asked = "none: a script answers"
+	}
+	p.line("%s", p.bold("pawl dev is running. Ctrl-C stops it; runs go on at the next start."))
+	p.line("")
+	p.line("  API        %s", p.green(address))
+	p.line("  store      %s", shownURL(o.store))
+	p.line("  model      %s", asked)
+	p.line("  workflows  %s", strings.Join(engine.Workflows(), ", "))
+	p.line("")
+	if strings.HasPrefix(asked, "none") {
+		p.line("%s", p.yellow(`  *** NO MODEL IS ASKED: ALL ANSWERS COME FROM A SCRIPT. ***
+  Set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own, and start again.
+`))
+	}
+	p.line("In another terminal:")
+	p.line("  %s", style(a.hint(`start research-agent --input '{"topic":"tidal power"}' --follow`)))
+	p.line("  %s", style(a.hint("runs list")))
+	p.line("")
+}
+
+// chronicle tells the log how runs begin and end.
+type chronicle struct {
+	pawl.NoObserver
+	log *slog.Logger
+}
+
+func (c *chronicle) RunStarted(run pawl.RunInfo) {
+	c.log.Info("run started", "run", run.ID, "workflow", run.Workflow)
+}
+
+func (c *chronicle) RunEnded(run pawl.RunInfo, _ *pawl.Entry) {
+	args := []any{"run", run.ID, "workflow", run.Workflow, "took", took(run.Ended.Sub(run.Created))}
+	if run.State == pawl.Completed {
+		c.log.Info("run completed", args...)
+		return
+	}
+	c.log.Warn("run "+run.State.String(), append(args, "reason", run.Reason)...)
+}
+
+func (c *chronicle) StepEnded(run pawl.RunInfo, key string, attempt int, d time.Duration, err error) {
+	if err != nil {
+		c.log.Warn("step failed", "run", run.ID, "step", key, "attempt", attempt, "took", took(d), "error", err)
+	}
+}

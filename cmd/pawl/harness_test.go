@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/llm/llmtest"
+	"github.com/pawlrun/pawl/sqlite"
+)
+
+// lockedBuffer is a buffer that is written and read at the same time.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// result is what a call of the program left behind.
+type result struct {
+	code   int
+	stdout string
+	stderr string
+}
+
+type environment map[string]string
+
+func (e environment) get(name string) string { return e[name] }
+
+// pawlAt runs the program against the server at url.
+func pawlAt(t *testing.T, url string, args ...string) result {
+	t.Helper()
+	return pawlWith(t, environment{"PAWL_SERVER": url}, "", args...)
+}
+
+func pawlWith(t *testing.T, env environment, stdin string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var stdout, stderr lockedBuffer
+	code := run(ctx, append([]string{"pawl"}, args...), env.get, strings.NewReader(stdin), &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+// want checks a call's exit code, and that its outputs together contain texts.
+func (r result) want(t *testing.T, code int, texts ...string) result {
+	t.Helper()
+	if r.code != code {
+		t.Errorf("exit code %d, want %d\nstdout: %s\nstderr: %s", r.code, code, r.stdout, r.stderr)
+	}
+	for _, text := range texts {
+		if !strings.Contains(r.stdout+r.stderr, text) {
+			t.Errorf("%q is missing in\nstdout: %s\nstderr: %s", text, r.stdout, r.stderr)
+		}
+	}
+	return r
+}
+
+// dev runs "pawl dev" in this process until the test ends, and returns its address and a
+// function that stops it and returns how it ended.
+func dev(t *testing.T, env environment, args ...string) (url string, stop func() result) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var stdout, stderr lockedBuffer
+	ended := make(chan struct{})
+	var code int
+	go func() {
+		defer close(ended)
+		code = run(ctx, append([]string{"pawl", "dev", "--listen", "127.0.0.1:0"}, args...), env.get, strings.NewReader(""), &stdout, &stderr)
+	}()
+	stop = func() result {
+		cancel()
+		<-ended
+		return result{code, stdout.String(), stderr.String()}
+	}
+	t.Cleanup(func() { stop() })
+	return addressIn(t, &stdout, ended, &stderr), stop
+}
+
+var addressLine = regexp.MustCompile(`API +(http://\S+)`)
+
+// addressIn waits for dev to say where it is.
+func addressIn(t *testing.T, stdout *lockedBuffer, ended <-chan struct{}, stderr *lockedBuffer) string {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		if m := addressLine.FindStringSubmatch(stdout.String()); m != nil && strings.Contains(stdout.String(), "runs list") {
+			return m[1]
+		}
+		select {
+		case <-ended:
+			t.Fatalf("pawl dev has ended: %s%s", stdout, stderr)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	t.Fatalf("pawl dev did not say where it is: %s%s", stdout, stderr)
+	return ""
+}
+
+// provider is a model provider of the real protocol on a real port, which answers from the
+// examples' script after a pause.
+func provider(t *testing.T, pause time.Duration) (env environment, script *llmtest.Scripted) {
+	t.Helper()
+	script = demo.Paced(pause)
+	server := httptest.NewServer(llmtest.Server(script))
+	t.Cleanup(server.Close)
+	return environment{"OPENAI_BASE_URL": server.URL + "/v1"}, script
+}
+
+// house is an engine of the test's own workflows behind a real API.
+type house struct {
+	url    string
+	client *api.Client
+}
+
+func serve(t *testing.T, defs ...pawl.Definition) *house {
+	t.Helper()
+	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	engine := pawl.New(store, &pawl.Options{Logger: log})
+	if err := engine.Register(defs...); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		if err := engine.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	parts.Go(func() {
+		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log}), 10*time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		parts.Wait()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	h := &house{url: "http://" + l.Addr().String()}
+	if h.client, err = api.NewClient(h.url, nil); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// until waits for a run to be in a state.
+func until(t *testing.T, c *api.Client, id string, state pawl.State) api.Run {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		run, err := c.Run(t.Context(), id, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if run.State == state {
+			return run
+		}
+		if time.Now().After(end) {
+			t.Fatalf("run %s is %s (%s), want %s", id, run.State, run.Reason, state)
+		}
+	}
+}
+
+func testWorkflows() []pawl.Definition {
+	return []pawl.Definition{
+		pawl.Define("echo", func(c *pawl.Context, in json.RawMessage) (json.RawMessage, error) {
+			return pawl.Step(c, "say", func(context.Context) (json.RawMessage, error) { return in, nil })
+		}),
+		pawl.Define("fails", func(c *pawl.Context, why string) (any, error) {
+			return pawl.Step(c, "charge", func(context.Context) (any, error) { return nil, pawl.Fatal(errors.New(why)) })
+		}),
+		pawl.Define("flaky", func(c *pawl.Context, _ any) (string, error) {
+			return pawl.Step(c, "call", func(ctx context.Context) (string, error) {
+				if pawl.InfoOf(ctx).Attempt == 1 {
+					return "", errors.New("try again")
+				}
+				return "well", nil
+			}, pawl.Backoff(time.Millisecond, time.Millisecond))
+		}),
+		pawl.Define("waits", func(c *pawl.Context, _ any) (json.RawMessage, error) {
+			return pawl.WaitFor[json.RawMessage](c, "review")
+		}),
+		pawl.Define("chain", func(c *pawl.Context, left int) (string, error) {
+			if left > 0 {
+				return "", pawl.ContinueAs(c, left-1)
+			}
+			return "end of the chain", nil
+		}),
+	}
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pawlrun/pawl/api"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) startCommand() *cobra.Command {
+	var q api.StartRequest
+	var input string
+	var follow, wait bool
+	cmd := &cobra.Command{
+		Use:   "start WORKFLOW",
+		Short: "Start a run",
+		Long: `Start a run of a workflow and print its id. The run is durable before the command
+answers. With --id the start may be repeated: it answers with the run that is there.`,
+		Example: fmt.Sprintf("  %[1]s start research-agent --input '{\"topic\":\"tidal power\"}' --follow\n"+
+			"  %[1]s start rag-agent --input @question.json --wait -o json\n  generate | %[1]s start rag-agent --input -", a.self),
+		Args:              a.oneArg("WORKFLOW", a.workflowNames),
+		ValidArgsFunction: a.completeFirst(a.workflowNames),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if follow && wait {
+				return a.usage("--follow waits already: leave --wait out")
+			}
+			q.Workflow = args[0]
+			if q.Input, err = a.payload("--input", input); err != nil {
+				return err
+			}
+			return a.start(cmd.Context(), q, follow, wait)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&input, "input", "", "the run's input: JSON, @file, or - for standard input")
+	flags.StringVar(&q.ID, "id", "", "the run's id, which makes the start idempotent (default a new one)")
+	flags.BoolVarP(&follow, "follow", "f", false, "show what the run does until it has ended")
+	flags.BoolVar(&wait, "wait", false, "wait until the run has ended, then print its result")
+	return cmd
+}
+
+// longPoll is how long one request waits for a run's end; then comes the next.
+const longPoll = time.Minute
+
+func (a *app) start(ctx context.Context, q api.StartRequest, follow, wait bool) error {
+	run, err := a.client.Start(ctx, q, 0)
+	if err != nil {
+		return a.explain(err, q.ID)
+	}
+	switch {
+	case follow:
+		if !a.json() {
+			a.out.line("%s %s", a.out.bold(run.ID), run.Workflow)
+		}
+		return a.follow(ctx, run.ID)
+	case !wait && a.json():
+		a.out.json(a.body)
+		return nil
+	case !wait:
+		a.out.line("%s", run.ID)
+		newPrinter(a.stderr, false).line("started; follow it: %s", style(a.hint("runs follow %s", run.ID)))
+		return nil
+	}
+	id := run.ID
+	for !run.State.Terminal() {
+		if run, err = a.client.Run(ctx, id, longPoll); err != nil {
+			if ctx.Err() != nil {
+				return a.detached(id)
+			}
+			return a.explain(err, id)
+		}
+		if stuck := a.stuck(run); stuck != nil {
+			return stuck
+		}
+	}
+	if run.Result == nil && run.Error == nil { // one GET more: the start itself found it ended
+		if run, err = a.client.Run(ctx, id, longPoll); err != nil {
+			return a.explain(err, id)
+		}
+	}
+	if a.json() {
+		a.out.json(a.body)
+	} else if run.Result != nil {
+		a.out.value(run.Result)
+	}
+	return a.verdict(run)
+}
+
+// payload reads what --input or --data says: JSON, @file or -.
+func (a *app) payload(flag, text string) (json.RawMessage, error) {
+	var data []byte
+	var err error
+	what := flag
+	switch {
+	case text == "":
+		return nil, nil
+	case text == "-":
+		what = "standard input"
+		data, err = io.ReadAll(a.stdin)
+	case strings.HasPrefix(text, "@"):
+		what = text[1:]
+		data, err = os.ReadFile(what)
+	default:
+		data = []byte(text)
+	}
+	if err != nil {
+		return nil, a.usage("%s: %w", flag, err)
+	}
+	if !json.Valid(data) {
+		return nil, &exitError{exitUsage, fmt.Errorf("%s is not JSON: %s", what, cut(oneLine(string(data)), 60)),
+			[]string{`in a shell, put JSON in single quotes: ` + flag + ` '{"topic":"tidal power"}'`, "or in a file: " + flag + " @input.json"}}
+	}
+	return data, nil
+}
+
+// oneArg wants exactly one argument, and says what it could be.
+func (a *app) oneArg(name string, known func(context.Context) []string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return nil
+		}
+		if len(args) > 1 {
+			return fmt.Errorf("%s takes one %s, not %d arguments: put text with spaces in quotes", cmd.CommandPath(), name, len(args))
+		}
+		text := fmt.Sprintf("%s needs a %s", cmd.CommandPath(), name)
+		if a.connect() == nil {
+			if names := known(cmd.Context()); len(names) > 0 {
+				text += "; there are: " + strings.Join(names[:min(len(names), 10)], ", ")
+			}
+		}
+		return errors.New(text)
+	}
+}

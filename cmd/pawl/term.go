@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// printer writes for people. Whatever it is given to print is cleaned first: names, errors
+// and models' answers come from outside, and must not be able to move the cursor, hide
+// text or change what was printed before. Only its own styles reach the terminal.
+type printer struct {
+	w     io.Writer
+	color bool
+	tty   bool
+	width int // of the terminal; 0: not one
+}
+
+// style is text that is printed as it is.
+type style string
+
+func newPrinter(w io.Writer, color bool) *printer {
+	p := &printer{w: w}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.tty, p.color = true, color
+		p.width, _, _ = term.GetSize(int(f.Fd()))
+	}
+	return p
+}
+
+func (p *printer) paint(code, text string) style {
+	if !p.color {
+		return style(clean(text))
+	}
+	return style("\x1b[" + code + "m" + clean(text) + "\x1b[0m")
+}
+
+func (p *printer) red(text string) style    { return p.paint("31", text) }
+func (p *printer) green(text string) style  { return p.paint("32", text) }
+func (p *printer) yellow(text string) style { return p.paint("33", text) }
+func (p *printer) dim(text string) style    { return p.paint("2", text) }
+func (p *printer) bold(text string) style   { return p.paint("1", text) }
+
+// line prints a line. Every argument that is not a style or a number is cleaned.
+func (p *printer) line(format string, args ...any) {
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case style, int, int64:
+		case json.RawMessage:
+			args[i] = clean(string(v))
+		default:
+			args[i] = clean(fmt.Sprint(v))
+		}
+	}
+	fmt.Fprintf(p.w, format+"\n", args...)
+}
+
+// clean takes out what a terminal would obey or what would make text look like other text:
+// control characters but line breaks and tabs, and marks of writing direction.
+func clean(s string) string {
+	if !strings.ContainsFunc(s, dangerous) && utf8.ValidString(s) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if dangerous(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+}
+
+func dangerous(r rune) bool {
+	switch {
+	case r == '\n' || r == '\t':
+		return false
+	case unicode.IsControl(r): // C0, DEL and C1
+		return true
+	case r == '\u061C', r == '\u200E', r == '\u200F', r >= '\u202A' && r <= '\u202E', r >= '\u2066' && r <= '\u2069':
+		return true
+	case r == '\u2028' || r == '\u2029':
+		return true
+	}
+	return false
+}
+
+// oneLine is text for a cell of a table.
+func oneLine(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }
+
+// cut shortens s to n characters; 0 means no limit.
+func cut(s string, n int) string {
+	if n <= 0 || utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	if n == 1 {
+		return "…"
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}
+
+// json prints the server's answer as it came. A terminal gets dangerous characters in
+// their escaped form, which means the same.
+func (p *printer) json(body []byte) {
+	body = bytes.TrimRight(body, "\n")
+	if p.tty && strings.ContainsFunc(string(body), dangerous) {
+		var b strings.Builder
+		for _, r := range string(body) {
+			if dangerous(r) { // in JSON these stand in strings only
+				fmt.Fprintf(&b, `\u%04x`, r)
+			} else {
+				b.WriteRune(r)
+			}
+		}
+		body = []byte(b.String())
+	}
+	fmt.Fprintf(p.w, "%s\n", body)
+}
+
+// value prints JSON so that people can read it, and a text as the text that it is.
+func (p *printer) value(data json.RawMessage) {
+	var text string
+	if data[0] == '"' && json.Unmarshal(data, &text) == nil {
+		p.line("%s", text)
+		return
+	}
+	var b bytes.Buffer
+	if json.Indent(&b, data, "", "  ") != nil {
+		p.line("%s", data)
+		return
+	}
+	p.line("%s", readable(b.String()))
+}
+
+// readable undoes what encoding/json does for the sake of web pages.
+func readable(s string) string {
+	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(s)
+}
+
+// table prints rows under a header, in columns two spaces apart. Cells in which a person
+// would look for a value and find none hold a dash. The last column takes what is left of
+// the terminal's width.
+func (p *printer) table(header []string, rows [][]string) {
+	widths := make([]int, len(header))
+	for _, row := range append([][]string{header}, rows...) {
+		for i := range row {
+			if row[i] = oneLine(row[i]); row[i] == "" {
+				row[i] = "-"
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	for n, row := range append([][]string{header}, rows...) {
+		var b strings.Builder
+		used := 0
+		for i, cell := range row {
+			if i == len(row)-1 {
+				if p.width > 0 {
+					cell = cut(cell, max(p.width-used, 10))
+				}
+				b.WriteString(cell)
+				break
+			}
+			b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+			used += widths[i] + 2
+		}
+		if n == 0 {
+			p.line("%s", p.dim(b.String()))
+		} else {
+			p.line("%s", b.String())
+		}
+	}
+}
+
+// took is a duration for people.
+func took(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < time.Minute:
+		return d.Round(10 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+// ago says how long ago t was.
+func ago(t time.Time) string {
+	d := max(time.Since(t), 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds ago", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh ago", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd ago", int(d.Hours()/24))
+}
+
+// shellQuote makes s one word of a command line.
+func shellQuote(s string) string {
+	s = oneLine(s)
+	if s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return !(unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_./:@%+=,", r))
+	}) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,174 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/postgres"
+	"github.com/pawlrun/pawl/storetest/pgtest"
+)
+
+// session is a connection of another program.
+func session(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(context.Background()) })
+	return c
+}
+
+func execute(t *testing.T, c *pgx.Conn, query string, args ...any) {
+	t.Helper()
+	if _, err := c.Exec(t.Context(), query, args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func value[T any](t *testing.T, c *pgx.Conn, query string, args ...any) (v T) {
+	t.Helper()
+	if err := c.QueryRow(t.Context(), query, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return v
+}
+
+func TestManyProcessesMigrateAtOnce(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			s, err := postgres.Open(t.Context(), url, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := s.Stats(t.Context(), time.Now()); err != nil {
+				t.Error(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	c := session(t, url)
+	if n := value[int](t, c, "SELECT count(*) FROM pawl.pawl_schema WHERE version_id > 0"); n != 1 {
+		t.Errorf("%d migrations were recorded; want 1", n)
+	}
+	if n := value[int](t, c, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"); n != 0 {
+		t.Errorf("%d tables lie in schema public; want none", n)
+	}
+}
+
+func TestANewerSchemaIsRefused(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	openAt(t, url)
+	execute(t, session(t, url), "INSERT INTO pawl.pawl_schema (version_id, is_applied) VALUES (99, true)")
+	_, err := postgres.Open(t.Context(), url, nil)
+	if !errors.Is(err, pawl.ErrSchema) || !strings.Contains(err.Error(), "version 99") {
+		t.Errorf("got %v; want ErrSchema that names version 99", err)
+	}
+}
+
+func TestForeignTablesAreRefusedAndLeftAlone(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	c := session(t, url)
+	execute(t, c, "CREATE TABLE runs (mine text)")
+	execute(t, c, "INSERT INTO runs VALUES ('mine')")
+	_, err := postgres.Open(t.Context(), url, &postgres.Options{Schema: "public"})
+	if !errors.Is(err, pawl.ErrSchema) || !strings.Contains(err.Error(), "runs") {
+		t.Errorf("got %v; want ErrSchema that names the table runs", err)
+	}
+	if n := value[int](t, c, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"); n != 1 {
+		t.Errorf("%d tables lie in the schema; want the one that was there", n)
+	}
+	openAt(t, url) // the default schema is another
+	if mine := value[string](t, c, "SELECT mine FROM runs"); mine != "mine" {
+		t.Errorf("the other program's row is %q", mine)
+	}
+}
+
+func TestSchemasAreStoresOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	a := openAt(t, url)
+	b, err := postgres.Open(t.Context(), url, &postgres.Options{Schema: `an "other" one`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	newDesk(t, a).start("a")
+	if _, err := b.Lookup(t.Context(), "", "a"); !errors.Is(err, pawl.ErrNotFound) {
+		t.Errorf("a run of one schema looked up in another: error %v; want ErrNotFound", err)
+	}
+}
+
+// A database may be set to acknowledge commits that a power cut can lose.
+func TestCommitsAreDurableWhateverTheDatabasesDefaultIs(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	c := session(t, url)
+	execute(t, c, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$")
+	for _, unsafe := range []bool{false, true} {
+		s, err := postgres.Open(t.Context(), url, &postgres.Options{Unsafe: unsafe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What a transaction of the store sees is kept by a trigger.
+		execute(t, c, `CREATE OR REPLACE FUNCTION pawl.seen() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN NEW.trace := current_setting('synchronous_commit'); RETURN NEW; END $$`)
+		execute(t, c, "CREATE OR REPLACE TRIGGER seen BEFORE INSERT ON pawl.runs FOR EACH ROW EXECUTE FUNCTION pawl.seen()")
+		want := map[bool]string{false: "on", true: "off"}[unsafe]
+		newDesk(t, s).start("run " + want)
+		if got := value[string](t, c, "SELECT trace FROM pawl.runs WHERE id = $1", "run "+want); got != want {
+			t.Errorf("with Unsafe %v, synchronous_commit is %s; want %s", unsafe, got, want)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestErrorsDoNotTellThePassword(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"postgres://pawl:hunter2@127.0.0.1:1/x?connect_timeout=1", "postgres://pawl:hunter2@127.0.0.1:port/x"} {
+		_, err := postgres.Open(t.Context(), url, nil)
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("got %v; want an error without the password", err)
+		}
+	}
+}
+
+func TestAClosedStoreSaysSo(t *testing.T) {
+	t.Parallel()
+	s, err := postgres.Open(t.Context(), pgtest.URL(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watching := make(chan error, 1)
+	go func() { watching <- s.Watch(context.Background(), func() {}) }()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-watching; err != nil {
+		t.Errorf("Watch of a closed store: %v", err)
+	}
+	_, err = s.Stats(t.Context(), time.Now())
+	if !errors.Is(err, pawl.ErrClosed) {
+		t.Errorf("a read of a closed store: %v; want ErrClosed", err)
+	}
+	if err := s.Commit(t.Context(), &pawl.Batch{Now: time.Now()}); !errors.Is(err, pawl.ErrClosed) {
+		t.Errorf("a commit to a closed store: %v; want ErrClosed", err)
+	}
+}

@@ -1,0 +1,189 @@
+package postgres
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pawlrun/pawl"
+)
+
+// order carries out what an operator wants.
+func (w *work) order(o *pawl.Order) error {
+	r := w.named[runName{o.Tenant, o.RunID}]
+	if r == nil {
+		o.Err = fmt.Errorf("%w: run %s", pawl.ErrNotFound, o.RunID)
+		return nil
+	}
+	o.Info = r.RunInfo
+	refuse := func(why string) error {
+		o.Err = fmt.Errorf("%w: it is %s; %s", pawl.ErrState, r.State, why)
+		return nil
+	}
+	if r.State.Terminal() && o.Verb != pawl.VerbRetry && o.Verb != pawl.VerbDelete {
+		o.Err = fmt.Errorf("%w: it is %s", pawl.ErrEnded, r.State)
+		return nil
+	}
+	var err error
+	switch o.Verb {
+	case pawl.VerbCancel:
+		err = w.cancel(r, o.Data)
+	case pawl.VerbPause:
+		switch {
+		case r.State == pawl.Paused || r.State == pawl.Blocked:
+			return refuse("nothing is there to pause")
+		case r.Worker != 0:
+			w.deliver(r, pawl.MsgPause, o.Data)
+		default:
+			// One that never began stays so. Behind a limit it stands in nobody's way; a
+			// singleton it goes on to queue for.
+			gate := r.Gate
+			w.touch(r)
+			r.State, r.Reason, r.rank, r.Due = pawl.Paused, clean(reason(o.Data)), none, time.Time{}
+			if r.Epoch > 0 {
+				r.Epoch++
+			}
+			if strings.HasPrefix(gate, "limit ") {
+				r.Gate = ""
+			}
+			if gate == "" {
+				err = w.stepAside(r.Limits)
+			}
+		}
+	case pawl.VerbUnpause:
+		if r.State != pawl.Paused && r.State != pawl.Blocked {
+			return refuse("only a paused or blocked run can be resumed")
+		}
+		w.unpause(r)
+	case pawl.VerbWake:
+		if r.State == pawl.Pending && r.Epoch == 0 {
+			if r.rank == none {
+				r.rank = w.rank(r.Priority)
+			}
+			r.Due, r.NotBefore, r.dirty, w.woke = time.Time{}, time.Time{}, true, true
+			break
+		}
+		w.deliver(r, pawl.MsgWake, o.Data)
+	case pawl.VerbRetry:
+		switch r.State {
+		case pawl.Blocked:
+			w.unpause(r)
+		case pawl.Failed:
+			err = w.retry(r, o)
+		default:
+			return refuse("only a failed or blocked run can be retried")
+		}
+	case pawl.VerbDelete:
+		if !r.State.Terminal() {
+			return refuse("cancel it first")
+		}
+		w.flush()
+		w.delete([]int64{r.Key})
+		delete(w.runs, r.Key)
+		delete(w.named, runName{r.Tenant, r.ID})
+		return nil
+	}
+	if err == nil {
+		o.Info = r.RunInfo
+	}
+	return err
+}
+
+func reason(data json.RawMessage) string {
+	var o struct {
+		Reason string `json:"reason"`
+	}
+	json.Unmarshal(data, &o)
+	return o.Reason
+}
+
+// unpause lets a run go on: as it never began, or from its journal.
+func (w *work) unpause(r *run) {
+	w.touch(r)
+	r.State, r.Reason = pawl.Pending, ""
+	if r.NotBefore.After(w.now) {
+		r.Due = r.NotBefore
+		w.due(r.Due)
+		return
+	}
+	w.woke = true
+	r.rank, r.Due, r.Strikes = w.rank(r.Priority), time.Time{}, 0
+}
+
+// retry reopens a failed run: the journal says which failures are to be forgotten.
+func (w *work) retry(r *run, o *pawl.Order) error {
+	if err := w.note(r.Key, &pawl.Entry{Kind: pawl.KindOrder, Key: "$retry", At: w.now, Data: o.Data}); err != nil {
+		return err
+	}
+	w.woke = true
+	w.touch(r)
+	r.State, r.Reason, r.Ended, r.expires, r.rank, r.Strikes = pawl.Pending, "", time.Time{}, none, w.rank(r.Priority), 0
+	r.Epoch++
+	if !r.Deadline.IsZero() && !r.Deadline.After(w.now) {
+		r.Deadline = time.Time{}
+	}
+	return nil
+}
+
+// note appends an entry to the journal of a run that nobody holds.
+func (w *work) note(run int64, e *pawl.Entry) error {
+	w.rows(func(row pgx.CollectableRow) error { return row.Scan(&e.Seq) }, "SELECT coalesce(max(seq), -1) + 1 FROM journal WHERE run = $1", run)
+	if err := w.send(); err != nil {
+		return err
+	}
+	for _, p := range w.entries {
+		if p.run == run {
+			e.Seq = max(e.Seq, p.e.Seq+1)
+		}
+	}
+	w.append(run, e)
+	return nil
+}
+
+// cancel ends a run that was never worked at once, and tells the others.
+func (w *work) cancel(r *run, data json.RawMessage) error {
+	if r == nil || r.State.Terminal() {
+		return nil
+	}
+	if r.Epoch > 0 && r.State != pawl.Blocked {
+		if r.State == pawl.Paused || r.Gate != "" || r.Worker == 0 && r.Limits != "" { // to end it needs no place
+			gate, limits := r.Gate, r.Limits
+			w.touch(r)
+			r.State, r.Reason, r.Gate, r.Limits, r.rank, w.woke = pawl.Pending, "", "", "", w.rank(r.Priority), true
+			if gate == "" {
+				if err := w.stepAside(limits); err != nil {
+					return err
+				}
+			}
+		}
+		w.deliver(r, pawl.MsgCancel, data)
+		return nil
+	}
+	f := &pawl.Failure{Message: reason(data), Type: "order", Code: "cancelled"}
+	if f.Message == "" {
+		f.Message = "cancelled"
+	}
+	result := mustJSON(f)
+	if err := w.note(r.Key, &pawl.Entry{Kind: pawl.KindResult, At: w.now, Failed: true, Data: result}); err != nil {
+		return err
+	}
+	gate := r.Gate
+	w.touch(r)
+	r.State, r.Reason, r.rank, r.Due, r.Gate, r.expires = pawl.Cancelled, clean(f.Message), none, time.Time{}, "", none
+	r.Epoch++
+	w.end1(r, r.Keep)
+	if err := w.afterEnd(r, result, nil); err != nil || gate != "" {
+		return err
+	}
+	return w.stepAside(r.Limits)
+}
+
+// delete queues the deletion of all that is of these runs.
+func (t *tx) delete(runs []int64) {
+	for _, table := range []string{"journal", "inbox", "waits", "hooks", "chunks", "attrs", "slots"} {
+		t.exec("DELETE FROM "+table+" WHERE run = ANY($1::bigint[])", runs)
+	}
+	t.exec("DELETE FROM runs WHERE key = ANY($1::bigint[])", runs)
+}

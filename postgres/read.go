@@ -1,0 +1,359 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/pawlrun/pawl"
+)
+
+// page is about how many bytes of data one call of Journal returns.
+const page = 4 << 20
+
+// Journal implements pawl.Store.
+func (s *Store) Journal(ctx context.Context, run, after int64, limit int) (out []pawl.Entry, err error) {
+	err = s.read(ctx, "read a journal", func(c *pgxpool.Conn) error {
+		// The sizes are known without the data, which is often stored elsewhere.
+		out, err = collect(ctx, c, scanEntry, `SELECT seq, kind, key, at, took, data FROM (
+				SELECT *, sum(coalesce(octet_length(data), 0)) OVER (ORDER BY seq) - coalesce(octet_length(data), 0) AS before FROM (
+					SELECT seq, kind, key, at, took, data FROM journal WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS j) AS k
+			WHERE before <= $4 ORDER BY seq`, run, after, limit, page)
+		return err
+	})
+	return out, err
+}
+
+func scanEntry(row pgx.CollectableRow) (e pawl.Entry, err error) {
+	var kind int32
+	var at, took int64
+	err = row.Scan(&e.Seq, &kind, &e.Key, &at, &took, (*[]byte)(&e.Data))
+	e.Kind, e.Failed, e.Attempt = pawl.Kind(kind&127), kind&128 != 0, int(kind>>8)
+	e.At, e.Took = fromMicro(&at), time.Duration(took)
+	return e, err
+}
+
+// collect returns all rows of a query.
+func collect[T any](ctx context.Context, c *pgxpool.Conn, scan func(pgx.CollectableRow) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := c.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.AppendRows([]T(nil), rows, scan)
+}
+
+// one returns the first row of a query, or ErrNotFound.
+func one[T any](ctx context.Context, c *pgxpool.Conn, scan func(pgx.CollectableRow) (T, error), query string, args ...any) (T, error) {
+	rows, err := c.Query(ctx, query, args...)
+	var t T
+	if err != nil {
+		return t, err
+	}
+	t, err = pgx.CollectOneRow(rows, scan)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = pawl.ErrNotFound
+	}
+	return t, err
+}
+
+// Result implements pawl.Store.
+func (s *Store) Result(ctx context.Context, run int64) (e pawl.Entry, err error) {
+	err = s.read(ctx, "read a result", func(c *pgxpool.Conn) error {
+		e, err = one(ctx, c, scanEntry, "SELECT seq, kind, key, at, took, data FROM journal WHERE run = $1 ORDER BY seq DESC LIMIT 1", run)
+		return err
+	})
+	return e, err
+}
+
+// Lookup implements pawl.Store.
+func (s *Store) Lookup(ctx context.Context, tenant, id string) (info pawl.RunInfo, err error) {
+	if !isText(tenant) || !isText(id) {
+		return info, pawl.ErrNotFound
+	}
+	err = s.read(ctx, "look up a run", func(c *pgxpool.Conn) error {
+		if info, err = one(ctx, c, scanInfo, "SELECT "+runCols+" FROM runs WHERE id = $1 AND tenant = $2", id, tenant); err != nil {
+			return err
+		}
+		one := []pawl.RunInfo{info}
+		err = dress(ctx, c, one)
+		info = one[0]
+		return err
+	})
+	return info, err
+}
+
+func scanInfo(row pgx.CollectableRow) (pawl.RunInfo, error) {
+	r, err := scanRun(row)
+	return r.RunInfo, err
+}
+
+// dress fills in what runs have in other tables.
+func dress(ctx context.Context, c *pgxpool.Conn, runs []pawl.RunInfo) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	at := map[int64]*pawl.RunInfo{}
+	var keys, parents []int64
+	for i := range runs {
+		at[runs[i].Key], keys = &runs[i], append(keys, runs[i].Key)
+		if p := runs[i].ParentRun; p != 0 {
+			parents = append(parents, p)
+		}
+	}
+	q := &pgx.Batch{}
+	q.Queue("SELECT run, name, value FROM attrs WHERE run = ANY($1::bigint[])", keys).Query(func(rows pgx.Rows) error {
+		var run int64
+		var name string
+		var value []byte
+		_, err := pgx.ForEachRow(rows, []any{&run, &name, &value}, func() error {
+			if at[run].Attrs == nil {
+				at[run].Attrs = map[string]string{}
+			}
+			at[run].Attrs[name] = string(value)
+			return nil
+		})
+		return err
+	})
+	if len(parents) > 0 {
+		ids := map[int64]string{}
+		q.Queue("SELECT key, id FROM runs WHERE key = ANY($1::bigint[])", parents).Query(func(rows pgx.Rows) error {
+			var key int64
+			var id string
+			_, err := pgx.ForEachRow(rows, []any{&key, &id}, func() error { ids[key] = id; return nil })
+			for i := range runs {
+				runs[i].Parent = ids[runs[i].ParentRun]
+			}
+			return err
+		})
+	}
+	return c.SendBatch(ctx, q).Close()
+}
+
+// List implements pawl.Store.
+func (s *Store) List(ctx context.Context, f pawl.Filter) (out []pawl.RunInfo, err error) {
+	if !isText(f.Tenant) || !isText(f.Workflow) {
+		return nil, nil
+	}
+	var args []any
+	arg := func(a any) string {
+		args = append(args, a)
+		return fmt.Sprintf("$%d", len(args))
+	}
+	where := []string{"tenant = " + arg(f.Tenant)}
+	and := func(cond string, a any) { where = append(where, cond+arg(a)) }
+	if f.Workflow != "" {
+		and("workflow = ", f.Workflow)
+	}
+	if len(f.States) > 0 {
+		var states []string
+		for _, st := range f.States { // as text: a partial index has some states
+			states = append(states, fmt.Sprint(int(st)))
+		}
+		where = append(where, "state IN ("+strings.Join(states, ", ")+")")
+	}
+	if f.Parent != 0 {
+		and("parent = ", f.Parent)
+	}
+	if !f.After.IsZero() {
+		and("created >= ", f.After.UnixMicro())
+	}
+	if !f.Before.IsZero() {
+		and("created < ", f.Before.UnixMicro())
+	}
+	if f.Cursor != 0 {
+		and("key < ", f.Cursor)
+	}
+	for name, value := range f.Attrs {
+		if !isText(name) {
+			return nil, nil
+		}
+		where = append(where, "key IN (SELECT run FROM attrs WHERE name = "+arg(name)+" AND value = "+arg([]byte(value))+")")
+	}
+	limit := f.Limit
+	if limit <= 0 {
+		limit = 50
+	}
+	query := "SELECT " + runCols + " FROM runs WHERE " + strings.Join(where, " AND ") + " ORDER BY key DESC LIMIT " + arg(min(limit, 1000))
+	err = s.read(ctx, "list runs", func(c *pgxpool.Conn) error {
+		if out, err = collect(ctx, c, scanInfo, query, args...); err != nil {
+			return err
+		}
+		return dress(ctx, c, out)
+	})
+	return out, err
+}
+
+// Chunks implements pawl.Store.
+func (s *Store) Chunks(ctx context.Context, run int64, stream string, from int64, limit int) (out []pawl.Chunk, err error) {
+	err = s.read(ctx, "read a stream", func(c *pgxpool.Conn) error {
+		out, err = collect(ctx, c, func(row pgx.CollectableRow) (pawl.Chunk, error) {
+			ch := pawl.Chunk{Stream: stream}
+			var at int64
+			err := row.Scan(&ch.Index, &at, &ch.Closed, (*[]byte)(&ch.Data))
+			ch.At = fromMicro(&at)
+			return ch, err
+		}, "SELECT idx, at, closed, data FROM chunks WHERE run = $1 AND stream = $2 AND idx >= $3 ORDER BY idx LIMIT $4", run, clean(stream), from, limit)
+		return err
+	})
+	return out, err
+}
+
+// Streams implements pawl.Store.
+func (s *Store) Streams(ctx context.Context, run int64) (out []pawl.StreamInfo, err error) {
+	err = s.read(ctx, "read streams", func(c *pgxpool.Conn) error {
+		out, err = collect(ctx, c, func(row pgx.CollectableRow) (pawl.StreamInfo, error) {
+			var i pawl.StreamInfo
+			err := row.Scan(&i.Name, &i.Tail, &i.Closed)
+			if i.Closed {
+				i.Tail--
+			}
+			return i, err
+		}, "SELECT stream, max(idx), bool_or(closed) FROM chunks WHERE run = $1 GROUP BY stream ORDER BY stream", run)
+		return err
+	})
+	return out, err
+}
+
+const hookCols = "h.run, h.key, h.token, h.meta, h.schema, h.public, h.at"
+
+func scanHook(row pgx.CollectableRow) (pawl.HookInfo, error) {
+	var h pawl.HookInfo
+	var at int64
+	err := row.Scan(&h.Run.Key, &h.Key, &h.Token, (*[]byte)(&h.Meta), (*[]byte)(&h.Schema), &h.Public, &at)
+	h.At = fromMicro(&at)
+	return h, err
+}
+
+const runByKey = "SELECT " + runCols + " FROM runs WHERE key = $1"
+
+// FindHook implements pawl.Store.
+func (s *Store) FindHook(ctx context.Context, token string) (h pawl.HookInfo, err error) {
+	if !isText(token) {
+		return h, fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+	}
+	err = s.read(ctx, "find a hook", func(c *pgxpool.Conn) error {
+		h, err = one(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE h.token = $1 AND h.until IS NULL", token)
+		if err == nil {
+			h.Run, err = one(ctx, c, scanInfo, runByKey, h.Run.Key)
+		}
+		if errors.Is(err, pawl.ErrNotFound) {
+			err = fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+		}
+		return err
+	})
+	return h, err
+}
+
+// Hooks implements pawl.Store.
+func (s *Store) Hooks(ctx context.Context, run int64) (out []pawl.HookInfo, err error) {
+	err = s.read(ctx, "list hooks", func(c *pgxpool.Conn) error {
+		info, err := one(ctx, c, scanInfo, runByKey, run)
+		if errors.Is(err, pawl.ErrNotFound) {
+			return nil
+		}
+		if err == nil {
+			out, err = hooksOf(ctx, c, info)
+		}
+		return err
+	})
+	return out, err
+}
+
+func hooksOf(ctx context.Context, c *pgxpool.Conn, run pawl.RunInfo) ([]pawl.HookInfo, error) {
+	out, err := collect(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE h.run = $1 AND h.until IS NULL ORDER BY h.made", run.Key)
+	for i := range out {
+		out[i].Run = run
+	}
+	return out, err
+}
+
+// Mail implements pawl.Store.
+func (s *Store) Mail(ctx context.Context, worker int64) (out []pawl.Mail, err error) {
+	err = s.read(ctx, "fetch messages", func(c *pgxpool.Conn) error {
+		out, err = collect(ctx, c, func(row pgx.CollectableRow) (pawl.Mail, error) {
+			m, err := scanMessage(row)
+			return pawl.Mail{Run: m.run, Message: m.Message}, err
+		}, "SELECT i.run, i.id, i.name, i.at, i.data FROM inbox AS i JOIN runs AS r ON r.key = i.run WHERE r.worker = $1 ORDER BY i.id", worker)
+		return err
+	})
+	return out, err
+}
+
+// Holders implements pawl.Store.
+func (s *Store) Holders(ctx context.Context, run int64, now time.Time) (h pawl.Holders, err error) {
+	err = s.read(ctx, "look what a run waits for", func(c *pgxpool.Conn) error {
+		info, err := one(ctx, c, scanInfo, runByKey, run)
+		if errors.Is(err, pawl.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		h.Events, err = collect(ctx, c, func(row pgx.CollectableRow) (w pawl.Wait, err error) {
+			err = row.Scan(&w.Key, &w.Event)
+			return w, err
+		}, "SELECT key, event FROM waits WHERE run = $1 ORDER BY key", run)
+		if err != nil {
+			return err
+		}
+		if h.Hooks, err = hooksOf(ctx, c, info); err != nil {
+			return err
+		}
+		runs := func(cond string, args ...any) ([]pawl.RunInfo, error) {
+			return collect(ctx, c, scanInfo, "SELECT "+runCols+" FROM runs WHERE "+cond+" ORDER BY key LIMIT 20", args...)
+		}
+		if h.Children, err = runs("parent = $1 AND state NOT IN (4, 5, 6)", run); err != nil {
+			return err
+		}
+		if info.Worker != 0 {
+			h.Worker, err = one(ctx, c, pgx.RowTo[string], "SELECT name FROM workers WHERE id = $1", info.Worker)
+			if err != nil && !errors.Is(err, pawl.ErrNotFound) {
+				return err
+			}
+		}
+		if info.Gate == "" {
+			return nil
+		}
+		if limit, ok := strings.CutPrefix(info.Gate, "limit "); ok {
+			h.Slot = pawl.LimitOf(info.Limits, limit)
+			h.Holds, err = runs("key IN (SELECT run FROM slots WHERE limited = $1)", limit)
+		} else {
+			h.Holds, err = runs("single = $1", strings.TrimPrefix(info.Gate, "singleton "))
+		}
+		if err != nil {
+			return err
+		}
+		h.Ahead, err = one(ctx, c, pgx.RowTo[int],
+			"SELECT count(*) FROM runs AS q, runs AS me WHERE me.key = $1 AND q.gate = me.gate AND (q.rank, q.key) < (me.rank, me.key)", run)
+		return err
+	})
+	return h, err
+}
+
+// Stats implements pawl.Store.
+func (s *Store) Stats(ctx context.Context, now time.Time) (out pawl.Stats, err error) {
+	out.Runs = map[pawl.State]int64{}
+	err = s.read(ctx, "count", func(c *pgxpool.Conn) error {
+		var state int16
+		var n int64
+		rows, err := c.Query(ctx, "SELECT state, count(*) FROM runs GROUP BY state")
+		if err != nil {
+			return err
+		}
+		if _, err := pgx.ForEachRow(rows, []any{&state, &n}, func() error { out.Runs[pawl.State(state)] = n; return nil }); err != nil {
+			return err
+		}
+		var oldest *int64
+		err = c.QueryRow(ctx, `SELECT (SELECT count(*) FROM runs WHERE rank IS NOT NULL AND gate IS NULL) + (SELECT count(*) FROM runs WHERE due <= $1 AND rank IS NULL AND gate IS NULL),
+			(SELECT count(*) FROM workers), (SELECT min(updated) FROM runs WHERE rank IS NOT NULL AND gate IS NULL)`, now.UnixMicro()).Scan(&out.Ready, &out.Workers, &oldest)
+		if oldest != nil {
+			out.Oldest = max(now.Sub(fromMicro(oldest)), 0)
+		}
+		return err
+	})
+	return out, err
+}

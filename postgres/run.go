@@ -1,0 +1,407 @@
+package postgres
+
+import (
+	"encoding/json"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pawlrun/pawl"
+)
+
+// run is a row of runs that this transaction has locked.
+type run struct {
+	pawl.RunInfo
+	rank    int64 // none: not claimable
+	expires int64 // or none
+	single  string
+	ties    bool // its end touches other rows than its own
+	solo    bool
+	untold  bool  // others than its worker have put messages that its worker may not know of
+	seen    int64 // the newest message that it knew of when it began to wait
+
+	dirty   bool // to be written
+	granted bool // in this transaction
+}
+
+// none is NULL in columns of numbers and times.
+const none = math.MinInt64
+
+// runCols are the columns that scanRun reads.
+const runCols = `key, id, tenant, workflow, coalesce(version, ''), state, coalesce(reason, ''), epoch, worker, coalesce(priority, 0), created, updated,
+	ended, due, not_before, deadline, coalesce(parent_key, ''), coalesce(gate, ''), coalesce(strikes, 0), seed, detached, coalesce(keep, 0),
+	coalesce(next, ''), coalesce(forked, ''), coalesce(trace, ''), coalesce(limits, ''), coalesce(parent, 0), rank, expires, coalesce(single, ''), ties, solo, coalesce(seen, 0), untold`
+
+func scanRun(row pgx.CollectableRow, more ...any) (*run, error) {
+	r := &run{}
+	var created, updated, keep int64
+	var state int16
+	var ended, due, notBefore, deadline, rank, expires *int64
+	dest := append([]any{&r.Key, &r.ID, &r.Tenant, &r.Workflow, &r.Version, &state, &r.Reason, &r.Epoch, &r.Worker, &r.Priority, &created, &updated,
+		&ended, &due, &notBefore, &deadline, &r.ParentKey, &r.Gate, &r.Strikes, &r.Seed, &r.Detached, &keep,
+		&r.Next, &r.Forked, &r.Trace, &r.Limits, &r.ParentRun, &rank, &expires, &r.single, &r.ties, &r.solo, &r.seen, &r.untold}, more...)
+	err := row.Scan(dest...)
+	r.State, r.Keep = pawl.State(state), time.Duration(keep)*time.Microsecond
+	r.Created, r.Updated = fromMicro(&created), fromMicro(&updated)
+	r.Ended, r.Due, r.NotBefore, r.Deadline = fromMicro(ended), fromMicro(due), fromMicro(notBefore), fromMicro(deadline)
+	r.rank, r.expires = orNone(rank), orNone(expires)
+	return r, err
+}
+
+func fromMicro(us *int64) time.Time {
+	if us == nil {
+		return time.Time{}
+	}
+	return time.UnixMicro(*us).UTC()
+}
+
+func orNone(n *int64) int64 {
+	if n == nil {
+		return none
+	}
+	return *n
+}
+
+// micro is t for a column; none is NULL.
+func micro(t time.Time) int64 {
+	if t.IsZero() {
+		return none
+	}
+	return t.UnixMicro()
+}
+
+func scanMessage(row pgx.CollectableRow) (message, error) {
+	var m message
+	var at int64
+	err := row.Scan(&m.run, &m.ID, &m.Name, &at, (*[]byte)(&m.Data))
+	m.At = fromMicro(&at)
+	return m, err
+}
+
+func (w *work) keep(r *run) *run {
+	if old := w.runs[r.Key]; old != nil {
+		return old
+	}
+	w.runs[r.Key] = r
+	if w.named == nil {
+		w.named = map[runName]*run{}
+	}
+	w.named[runName{r.Tenant, r.ID}] = r
+	return r
+}
+
+// run returns a run, locked; nil: there is none.
+func (w *work) run(key int64) (*run, error) {
+	if r := w.runs[key]; r != nil {
+		return r, nil
+	}
+	var found *run
+	w.rows(func(row pgx.CollectableRow) error {
+		r, err := scanRun(row)
+		found = r
+		return err
+	}, "SELECT "+runCols+" FROM runs WHERE key = $1 FOR UPDATE", key)
+	if err := w.send(); err != nil || found == nil {
+		return nil, err
+	}
+	return w.keep(found), nil
+}
+
+func (w *work) touch(r *run) {
+	r.Updated, r.dirty = w.now, true
+}
+
+// move takes a run out of its worker's hands, if the change is of its owner's. stored: the
+// rest of the change is to be stored; if not, it comes from an owner that was superseded.
+func (w *work) move(ch *pawl.Change) (stored bool) {
+	m := ch.To
+	r := w.runs[ch.Run]
+	if r == nil || r.Epoch != ch.Epoch || r.Worker != w.b.Worker || r.Worker == 0 {
+		ch.Err = pawl.ErrFenced
+		return false
+	}
+	if m.State == pawl.Waiting || m.State == pawl.Paused {
+		for _, msg := range w.unread[ch.Run] {
+			if msg.ID > m.Seen {
+				ch.Mail = append(ch.Mail, msg)
+			}
+		}
+		if m.Seen != math.MaxInt64 && w.mailed(ch.Run) {
+			w.stayed = append(w.stayed, stay{ch, len(w.put)})
+			return true
+		}
+		if len(ch.Mail) > 0 {
+			return true
+		}
+	}
+	w.touch(r)
+	r.State, r.Reason, r.Worker, r.rank, r.Due, r.Strikes, r.solo, r.seen = m.State, clean(m.Reason), 0, none, m.Due, 0, false, m.Seen
+	r.Ended, r.expires = time.Time{}, none
+	if m.State.Terminal() {
+		w.end1(r, m.Keep)
+	}
+	if m.Next != nil {
+		r.Next = m.Next.Run.ID
+	} else {
+		r.Next = ""
+	}
+	if !m.Due.IsZero() {
+		w.due(m.Due)
+	}
+	return true
+}
+
+// end1 notes when a run has ended and until when it is kept.
+func (w *work) end1(r *run, keep time.Duration) {
+	r.Ended = w.now
+	if keep >= 0 {
+		r.expires = w.us + keep.Microseconds()
+	}
+}
+
+// due tells the engine when a run of this batch is to be woken.
+func (w *work) due(t time.Time) {
+	if w.b.Due.IsZero() || t.Before(w.b.Due) {
+		w.b.Due = t
+	}
+}
+
+// mailed reports whether this transaction has put a message into the run's inbox.
+func (w *work) mailed(run int64) bool {
+	for _, m := range w.put {
+		if m.run == run {
+			return true
+		}
+	}
+	return false
+}
+
+// ended does what the end of a run means to others: its parent, its successor, those who
+// queue behind it, the holders of its hooks.
+func (w *work) ended(r *run, ch *pawl.Change) error {
+	var result json.RawMessage
+	for i := range ch.Entries {
+		if ch.Entries[i].Kind == pawl.KindResult {
+			result = ch.Entries[i].Data
+		}
+	}
+	return w.afterEnd(r, result, ch.To.Next)
+}
+
+func (w *work) afterEnd(r *run, result json.RawMessage, next *pawl.Start) error {
+	if !r.ties && next == nil {
+		return nil
+	}
+	if err := w.release(r); err != nil {
+		return err
+	}
+	w.clear(r.Key)
+	single := r.single
+	if single != "" {
+		if err := w.lockGate("singleton " + single); err != nil {
+			return err
+		}
+		w.exec("UPDATE runs SET single = NULL WHERE key = $1", r.Key)
+		r.single = ""
+		if next == nil {
+			if err := w.passSingle(single); err != nil {
+				return err
+			}
+		}
+	}
+	if next != nil {
+		next.Run.Single, next.Run.Parent, next.Run.ParentKey, next.Run.Detached = single, r.ParentRun, r.ParentKey, r.Detached
+		if r.Limits != "" {
+			json.Unmarshal([]byte(r.Limits), &next.Run.Limits)
+		}
+		if err := w.start(next); err != nil {
+			return err
+		}
+		return next.Err
+	}
+	if r.ParentRun != 0 && !r.Detached {
+		parent, err := w.run(r.ParentRun)
+		if err != nil || parent == nil {
+			return err
+		}
+		w.deliver(parent, pawl.MsgChild+r.ParentKey, pawl.ChildEnd(r.RunInfo, r.State, result))
+	}
+	return nil
+}
+
+// release gives back the run's places under concurrency limits and lets the next ones in.
+func (w *work) release(r *run) error {
+	if r.Limits == "" {
+		return nil
+	}
+	var keys []string
+	w.rows(func(row pgx.CollectableRow) error {
+		var key string
+		err := row.Scan(&key)
+		keys = append(keys, key)
+		return err
+	}, "DELETE FROM slots WHERE run = $1 RETURNING limited", r.Key)
+	if err := w.send(); err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := w.lockGate("limit " + key); err != nil {
+			return err
+		}
+		if err := w.admit(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// admit lets in the first in the queue behind a limit, whose lock is held.
+func (w *work) admit(limit string) error {
+	next, err := w.first("limit "+limit, "rank, key")
+	if err == nil && next != nil {
+		next.Gate, next.dirty, w.woke = "", true, true
+	}
+	return err
+}
+
+// stepAside lets others past a run that was let in under these limits and does not take its
+// place: nobody else would tell them.
+func (w *work) stepAside(limits string) error {
+	if limits == "" {
+		return nil
+	}
+	var all []pawl.RunLimit
+	if err := json.Unmarshal([]byte(limits), &all); err != nil {
+		return err
+	}
+	for _, l := range all {
+		if l.Per != 0 {
+			continue
+		}
+		if err := w.lockGate("limit " + l.Key); err != nil {
+			return err
+		}
+		used := 0
+		w.rows(func(row pgx.CollectableRow) error { return row.Scan(&used) }, "SELECT count(*) FROM slots WHERE limited = $1", l.Key)
+		if err := w.send(); err != nil {
+			return err
+		}
+		if used < l.N {
+			if err := w.admit(l.Key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// passSingle gives a singleton key to the run that has queued for it longest.
+func (w *work) passSingle(single string) error {
+	next, err := w.first("singleton "+single, "key")
+	if err != nil || next == nil {
+		return err
+	}
+	w.exec("UPDATE runs SET single = $1 WHERE key = $2", single, next.Key)
+	next.Gate, next.single, next.ties, next.dirty, w.woke = "", single, true, true, true
+	return nil
+}
+
+// first finds the first run in the queue behind a gate, whose lock is held.
+func (w *work) first(gate, order string) (*run, error) {
+	not := []int64{}
+	for {
+		var key int64
+		w.rows(func(row pgx.CollectableRow) error { return row.Scan(&key) },
+			"SELECT key FROM runs WHERE gate = $1 AND key <> ALL($2::bigint[]) ORDER BY "+order+" LIMIT 1", gate, not)
+		if err := w.send(); err != nil || key == 0 {
+			return nil, err
+		}
+		r, err := w.run(key)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil && r.Gate == gate {
+			return r, nil
+		}
+		not = append(not, key) // it was let in or ended by this very transaction, or since the query
+	}
+}
+
+// lockGate takes the lock of a gate that was not known to be needed.
+func (w *work) lockGate(name string) error {
+	if w.held[name] {
+		return nil
+	}
+	w.gates(w.s.schema, nil, nil, nil, []string{name}, w.gate)
+	return w.send()
+}
+
+// deliver puts a message into a run's inbox and makes the run claimable, or the batch's
+// worker's, if it waits. It returns the run as it was before.
+func (w *work) deliver(r *run, name string, data json.RawMessage) pawl.RunInfo {
+	info := r.RunInfo
+	if r.State.Terminal() {
+		return info
+	}
+	m := &message{run: r.Key, Message: pawl.Message{Name: name, Data: data, At: w.now}}
+	w.put = append(w.put, m)
+	if !r.ties {
+		r.ties, r.dirty = true, true
+	}
+	switch {
+	case r.granted: // its claim will have all that lies in its inbox
+	case r.Worker != 0 && r.Worker == w.b.Worker:
+		w.tell(r, m)
+	case r.Worker != 0:
+		w.woke = true
+		r.dirty = r.dirty || !r.untold
+		r.untold = true
+	case r.State == pawl.Waiting && r.Gate == "":
+		w.wake(r)
+	}
+	return info
+}
+
+// tell gives the batch's worker a message for a run that it holds. A worker takes the newest
+// message that it was told of for a sign that it knows all older ones: those that others
+// have put, and that it may not have fetched yet, come first.
+func (w *work) tell(r *run, m *message) {
+	if r.untold {
+		r.untold, r.dirty = false, true
+		w.tellAll = append(w.tellAll, r.Key)
+	}
+	if !slices.Contains(w.tellAll, r.Key) {
+		w.mail = append(w.mail, m)
+	}
+}
+
+// wake makes a waiting run the batch's worker's, if that has room, and claimable if not.
+func (w *work) wake(r *run) {
+	b := w.b
+	w.touch(r)
+	if w.room > 0 && w.knows(r.Workflow) && r.Limits == "" {
+		w.room--
+		r.State, r.Worker, r.rank, r.Due, r.untold, r.granted = pawl.Running, b.Worker, none, time.Time{}, false, true
+		r.Epoch++
+		w.grants = append(w.grants, grant{r.Key, len(b.Granted)})
+		b.Granted = append(b.Granted, pawl.Claim{Info: r.RunInfo})
+		return
+	}
+	w.woke = true
+	if r.rank == none {
+		r.rank = w.rank(r.Priority)
+	}
+}
+
+func (w *work) knows(workflow string) bool {
+	for _, name := range w.b.Workflows {
+		if name == workflow {
+			return true
+		}
+	}
+	return false
+}
+
+// rank is the place in the queue: the time, moved by a second per point of priority.
+func (w *work) rank(priority int) int64 { return w.us - int64(priority)*1e6 }

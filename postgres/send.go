@@ -1,0 +1,109 @@
+package postgres
+
+import (
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pawlrun/pawl"
+)
+
+// sends puts messages where they belong.
+func (w *work) sends() error {
+	if len(w.b.Sends) == 0 {
+		return nil
+	}
+	var tokens, events []string
+	for _, m := range w.b.Sends {
+		switch {
+		case m.Err != nil:
+		case m.Publish != "":
+			events = append(events, clean(m.Publish))
+		case m.Token != "":
+			tokens = append(tokens, clean(m.Token))
+		}
+	}
+	hooks := map[string]runKey{}
+	if len(tokens) > 0 {
+		// Their runs are locked; the rows of the hooks are too, so that a hook that is given
+		// back at this moment either gets the payload or makes the answer ErrNotFound.
+		w.rows(func(row pgx.CollectableRow) error {
+			var token string
+			var h runKey
+			err := row.Scan(&token, &h.run, &h.key)
+			hooks[token] = h
+			return err
+		}, "SELECT token, run, key FROM hooks WHERE token = ANY($1::text[]) AND until IS NULL ORDER BY token FOR SHARE", tokens)
+	}
+	waiting := map[string][]int64{}
+	if len(events) > 0 {
+		w.flushWaits()
+		w.rows(func(row pgx.CollectableRow) error {
+			var event string
+			var run int64
+			err := row.Scan(&event, &run)
+			waiting[event] = append(waiting[event], run)
+			return err
+		}, "SELECT DISTINCT event, run FROM waits WHERE event = ANY($1::text[]) ORDER BY run", events)
+	}
+	if err := w.send(); err != nil {
+		return err
+	}
+	for _, m := range w.b.Sends {
+		var err error
+		switch {
+		case m.Err != nil:
+		case m.Publish != "":
+			err = w.publish(m, waiting[m.Publish])
+		case m.Token != "":
+			err = w.toHook(m, hooks)
+		default:
+			w.toRun(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *work) publish(m *pawl.Send, waiting []int64) error {
+	for _, key := range waiting {
+		r, err := w.run(key)
+		if err != nil {
+			return err
+		}
+		if r != nil && r.Tenant == m.Tenant && !r.State.Terminal() {
+			w.deliver(r, m.Name, m.Data)
+			m.Count++
+		}
+	}
+	return nil
+}
+
+func (w *work) toHook(m *pawl.Send, hooks map[string]runKey) error {
+	h, found := hooks[m.Token]
+	if found {
+		r, err := w.run(h.run)
+		if err != nil {
+			return err
+		}
+		if r != nil && !r.State.Terminal() {
+			m.Info = w.deliver(r, pawl.MsgHook+h.key, m.Data)
+			return nil
+		}
+	}
+	m.Err = fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+	return nil
+}
+
+func (w *work) toRun(m *pawl.Send) {
+	r := w.named[runName{m.Tenant, m.RunID}]
+	switch {
+	case r == nil:
+		m.Err = fmt.Errorf("%w: run %s", pawl.ErrNotFound, m.RunID)
+	case r.State.Terminal():
+		m.Info, m.Err = r.RunInfo, fmt.Errorf("%w: run %s is %s", pawl.ErrEnded, m.RunID, r.State)
+	default:
+		m.Info = w.deliver(r, m.Name, m.Data)
+	}
+}
