@@ -93,6 +93,7 @@ func TestD6_01_killAtEveryCommit(t *testing.T) {
 func killAt(t *testing.T, open func() pawl.Store, at int64, written bool) bool {
 	var commits atomic.Int64
 	s := &cut{Store: open()}
+	defer s.Close()
 	hit := func(b *pawl.Batch) {
 		if len(b.Changes) > 0 && commits.Add(1) == at {
 			s.dead.Store(true)
@@ -110,6 +111,8 @@ func killAt(t *testing.T, open func() pawl.Store, at int64, written bool) bool {
 	o.Lease = 300 * time.Millisecond
 	one := boot(t, s, o, journey("first", &bodies, &ids)...)
 	outside := client(t, open(), nil, journey("client", &bodies, &ids)...)
+	defer outside.store.Close()
+	defer one.stop()
 	if _, err := one.StartRun(outside.ctx, "journey", []byte("1"), pawl.ID(id)); err != nil && !s.dead.Load() {
 		t.Fatal(err)
 	}
@@ -132,6 +135,7 @@ func killAt(t *testing.T, open func() pawl.Store, at int64, written bool) bool {
 	if crashed {
 		before = n.keys(id, pawl.KindStep)
 		two := boot(t, open(), nil, journey("second", &bodies, &ids)...)
+		defer two.store.Close()
 		defer two.stop()
 		if len(n.journal(id, pawl.KindEvent)) == 0 {
 			if err := n.Signal(n.ctx, id, "go", 100); err != nil && !errors.Is(err, pawl.ErrEnded) {
@@ -162,7 +166,6 @@ func killAt(t *testing.T, open func() pawl.Store, at int64, written bool) bool {
 	}
 	equal(t, "chunks", read(n, id, "out", 0), []string{`"chunk"`})
 	noTrouble(n, []string{id})
-	one.stop()
 	return crashed
 }
 

@@ -228,14 +228,15 @@ func (r *live) conclude(b *branch, s State, end any, next *continueError) {
 		r.lost(errors.Join(b.item.err, ch.Err))
 		return
 	}
-	r.info.State, r.info.Reason, r.info.Ended, r.info.Updated = s, move.Reason, at, at
+	info := r.info // a copy: other branches may still read it
+	info.State, info.Reason, info.Ended, info.Updated = s, move.Reason, at, at
 	if next != nil {
-		r.info.Next = next.start.Info.ID
+		info.Next = next.start.Info.ID
 	}
 	r.end()
 	r.e.drop(r)
-	r.e.watch.ended(r.info, &entry)
-	r.e.opt.Observer.RunEnded(r.info, &entry)
+	r.e.watch.ended(info, &entry)
+	r.e.opt.Observer.RunEnded(info, &entry)
 }
 
 // end lets the goroutines of other branches go.

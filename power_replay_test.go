@@ -153,6 +153,18 @@ func lengthened(data []byte, length int64) []byte {
 	return data
 }
 
+// shown is what the files hold for those who read them without a power cut.
+func (r *recording) shown() map[string][]byte {
+	image := map[string][]byte{}
+	for name, f := range r.live {
+		image[name] = nil
+		for _, ch := range f.changes {
+			image[name] = applied(image[name], ch)
+		}
+	}
+	return image
+}
+
 // differs compares the files that are there with what all calls of the recording together
 // make: if the two differ, the recording has missed something.
 func (r *recording) differs() error {
@@ -160,27 +172,23 @@ func (r *recording) differs() error {
 	if err != nil {
 		return err
 	}
-	found := 0
+	want := r.shown()
 	for _, e := range entries {
 		name, ours := r.tracked(filepath.Join(r.dir, e.Name()))
 		if !ours {
 			continue
 		}
-		found++
-		f := r.live[name]
-		if f == nil {
-			return fmt.Errorf("%s is not in the recording", name)
+		have, err := os.ReadFile(filepath.Join(r.dir, name))
+		if err != nil {
+			return err
 		}
-		var want []byte
-		for _, ch := range f.changes {
-			want = applied(want, ch)
+		if made, ok := want[name]; !ok || !bytes.Equal(have, made) {
+			return fmt.Errorf("%s has %d bytes, the recording makes %d, or others", name, len(have), len(made))
 		}
-		if have, err := os.ReadFile(filepath.Join(r.dir, name)); err != nil || !bytes.Equal(have, want) {
-			return fmt.Errorf("%s has %d bytes, the recording makes %d, or others: %v", name, len(have), len(want), err)
-		}
+		delete(want, name)
 	}
-	if found != len(r.live) {
-		return fmt.Errorf("%d files are there, %d in the recording", found, len(r.live))
+	for name := range want {
+		return fmt.Errorf("%s is gone", name)
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ type recording struct {
 	ledger string
 
 	end      int // the moment after the last line
+	ready    int // when the newest worker had its store open
 	files    []*file
 	names    []naming
 	dirSyncs []barrier
@@ -151,6 +152,7 @@ func (r *recording) read(in io.Reader) error {
 	}
 	under := map[string]begun{} // by thread
 	r.open = map[int]*handle{}
+	r.ready = math.MaxInt
 	lines := bufio.NewReaderSize(in, 1<<20)
 	for ; ; r.end++ {
 		line, err := lines.ReadString('\n')
@@ -236,12 +238,16 @@ func (r *recording) take(c kernelCall) error {
 			if covers := countBefore(r.names, func(n naming) int { return n.end }, c.begin); !failed {
 				r.dirSyncs = append(r.dirSyncs, barrier{c.end, covers})
 			} else {
-				r.faults = append(r.faults, faulted{c.end, c.at, "the directory", len(r.names) - covers})
+				r.faults = append(r.faults, faulted{c.end, c.at, "the directory", covers - coveredAt(r.dirSyncs, c.begin)})
 			}
 		} else if ours {
 			return r.synced(c, r.open[fd], failed)
 		}
 	case "write":
+		if fd == 1 && text(c.args[1]) == "ready\n" {
+			r.ready = c.begin
+			return nil
+		}
 		if path == r.ledger {
 			r.lines = append(r.lines, ledgerLine{c.begin, c.at, strings.TrimSuffix(text(c.args[1]), "\n")})
 			return nil

@@ -154,8 +154,9 @@ func (e *Engine) drop(r *live) {
 // park keeps a waiting run's goroutines for a while.
 func (e *Engine) park(r *live) {
 	e.mu.Lock()
-	if e.runs[r.info.Key] != r { // abandoned meanwhile
+	if e.runs[r.info.Key] != r { // abandoned, or woken and claimed anew, since its commit
 		e.mu.Unlock()
+		r.kill()
 		return
 	}
 	delete(e.runs, r.info.Key)

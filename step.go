@@ -194,8 +194,8 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		if IsFatal(err) || attempt >= o.retry.attempts || over {
 			return c.endStep(key, attempt, first, err)
 		}
-		at := now()
-		next = roundUp(time.Now().Add(wait))
+		at := roundUp(time.Now())
+		next = at.Add(wait)
 		note := mustJSON(attemptEntry{First: first, Next: next, Error: failureOf(err)})
 		b.commit(func(ch *Change) {
 			ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindAttempt, Key: key, Attempt: attempt, Failed: true, At: at, Took: took, Data: note})

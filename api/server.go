@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -190,9 +191,11 @@ func answer(w http.ResponseWriter, status int, v any) error {
 func send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(writeLimit)) // not every ResponseWriter has one
+	body = append(body, '\n')
 	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else the flush would make it chunks
 	w.WriteHeader(status)
-	w.Write(append(body, '\n'))
+	w.Write(body)
 	_ = rc.Flush()                       // who is gone needs no answer
 	_ = rc.SetWriteDeadline(time.Time{}) // for the connection's next request, which may be another handler's
 }

@@ -217,3 +217,42 @@ func TestAMessageIsOvertaken(t *testing.T) {
 		}
 	}, holding)
 }
+
+// eagerWaker is a store that sends an event to a run as soon as it has been suspended,
+// before its worker hears that it has, and lets the worker claim it.
+type eagerWaker struct {
+	*sqlite.Store
+	client *pawl.Engine
+	once   atomic.Bool
+}
+
+func (s *eagerWaker) Commit(ctx context.Context, b *pawl.Batch) error {
+	err := s.Store.Commit(ctx, b)
+	for _, ch := range b.Changes {
+		if err == nil && ch.To != nil && ch.To.State == pawl.Waiting && s.once.CompareAndSwap(false, true) {
+			if err := s.client.Signal(ctx, "r", "go", 7); err != nil {
+				return err
+			}
+			time.Sleep(time.Second) // the worker is told, and claims it
+		}
+	}
+	return err
+}
+
+// A run that is woken and claimed before its worker hears that it was suspended must leave
+// nothing behind: the bubble would not end.
+func TestAWakeOvertakesASuspension(t *testing.T) {
+	one := pawl.Define("one", func(c *pawl.Context, _ int) (int, error) { return pawl.WaitFor[int](c, "go") })
+	waker := &eagerWaker{}
+	onStore(t, func(s *sqlite.Store) pawl.Store { waker.Store = s; return waker }, func(e, client *pawl.Engine) {
+		waker.client = client
+		ctx := context.Background()
+		run, err := one.Start(ctx, e, 0, pawl.ID("r"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := run.Result(ctx); got != 7 || err != nil {
+			t.Errorf("got %d, %v", got, err)
+		}
+	}, one)
+}

@@ -353,7 +353,9 @@ const waitsForNothing = `state = 3 AND rank IS NULL AND due IS NULL AND gate IS 
 // A waiting run knows the messages up to seen: they are for waits that it has not come to.
 const unheard = `state = 3 AND rank IS NULL AND gate IS NULL AND EXISTS (SELECT 1 FROM inbox i WHERE i.run = r.key AND i.id > coalesce(r.seen, 0))`
 
+// One that was let in and has not been claimed yet will take the place, or step aside.
 const behindNothing = `gate IS NOT NULL AND NOT EXISTS (SELECT 1 FROM slots s WHERE gate = 'limit ' || s.limited)
+	AND gate NOT IN (SELECT 'limit ' || json_extract(l.value, '$.key') FROM runs a, json_each(a.limits) l WHERE a.rank IS NOT NULL AND a.gate IS NULL AND a.limits IS NOT NULL)
 	AND NOT EXISTS (SELECT 1 FROM runs h WHERE h.single IS NOT NULL AND r.gate = 'singleton ' || h.single)`
 
 // Purge implements pawl.Store.

@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"embed"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pressly/goose/v3"
 	gosestore "github.com/pressly/goose/v3/database"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Memory is a path for Open: a database in memory, for tests.
@@ -56,6 +58,9 @@ type Store struct {
 	tx     tx
 
 	readers chan *conn // nil: reads use the writer (in memory)
+	dialed  int        // how many readers there are
+	closing chan struct{}
+	once    sync.Once // of Close
 
 	hints struct {
 		sync.Mutex
@@ -90,7 +95,7 @@ func Open(path string, opt *Options) (*Store, error) {
 }
 
 func open(path string, o Options) (_ *Store, err error) {
-	s := &Store{path: path}
+	s := &Store{path: path, closing: make(chan struct{})}
 	s.hints.all = map[*func()]bool{}
 	sync := "FULL"
 	if o.Unsafe {
@@ -120,6 +125,9 @@ func open(path string, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if path != Memory {
+		if err := syncDir(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
 		n := o.Readers
 		if n <= 0 {
 			n = 4
@@ -131,6 +139,7 @@ func open(path string, o Options) (_ *Store, err error) {
 				return nil, err
 			}
 			s.readers <- r
+			s.dialed++
 		}
 	}
 	if err := s.tx.init(s.w); err != nil {
@@ -167,9 +176,9 @@ func prepareFile(path string, size int) error {
 	if err != nil {
 		return err
 	}
-	f.Close()
-	if size < 0 {
-		return nil
+	err = errors.Join(ours(f), f.Close())
+	if err != nil || size < 0 {
+		return err
 	}
 	if size == 0 {
 		size = 16 << 20
@@ -193,9 +202,40 @@ func prepareFile(path string, size int) error {
 		os.Remove(path + "-wal")
 		return fmt.Errorf("make room for the log: %w", err)
 	}
-	if dir, err := os.Open(filepath.Dir(path)); err == nil {
-		dir.Sync()
-		dir.Close()
+	return nil
+}
+
+// syncDir makes the names of the database's files durable. SQLite does that too, but takes
+// no notice when it fails.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = dir.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil // this file system has no such thing
+	}
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return fmt.Errorf("make the directory durable: %w", err)
+	}
+	return nil
+}
+
+// ours refuses a file of another program before anything is made beside it. A database of
+// ours has the mark in its header as soon as it has a header.
+func ours(f *os.File) error {
+	var header [72]byte
+	n, err := f.ReadAt(header[:], 0)
+	switch {
+	case err == io.EOF && n == 0:
+		return nil // new
+	case err != nil && err != io.EOF:
+		return err
+	case !strings.HasPrefix(string(header[:]), "SQLite format 3\x00"):
+		return fmt.Errorf("%w: the file is no database", pawl.ErrSchema)
+	case binary.BigEndian.Uint32(header[68:]) != applicationID:
+		return fmt.Errorf("%w: the file is a database of another program", pawl.ErrSchema)
 	}
 	return nil
 }
@@ -330,19 +370,24 @@ func (l lent) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error
 	return l.Conn.(driver.ConnBeginTx).BeginTx(ctx, o)
 }
 
-// Close waits for calls under way and closes the file.
-func (s *Store) Close() error {
+// Close waits for calls under way and closes the file. A second Close does nothing.
+func (s *Store) Close() (err error) {
+	s.once.Do(func() {
+		close(s.closing)
+		err = s.shut()
+	})
+	return err
+}
+
+func (s *Store) shut() error {
 	var errs []error
-	if s.readers != nil {
-		for range cap(s.readers) {
-			select {
-			case r := <-s.readers:
-				errs = append(errs, r.close())
-			case <-time.After(10 * time.Second):
-				errs = append(errs, errors.New("a read does not end"))
-			}
+	for range s.dialed {
+		select {
+		case r := <-s.readers:
+			errs = append(errs, r.close())
+		case <-time.After(10 * time.Second):
+			errs = append(errs, errors.New("a read does not end"))
 		}
-		s.readers = nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -415,6 +460,9 @@ func (s *Store) write(fn func(t *tx) error) error {
 }
 
 func (s *Store) failed(what string, err error) error {
+	if code(err) == sqlite3.SQLITE_FULL {
+		return fmt.Errorf("%s %s: %w (%w): free some space; nothing was written", what, s.path, syscall.ENOSPC, err)
+	}
 	if fatal(err) {
 		s.broken = fmt.Errorf("%w: %s %s: %w; the disk or the file is at fault, see to it and restart", pawl.ErrUnknownOutcome, what, s.path, err)
 		return s.broken
@@ -446,6 +494,8 @@ func (s *Store) read(ctx context.Context, fn func(c *conn) error) error {
 	case c := <-s.readers:
 		defer func() { s.readers <- c }()
 		return fn(c)
+	case <-s.closing:
+		return pawl.ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

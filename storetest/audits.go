@@ -15,7 +15,7 @@ var audits = []promise{
 	{"an audit finds nothing in an empty store", func(d *desk) { d.sound("at once") }},
 	{"an audit finds nothing wrong with runs in any state", func(d *desk) {
 		w := d.join("w")
-		for s := pawl.Pending; s <= pawl.Blocked; s++ {
+		for s := pawl.Blocked; s >= pawl.Pending; s-- {
 			d.inState(w, s.String(), s)
 			d.sound("with a run that is " + s.String())
 		}
@@ -68,7 +68,7 @@ func (d *desk) sound(when string) {
 	found, err := d.store.Audit(d.ctx, d.now)
 	d.ok(err)
 	if len(found) > 0 {
-		d.Fatalf("%s an audit finds %+v", when, found)
+		d.Fatalf("%s an audit finds %+v, gate %q", when, found, d.look(found[0].RunID).Gate)
 	}
 }
 
@@ -94,7 +94,7 @@ func newStorm(d *desk, seed uint64) *storm {
 func (s *storm) rage(n int) {
 	defer func() {
 		if s.Failed() {
-			for _, w := range s.what[max(0, len(s.what)-60):] {
+			for _, w := range s.what[max(0, len(s.what)-200):] {
 				s.Log(w)
 			}
 		}
@@ -108,7 +108,9 @@ func (s *storm) rage(n int) {
 	s.calm()
 }
 
-func (s *storm) note(format string, args ...any) { s.what = append(s.what, fmt.Sprintf(format, args...)) }
+func (s *storm) note(format string, args ...any) {
+	s.what = append(s.what, fmt.Sprintf(format, args...))
+}
 
 // take has some worker claim what there is, and take up what it is told.
 func (s *storm) take() {
