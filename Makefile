@@ -12,7 +12,7 @@ GOLANGCI       := bin/golangci-lint-v2.15.0
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: build ## Build pawl and run it with the dashboard, for development
+run: build ## Build pawl and run it, with its example workflows, for development
 	bin/pawl dev
 
 build: ## Build bin/pawl
@@ -28,11 +28,12 @@ format-check:
 	@files=$$(find . -name node_modules -prune -o -name '*.go' -exec gofmt -l {} +) || exit 1; \
 	if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on:" >&2; echo "$$files" >&2; exit 1; fi
 
-# The race detector needs a C compiler, the store's tests a PostgreSQL.
+# The race detector needs a C compiler, the store's tests a PostgreSQL, the power cut strace.
 test-needs:
 	@need=; \
 	command -v cc >/dev/null || need="gcc libc6-dev"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || [ -n "$$PAWL_TEST_POSTGRES_URL" ] || need="$$need postgresql"; \
+	command -v strace >/dev/null || need="$$need strace"; \
 	[ -n "$$need" ] || exit 0; \
 	if ! command -v apt-get >/dev/null; then echo the tests need what Debian calls $$need: install it and try again >&2; exit 1; fi; \
 	sudo=; [ "$$(id -u)" -eq 0 ] || sudo=sudo; \
@@ -49,7 +50,7 @@ $(GOLANGCI):
 	mv bin/golangci-lint $@
 
 crash: test-needs ## Run the long crash tests, for hours (CRASH_PACKAGES=./sqlite/...)
-	PAWL_CRASH=long $(GO) test -run Crash -count=1 -timeout 3h $(CRASH_PACKAGES)
+	PAWL_CRASH=long $(GO) test -run 'Crash|Power|Fsync' -count=1 -timeout 3h $(CRASH_PACKAGES)
 
 fuzz: test-needs ## Fuzz every Fuzz function for a while (FUZZ_TIME=5m)
 	@set -e; listing=$$($(GO) test -list '^Fuzz' ./...); \

@@ -1,8 +1,10 @@
 package pawl
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sort"
 	"strings"
 )
@@ -34,10 +36,56 @@ func (c *Context) SetAttributes(m map[string]any) error {
 	if err := c.act(); err != nil {
 		return err
 	}
+	if err := r.knowAttrs(); err != nil {
+		return err
+	}
+	var full error
 	b.commit(func(ch *Change) {
-		ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindAttributes, Key: key, At: now(), Data: mustJSON(m)})
-		ch.Attrs = attrs
+		if full = r.countAttrs(attrs); full == nil {
+			ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindAttributes, Key: key, At: now(), Data: mustJSON(m)})
+			ch.Attrs = attrs
+		}
 	})
+	return full
+}
+
+// knowAttrs learns which attributes the run has.
+func (r *live) knowAttrs() error {
+	r.mu.Lock()
+	known := r.attrs != nil
+	r.mu.Unlock()
+	if known {
+		return nil
+	}
+	info, err := r.e.store.Lookup(context.Background(), r.info.Tenant, r.info.ID)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.attrs == nil {
+		r.attrs = map[string]bool{}
+		for name := range info.Attrs {
+			r.attrs[name] = true
+		}
+	}
+	return nil
+}
+
+// countAttrs refuses more attributes than a run may have. Caller holds mu.
+func (r *live) countAttrs(attrs []Attr) error {
+	after := maps.Clone(r.attrs)
+	for _, a := range attrs {
+		if a.Value == nil {
+			delete(after, a.Name)
+		} else {
+			after[a.Name] = true
+		}
+	}
+	if len(after) > maxAttrs {
+		return &TooLargeError{What: "the set of the run's attributes", Size: len(after), Limit: maxAttrs}
+	}
+	r.attrs = after
 	return nil
 }
 

@@ -197,6 +197,9 @@ func ContinueAs[In any](c *Context, in In) error {
 	}}}
 }
 
+// undoPrefix begins the keys of compensations that ran.
+const undoPrefix = "$undo:"
+
 // undo is a compensation.
 type undo struct {
 	name string
@@ -232,7 +235,10 @@ func (r *live) compensate(c *Context) {
 	defer cancel(nil)
 	inner := &Context{b: c.b, s: &scope{ctx: ctx, cancel: cancel}}
 	for i := len(todo) - 1; i >= 0; i-- {
-		if err := Do(inner, "undo "+todo[i].name, todo[i].fn); err != nil {
+		fn := todo[i].fn
+		key := c.b.nextKey(undoPrefix + todo[i].name)
+		_, err := inner.stepAs(key, nil, func(ctx context.Context) (json.RawMessage, error) { return nil, fn(ctx) })
+		if err != nil {
 			r.e.log.Error("pawl: compensation failed", "run", r.info.ID, "compensation", todo[i].name, "error", err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,7 +31,8 @@ type pipeline struct {
 	busy  bool
 	idle  sync.Cond // busy became false
 
-	batch Batch // the leader's
+	batch Batch        // the leader's
+	began atomic.Int64 // unix nanoseconds at which the store was asked to commit; zero: it is not being asked
 }
 
 // item is one thing to be committed. Exactly one of change, start, send, order is set.
@@ -184,7 +186,9 @@ func (p *pipeline) commit(items []*item) {
 	b.Worker, b.Workflows = w, p.e.names
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		b.Now, b.Room = time.Now(), p.e.room()
+		p.began.Store(b.Now.UnixNano())
 		err := p.e.store.Commit(context.Background(), b)
+		p.began.Store(0)
 		if err == nil {
 			return
 		}

@@ -528,7 +528,7 @@ func TestB1_053_retryAfterIsExact(t *testing.T) {
 		if err := json.Unmarshal(first.Data, &a); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "wait", a.Next.Sub(first.At), wait)
+		equal(t, "wait to the millisecond", a.Next.Sub(first.At).Truncate(time.Millisecond), wait)
 		if second := n.journal(r.ID(), pawl.KindStep)[0]; second.At.Before(a.Next) {
 			t.Errorf("tried again at %v, before %v", second.At, a.Next)
 		}

@@ -325,6 +325,35 @@ func TestMisuse_stopWhileAtWork(t *testing.T) {
 	})
 }
 
+// A body that heeds nothing does not keep Run from returning; what it returns is dropped.
+func TestMisuse_stopWithADeafStep(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		came, let, left := make(chan none, 1), make(chan none), make(chan none)
+		var bodies counts
+		w := pawl.Define("deaf", func(c *pawl.Context, _ none) (int, error) {
+			return pawl.Step(c, "step", func(context.Context) (int, error) {
+				n := bodies.add("step")
+				if n == 1 {
+					defer close(left)
+					came <- none{}
+					<-let
+				}
+				return n, nil
+			})
+		})
+		one := boot(t, open(), &pawl.Options{Drain: 50 * time.Millisecond}, w)
+		r := start(one, w, none{})
+		<-came
+		one.stop()
+		two := boot(t, open(), nil, w)
+		equal(t, "result", result(two, r), 2)
+		close(let)
+		<-left
+		equal(t, "recorded", string(two.journal(r.ID(), pawl.KindStep)[0].Data), "2")
+		equal(t, "entries", len(two.journal(r.ID())), 3)
+	})
+}
+
 // A refusal leaves no entry; a replay must come to it again without stopping there.
 func TestMisuse_refusalsReplay(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {

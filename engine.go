@@ -205,7 +205,13 @@ func (e *Engine) end() {
 	e.mu.Lock()
 	e.stopping = true
 	e.mu.Unlock()
-	e.background.Wait()
+	done := make(chan struct{})
+	go func() { e.background.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(time.Second): // all others have ended at once
+		e.log.Warn("pawl: step bodies that do not heed their context are left behind; what they return is dropped")
+	}
 	e.pipe.rest()
 }
 
@@ -307,8 +313,9 @@ func (e *Engine) abandon() {
 	}
 }
 
-// beat extends the lease a third of the way through it. When it can't for so long that
-// the lease may have ended, the worker fences itself.
+// beat extends the lease a third of the way through it, as long as commits go through. When
+// they do not, or when it can't for so long that the lease may have ended, the worker fences
+// itself: others can do what it can't.
 func (e *Engine) beat(ctx context.Context, id int64) {
 	tick := time.NewTicker(e.opt.Lease / 3)
 	defer tick.Stop()
@@ -319,6 +326,10 @@ func (e *Engine) beat(ctx context.Context, id int64) {
 		case <-tick.C:
 		}
 		now := time.Now()
+		if began := e.pipe.began.Load(); began != 0 && now.UnixNano()-began > int64(e.opt.Lease) {
+			e.fenced(id, fmt.Errorf("a commit has been under way for %v", now.Sub(time.Unix(0, began))))
+			return
+		}
 		until := now.Add(e.opt.Lease)
 		call, cancel := context.WithTimeout(ctx, e.opt.Lease/3)
 		err := e.store.Beat(call, id, now, until)

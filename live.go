@@ -68,7 +68,8 @@ type live struct {
 	order    *Failure         // why the run is being cancelled
 	streams  map[string]int64 // next index; -1: closed
 	versions map[string]int
-	children map[int64]bool // attached and not known to have ended
+	attrs    map[string]bool // names of the run's attributes; nil: not asked yet
+	children map[int64]bool  // attached and not known to have ended
 	input    json.RawMessage
 }
 
@@ -166,14 +167,11 @@ func (r *live) finish(c *Context, out json.RawMessage, err error) {
 		recover() // a Goexit or panic here leaves the run to its next owner
 	}()
 	var again *continueError
-	if errors.As(err, &again) {
-		r.conclude(c.b, Completed, nil, again)
-		return
-	}
+	goesOn := errors.As(err, &again)
 	r.mu.Lock()
 	order := r.order
 	r.mu.Unlock()
-	if err != nil || order != nil {
+	if err != nil && !goesOn || order != nil {
 		r.compensate(c)
 	}
 	r.mu.Lock()
@@ -184,6 +182,8 @@ func (r *live) finish(c *Context, out json.RawMessage, err error) {
 		r.conclude(c.b, Failed, order, nil)
 	case order != nil:
 		r.conclude(c.b, Cancelled, order, nil)
+	case goesOn:
+		r.conclude(c.b, Completed, nil, again)
 	case err != nil:
 		r.conclude(c.b, Failed, failureOf(err), nil)
 	default:
@@ -524,11 +524,23 @@ func (f *Failure) ordered() bool { return f.Type == "order" || f.Type == "deadli
 // orderedError is the error that durable calls return in a run that is being cancelled.
 func orderedError(f *Failure) error { return f }
 
-// interrupt cancels every branch. A run that does not return within Options.CancelGrace is
-// ended all the same.
+// interrupt cancels every branch, and the children at once: they need not wait for the end
+// of their parent. A run that does not return within Options.CancelGrace is ended all the
+// same.
 func (r *live) interrupt(why error) {
 	r.cancel(why)
 	r.wakeCancelled()
+	if len(r.children) > 0 {
+		ch := r.collect(&Change{})
+		for child := range r.children {
+			ch.Cancels = append(ch.Cancels, child)
+		}
+		r.e.pipe.post(&item{worker: r.worker, change: ch, then: func(it *item) {
+			if it.err != nil || ch.Err != nil {
+				r.lost(ErrFenced)
+			}
+		}})
+	}
 	if r.force == nil {
 		r.force = time.AfterFunc(r.e.opt.CancelGrace, func() {
 			r.e.log.Warn("pawl: a cancelled run did not return and is ended over its head", "run", r.info.ID, "workflow", r.info.Workflow)

@@ -3,6 +3,7 @@ package pawl
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -116,15 +117,59 @@ func (e *Engine) Cancel(ctx context.Context, run Ref, reason string) (RunInfo, e
 	return e.order(ctx, &Order{Verb: VerbCancel, Tenant: run.Tenant, RunID: run.ID, Data: reasonData(reason)})
 }
 
-// Pause stops a run until Unpause: a step under way sees its context end; what it returns
-// nevertheless is recorded. ErrNotFound, ErrEnded, ErrState when it is paused already.
+// Pause stops a run until Unpause, and then its children: a step under way sees its context
+// end; what it returns nevertheless is recorded. ErrNotFound, ErrEnded, ErrState when it is
+// paused already.
 func (e *Engine) Pause(ctx context.Context, run Ref, reason string) (RunInfo, error) {
-	return e.order(ctx, &Order{Verb: VerbPause, Tenant: run.Tenant, RunID: run.ID, Data: reasonData(reason)})
+	info, err := e.order(ctx, &Order{Verb: VerbPause, Tenant: run.Tenant, RunID: run.ID, Data: reasonData(reason)})
+	if err != nil {
+		return info, err
+	}
+	return info, e.eachChild(ctx, info, func(child RunInfo) error {
+		if child.State == Paused || child.State == Blocked {
+			return nil
+		}
+		_, err := e.Pause(ctx, Ref{child.Tenant, child.ID}, pausedWithParent)
+		return err
+	})
 }
 
-// Unpause lets a run that is Paused or Blocked go on. ErrState otherwise.
+// Unpause lets a run that is Paused or Blocked go on, and the children that were paused
+// with it. ErrState otherwise.
 func (e *Engine) Unpause(ctx context.Context, run Ref) (RunInfo, error) {
-	return e.order(ctx, &Order{Verb: VerbUnpause, Tenant: run.Tenant, RunID: run.ID})
+	info, err := e.order(ctx, &Order{Verb: VerbUnpause, Tenant: run.Tenant, RunID: run.ID})
+	if err != nil {
+		return info, err
+	}
+	return info, e.eachChild(ctx, info, func(child RunInfo) error {
+		if child.State != Paused || child.Reason != pausedWithParent {
+			return nil
+		}
+		_, err := e.Unpause(ctx, Ref{child.Tenant, child.ID})
+		return err
+	})
+}
+
+const pausedWithParent = "its parent is paused"
+
+// eachChild calls f for the children of a run that have not ended, detached ones excepted.
+// One that ends meanwhile is no error.
+func (e *Engine) eachChild(ctx context.Context, parent RunInfo, f func(child RunInfo) error) error {
+	for cursor := int64(0); ; {
+		page, err := e.store.List(ctx, Filter{Tenant: parent.Tenant, Parent: parent.Key, Limit: 200, Cursor: cursor})
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, child := range page {
+			cursor = child.Key
+			if child.State.Terminal() || child.Detached {
+				continue
+			}
+			if err := f(child); err != nil && !errors.Is(err, ErrEnded) && !errors.Is(err, ErrState) {
+				return fmt.Errorf("child %s: %w", child.ID, err)
+			}
+		}
+	}
 }
 
 // Wake ends a run's sleeps and timed waits early: the one with the given key, or all of
@@ -148,7 +193,7 @@ func (e *Engine) Wake(ctx context.Context, run Ref, key string, data any) (RunIn
 // Retry lets a Failed run go on from the step that made it fail, with all that was
 // recorded before, and a Blocked one from where it is. A run that failed by an error that
 // its own function made is run again from its journal: it fails again, unless its code has
-// changed. ErrState otherwise.
+// changed. ErrState otherwise, and when its compensations have run.
 func (e *Engine) Retry(ctx context.Context, run Ref) (RunInfo, error) {
 	o := &Order{Verb: VerbRetry, Tenant: run.Tenant, RunID: run.ID}
 	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
@@ -163,6 +208,14 @@ func (e *Engine) Retry(ctx context.Context, run Ref) (RunInfo, error) {
 		for f := end.Failure(); f != nil; f = f.Cause {
 			if f.Step != "" {
 				o.Keys = append(o.Keys, f.Step)
+			}
+		}
+		for entry, err := range e.Journal(ctx, run) {
+			if err != nil {
+				return info, err
+			}
+			if entry.Kind == KindStep && strings.HasPrefix(entry.Key, undoPrefix) {
+				return info, fmt.Errorf("retry run %s: %w: its compensations have undone what its journal holds as done; fork it from a step before, or start it anew", run.ID, ErrState)
 			}
 		}
 	}
@@ -185,7 +238,9 @@ type ForkOptions struct {
 }
 
 // Fork starts a new run from the journal of another: what is recorded before the step From
-// is taken over, From and what follows runs anew. ErrNotFound: no such run or step.
+// is taken over, From and what follows runs anew. Hooks that are open there and children
+// that have not ended there are the original's: the fork makes its own. ErrNotFound: no
+// such run or step.
 func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, error) {
 	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
 	if err != nil {
@@ -205,6 +260,7 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 		left[k] = v
 	}
 	found := o.From == ""
+	open := map[string]int64{} // hooks and children that are the original's: the fork makes its own
 	for entry, err := range e.Journal(ctx, run) {
 		if err != nil {
 			return info, err
@@ -219,6 +275,14 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 		if entry.Key == o.From && entry.Kind != KindAttempt {
 			cp.Until, found = entry.Seq, true
 			break
+		}
+		switch entry.Kind {
+		case KindHook, KindChild:
+			open[entry.Key] = entry.Seq
+		case KindHookClosed:
+			delete(open, strings.TrimSuffix(entry.Key, ".closed"))
+		case KindChildEnd:
+			delete(open, strings.TrimSuffix(entry.Key, ".end"))
 		}
 		if v, ok := left[entry.Key]; ok && entry.Kind == KindStep {
 			entry.Data, entry.Failed = v, false
@@ -235,6 +299,9 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 		return info, fmt.Errorf("%w: a fork with another input begins at the start: leave From empty", ErrInput)
 	case o.Input != nil:
 		input = o.Input
+	}
+	for _, seq := range open {
+		cp.Omit = append(cp.Omit, seq)
 	}
 	opts := []StartOption{Tenant(info.Tenant)}
 	if o.ID != "" {

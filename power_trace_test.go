@@ -190,6 +190,7 @@ func (r *recording) read(in io.Reader) error {
 			return fmt.Errorf("line %d: %w in %.200q", b.line, err, b.text)
 		}
 	}
+	slices.SortStableFunc(r.lines, func(a, b ledgerLine) int { return a.begin - b.begin })
 	return nil
 }
 

@@ -15,7 +15,7 @@ const (
 	Waiting                    // for time, an event, a hook, a child: costs a row
 	Completed                  // returned a result
 	Failed                     // returned an error
-	Cancelled                  // by a person, its parent, its deadline or its successor
+	Cancelled                  // by a person, its parent or its successor
 	Paused                     // by a person or a budget; goes on when unpaused
 	Blocked                    // its code no longer fits its journal, or it keeps crashing its worker; Reason says which
 )
@@ -25,7 +25,7 @@ const (
 var moves = map[State][]State{
 	Pending: {Running, Paused, Cancelled},
 	Running: {Waiting, Completed, Failed, Cancelled, Paused, Blocked, Pending},
-	Waiting: {Running, Paused, Cancelled, Blocked},
+	Waiting: {Running, Pending, Paused, Cancelled, Blocked},
 	Paused:  {Pending, Waiting, Cancelled},
 	Blocked: {Pending, Waiting, Cancelled},
 	Failed:  {Pending},

@@ -238,6 +238,7 @@ type NewRun struct {
 type Copy struct {
 	From    int64
 	Until   int64
+	Omit    []int64 // seqs that are not copied
 	Replace []Entry
 }
 
@@ -316,8 +317,7 @@ type ClaimRequest struct {
 	Worker    int64
 	Now       time.Time
 	Limit     int
-	Workflows []string  // those that the worker knows
-	Beaten    time.Time // workers whose lease ended before this are dead
+	Workflows []string // those that the worker knows
 }
 
 // Claims is the answer to a claim.

@@ -200,7 +200,7 @@ func Attributes(m map[string]any) StartOption {
 // Delay starts the run d from now.
 func Delay(d time.Duration) StartOption { return startOption(func(o *startOptions) { o.delay = d }) }
 
-// Deadline cancels the run with ErrTimeout if it has not ended by t.
+// Deadline cancels the run if it has not ended by t; it is then Failed with ErrTimeout.
 func Deadline(t time.Time) StartOption {
 	return startOption(func(o *startOptions) { o.run.Deadline = t })
 }
@@ -232,7 +232,7 @@ type (
 	PriorityOption struct{ n int }
 )
 
-// Timeout bounds a whole run (given to Define or Start: it is cancelled with ErrTimeout),
+// Timeout bounds a whole run (given to Define or Start; see [Deadline]),
 // a whole step with all its attempts, or a wait (which then returns ErrTimeout; with d of
 // zero or less it takes only what is there already).
 func Timeout(d time.Duration) TimeoutOption { return TimeoutOption{d} }

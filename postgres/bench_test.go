@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -15,9 +16,12 @@ import (
 	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
-// durable starts a server that syncs, so that a figure means something.
+// durable starts a server that syncs, so that a figure means something, unless one is given.
 func durable(b *testing.B) *postgres.Store {
 	b.Helper()
+	if os.Getenv(pgtest.EnvURL) != "" {
+		return openAt(b, pgtest.URL(b))
+	}
 	server, err := pgtest.Start(pgtest.Options{Settings: map[string]string{"fsync": "on"}})
 	if err != nil {
 		b.Fatal(err)

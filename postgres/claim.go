@@ -22,8 +22,7 @@ func (s *Store) Claim(ctx context.Context, q pawl.ClaimRequest) (out pawl.Claims
 	}
 	freed := false
 	for _, worker := range dead {
-		before := before(q)
-		gone, err := s.bury(ctx, worker, q.Now, &before)
+		gone, err := s.bury(ctx, worker, q.Now, &q.Now)
 		if errors.Is(err, pawl.ErrUnknownOutcome) {
 			return pawl.Claims{}, err
 		}
@@ -56,13 +55,6 @@ func (s *Store) Claim(ctx context.Context, q pawl.ClaimRequest) (out pawl.Claims
 	return out, nil
 }
 
-func before(q pawl.ClaimRequest) time.Time {
-	if q.Beaten.IsZero() {
-		return q.Now
-	}
-	return q.Beaten
-}
-
 // lookAround tells, without a lock, which workers' leases have ended and whether there is
 // anything to claim: an idle engine asks every second.
 func (s *Store) lookAround(ctx context.Context, q pawl.ClaimRequest, out *pawl.Claims) (dead []int64, idle bool, err error) {
@@ -71,7 +63,7 @@ func (s *Store) lookAround(ctx context.Context, q pawl.ClaimRequest, out *pawl.C
 		var due *int64
 		err := c.QueryRow(ctx, `SELECT EXISTS (SELECT FROM workers WHERE id = $1), ARRAY(SELECT id FROM workers WHERE until < $2 ORDER BY id),
 			EXISTS (SELECT FROM runs WHERE rank IS NOT NULL AND gate IS NULL), (SELECT min(due) FROM runs WHERE due IS NOT NULL)`,
-			q.Worker, before(q).UnixMicro()).Scan(&alive, &dead, &ready, &due)
+			q.Worker, q.Now.UnixMicro()).Scan(&alive, &dead, &ready, &due)
 		if err == nil && !alive {
 			err = pawl.ErrFenced
 		}

@@ -144,8 +144,11 @@ func (w *work) note(run int64, e *pawl.Entry) error {
 
 // cancel ends a run that was never worked at once, and tells the others.
 func (w *work) cancel(r *run, data json.RawMessage) error {
-	if r == nil || r.State.Terminal() {
+	if r == nil {
 		return nil
+	}
+	if r.State.Terminal() {
+		return w.cancelAll(data, "SELECT key FROM runs WHERE tenant = $1 AND id = $2", r.Tenant, r.Next) // it may go on under another name
 	}
 	if r.Epoch > 0 && r.State != pawl.Blocked {
 		if r.State == pawl.Paused || r.Gate != "" || r.Worker == 0 && r.Limits != "" { // to end it needs no place
@@ -174,10 +177,39 @@ func (w *work) cancel(r *run, data json.RawMessage) error {
 	r.State, r.Reason, r.rank, r.Due, r.Gate, r.expires = pawl.Cancelled, clean(f.Message), none, time.Time{}, "", none
 	r.Epoch++
 	w.end1(r, r.Keep)
+	err := w.cancelAll(json.RawMessage(`{"reason":"its parent has ended"}`),
+		"SELECT key FROM runs WHERE parent = $1 AND NOT detached AND state NOT IN (4, 5, 6) ORDER BY key", r.Key)
+	if err != nil {
+		return err
+	}
 	if err := w.afterEnd(r, result, nil); err != nil || gate != "" {
 		return err
 	}
 	return w.stepAside(r.Limits)
+}
+
+// cancelAll cancels the runs whose keys a query returns.
+func (w *work) cancelAll(data json.RawMessage, query string, args ...any) error {
+	var keys []int64
+	w.rows(func(row pgx.CollectableRow) error {
+		var key int64
+		err := row.Scan(&key)
+		keys = append(keys, key)
+		return err
+	}, query, args...)
+	if err := w.send(); err != nil {
+		return err
+	}
+	for _, key := range keys {
+		r, err := w.run(key)
+		if err != nil {
+			return err
+		}
+		if err := w.cancel(r, data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // delete queues the deletion of all that is of these runs.

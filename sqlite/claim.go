@@ -11,7 +11,7 @@ import (
 // Join implements pawl.Store.
 func (s *Store) Join(ctx context.Context, w pawl.WorkerInfo, until time.Time) (id int64, err error) {
 	err = s.write(func(t *tx) error {
-		_, err := t.one("INSERT INTO workers (name, started, until, dead) VALUES (?, ?, ?, 0) RETURNING id", []any{w.Name, w.Started, until}, func(r row) error {
+		_, err := t.one("INSERT INTO workers (name, started, until) VALUES (?, ?, ?) RETURNING id", []any{w.Name, w.Started, until}, func(r row) error {
 			id = r.int(0)
 			return nil
 		})
@@ -23,7 +23,7 @@ func (s *Store) Join(ctx context.Context, w pawl.WorkerInfo, until time.Time) (i
 // Beat implements pawl.Store.
 func (s *Store) Beat(ctx context.Context, worker int64, now, until time.Time) error {
 	return s.write(func(t *tx) error {
-		n, err := t.exec("UPDATE workers SET until = ? WHERE id = ? AND dead = 0", until, worker)
+		n, err := t.exec("UPDATE workers SET until = ? WHERE id = ?", until, worker)
 		if err == nil && n == 0 {
 			err = pawl.ErrFenced
 		}
@@ -45,7 +45,7 @@ func (s *Store) Leave(ctx context.Context, worker int64, now time.Time) error {
 func (s *Store) buryAll() error {
 	return s.write(func(t *tx) error {
 		t.at(time.Now())
-		return t.buryWhere("dead = 0", nil)
+		return t.buryWhere("true", nil)
 	})
 }
 
@@ -66,7 +66,7 @@ func (t *tx) buryWhere(cond string, args []any) error {
 // bury frees what a worker holds. If it died, each of its runs has a strike: the first one
 // if its journal has grown since the last.
 func (t *tx) bury(worker int64, died bool) error {
-	if _, err := t.exec("UPDATE workers SET dead = 1 WHERE id = ?", worker); err != nil {
+	if _, err := t.exec("DELETE FROM workers WHERE id = ?", worker); err != nil {
 		return err
 	}
 	var limits []string
@@ -115,7 +115,7 @@ func (s *Store) Claim(ctx context.Context, q pawl.ClaimRequest) (out pawl.Claims
 		if err := t.fence(q.Worker); err != nil {
 			return err
 		}
-		if err := t.buryWhere("dead = 0 AND until < ?", []any{q.Now}); err != nil {
+		if err := t.buryWhere("until < ?", []any{q.Now}); err != nil {
 			return err
 		}
 		found, err := t.candidates(q)
@@ -151,8 +151,8 @@ func (s *Store) Claim(ctx context.Context, q pawl.ClaimRequest) (out pawl.Claims
 func (s *Store) nothingToClaim(ctx context.Context, q pawl.ClaimRequest, out *pawl.Claims) (idle bool, err error) {
 	err = s.read(ctx, func(c *conn) error {
 		found, err := c.one(`SELECT 1 WHERE EXISTS (SELECT 1 FROM runs WHERE rank IS NOT NULL AND gate IS NULL)
-			OR EXISTS (SELECT 1 FROM runs WHERE due <= ?1) OR EXISTS (SELECT 1 FROM workers WHERE dead = 0 AND until < ?1)
-			OR EXISTS (SELECT 1 FROM workers WHERE id = ?2 AND dead <> 0)`,
+			OR EXISTS (SELECT 1 FROM runs WHERE due <= ?1) OR EXISTS (SELECT 1 FROM workers WHERE until < ?1)
+			OR NOT EXISTS (SELECT 1 FROM workers WHERE id = ?2)`,
 			[]any{q.Now, q.Worker}, func(row) error { return nil })
 		if err != nil || found {
 			return err
@@ -316,8 +316,8 @@ func (s *Store) Audit(ctx context.Context, now time.Time) (out []pawl.Finding, e
 var audits = []struct{ what, query, mend string }{
 	{
 		"it is held by a worker that is gone",
-		"SELECT id, state FROM runs WHERE worker <> 0 AND worker NOT IN (SELECT id FROM workers WHERE dead = 0)",
-		"UPDATE runs SET worker = 0, state = 1, rank = ? WHERE worker <> 0 AND worker NOT IN (SELECT id FROM workers WHERE dead = 0)",
+		"SELECT id, state FROM runs WHERE worker <> 0 AND worker NOT IN (SELECT id FROM workers)",
+		"UPDATE runs SET worker = 0, state = 1, rank = ? WHERE worker <> 0 AND worker NOT IN (SELECT id FROM workers)",
 	},
 	{
 		"it is running, and no worker holds it",

@@ -113,16 +113,32 @@ func open(path string, o Options) (_ *Store, err error) {
 		if s.lock, err = lockFile(path + ".lock"); err != nil {
 			return nil, err
 		}
-		if err := prepareFile(path, o.WALSize); err != nil {
+		if err := prepareFile(path); err != nil {
+			return nil, err
+		}
+		if err := prepareLog(path, o.WALSize); err != nil {
 			return nil, err
 		}
 		s.dsn = "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path) + "?" + pragmas
 	}
-	if s.w, err = dial(s.dsn); err != nil {
-		return nil, err
-	}
-	if err := s.setUp(path); err != nil {
-		return nil, err
+	for {
+		if s.w, err = dial(s.dsn); err != nil {
+			return nil, err
+		}
+		fresh, err := s.setUp(path)
+		if err != nil {
+			return nil, err
+		}
+		if !fresh || path == Memory {
+			break
+		}
+		// SQLite took the log away while the database had no page. Now it has.
+		if err := s.w.close(); err != nil {
+			return nil, err
+		}
+		if err := prepareLog(path, o.WALSize); err != nil {
+			return nil, err
+		}
 	}
 	if path != Memory {
 		if err := syncDir(filepath.Dir(path)); err != nil {
@@ -166,19 +182,22 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// prepareFile makes a new database file readable for its owner only, and gives a database
-// without a log one of zeros: a log that exists is overwritten in place, and a sync of
-// blocks that were written before costs a fraction of one that grows the file. SQLite
-// takes a log without a valid header as empty. A log that a process left behind is written
-// anew. Nobody has the files open here.
-func prepareFile(path string, size int) error {
+// prepareFile makes a new database file readable for its owner only. Nobody has it open here.
+func prepareFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(ours(f), f.Close())
-	if err != nil || size < 0 {
-		return err
+	return errors.Join(ours(f), f.Close())
+}
+
+// prepareLog gives a database without a log one of zeros: a log that exists is overwritten
+// in place, and a sync of blocks that were written before costs a fraction of one that grows
+// the file. SQLite takes a log without a valid header as empty. A log that a process left
+// behind is written anew. Nobody has the files open here.
+func prepareLog(path string, size int) error {
+	if size < 0 {
+		return nil
 	}
 	if size == 0 {
 		size = 16 << 20
@@ -268,8 +287,8 @@ func rewrite(path string) error {
 	return nil
 }
 
-// setUp checks the library and the file, and migrates.
-func (s *Store) setUp(path string) error {
+// setUp checks the library and the file, and migrates. fresh: the file had nothing in it.
+func (s *Store) setUp(path string) (fresh bool, err error) {
 	var version string
 	var id, tables int64
 	get := func(q string, to func(r row)) error {
@@ -277,35 +296,35 @@ func (s *Store) setUp(path string) error {
 		return err
 	}
 	if err := get("SELECT sqlite_version()", func(r row) { version = r.str(0) }); err != nil {
-		return err
+		return false, err
 	}
 	if !atLeast(version, 3, 51, 3) {
-		return fmt.Errorf("SQLite %s is linked in, 3.51.3 is needed: older ones can corrupt a write-ahead log", version)
+		return false, fmt.Errorf("SQLite %s is linked in, 3.51.3 is needed: older ones can corrupt a write-ahead log", version)
 	}
 	if err := get("PRAGMA application_id", func(r row) { id = r.int(0) }); err != nil {
-		return err
+		return false, err
 	}
 	if err := get("SELECT count(*) FROM sqlite_schema", func(r row) { tables = r.int(0) }); err != nil {
-		return err
+		return false, err
 	}
 	if tables > 0 && id != applicationID {
-		return fmt.Errorf("%w: the file is a database of another program", pawl.ErrSchema)
+		return false, fmt.Errorf("%w: the file is a database of another program", pawl.ErrSchema)
 	}
 	if tables == 0 {
 		for _, q := range []string{"PRAGMA auto_vacuum = INCREMENTAL", "PRAGMA page_size = 4096", "PRAGMA application_id = " + strconv.Itoa(applicationID)} {
 			if _, err := s.w.exec(q); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
 	if path != Memory {
 		for _, q := range []string{"PRAGMA journal_mode = WAL", "PRAGMA wal_autocheckpoint = 2000", "PRAGMA journal_size_limit = -1"} {
 			if err := get(q, func(row) {}); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
-	return s.migrate()
+	return tables == 0, s.migrate()
 }
 
 func atLeast(version string, want ...int) bool {
@@ -450,6 +469,14 @@ func (s *Store) write(fn func(t *tx) error) error {
 		return s.failed("write", err)
 	}
 	if _, err := s.w.exec("COMMIT"); err != nil {
+		// A full disk is no reason to stop for good: what was written of the transaction lies
+		// behind the end of the log, and the next one is written over it.
+		if code(err) == sqlite3.SQLITE_FULL {
+			if _, rerr := s.w.exec("ROLLBACK"); rerr == nil || strings.Contains(rerr.Error(), "no transaction") {
+				s.tx.forget()
+				return fmt.Errorf("%w: commit to %s: %w (%w): free some space", pawl.ErrUnknownOutcome, s.path, syscall.ENOSPC, err)
+			}
+		}
 		// An error of COMMIT says nothing: the commit may be in the log. Nothing that this
 		// process reads from here on can be believed; opening the file anew tells.
 		s.tx.forget()

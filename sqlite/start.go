@@ -183,7 +183,8 @@ func (t *tx) copy(run int64, c *pawl.Copy) error {
 		return err
 	}
 	_, err := t.exec(`INSERT INTO journal (run, seq, kind, key, at, took, data)
-		SELECT ?, seq, kind, key, at, took, data FROM journal WHERE run = ? AND seq > 0 AND seq < ?`, run, c.From, c.Until)
+		SELECT ?, seq, kind, key, at, took, data FROM journal WHERE run = ? AND seq > 0 AND seq < ?
+		AND seq NOT IN (SELECT value FROM json_each(?))`, run, c.From, c.Until, string(mustJSON(c.Omit)))
 	if err != nil {
 		return err
 	}
@@ -193,7 +194,6 @@ func (t *tx) copy(run int64, c *pawl.Copy) error {
 			return err
 		}
 	}
-	// Children and hooks of the original are not the fork's: what waits for them runs anew.
 	_, err = t.exec("DELETE FROM journal WHERE run = ? AND (kind & 127) IN (?, ?)", run, int64(pawl.KindOrder), int64(pawl.KindDrift))
 	return err
 }
@@ -327,8 +327,18 @@ func (t *tx) note(run int64, e pawl.Entry) error {
 // cancel ends a run that was never worked at once, and tells the others.
 func (t *tx) cancel(run int64, data json.RawMessage) error {
 	info, found, err := t.get(run)
-	if err != nil || !found || info.State.Terminal() {
+	if err != nil || !found {
 		return err
+	}
+	if info.State.Terminal() {
+		if info.Next == "" {
+			return nil
+		}
+		next, found, err := t.lookup(info.Tenant, info.Next) // it goes on under another name
+		if err != nil || !found {
+			return err
+		}
+		return t.cancel(next.Key, data)
 	}
 	if info.Epoch > 0 && info.State != pawl.Blocked {
 		if info.State == pawl.Paused || info.Gate != "" || info.Worker == 0 && info.Limits != "" { // to end it needs no place

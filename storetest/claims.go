@@ -156,7 +156,7 @@ var claims = []promise{
 		for _, w := range workers {
 			wg.Go(func() {
 				for idle := 0; idle < 3; {
-					got, err := d.store.Claim(d.ctx, pawl.ClaimRequest{Worker: w, Now: now, Beaten: now, Limit: 3, Workflows: []string{flow}})
+					got, err := d.store.Claim(d.ctx, pawl.ClaimRequest{Worker: w, Now: now, Limit: 3, Workflows: []string{flow}})
 					if err != nil {
 						d.Error(err)
 						return

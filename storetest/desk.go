@@ -147,7 +147,7 @@ func (d *desk) claim(worker int64, workflows ...string) (out []pawl.Claim) {
 // claims asks once.
 func (d *desk) claims(worker int64, limit int, workflows ...string) pawl.Claims {
 	d.Helper()
-	c, err := d.store.Claim(d.ctx, pawl.ClaimRequest{Worker: worker, Now: d.now, Beaten: d.now, Limit: limit, Workflows: workflows})
+	c, err := d.store.Claim(d.ctx, pawl.ClaimRequest{Worker: worker, Now: d.now, Limit: limit, Workflows: workflows})
 	d.ok(err)
 	return c
 }

@@ -53,7 +53,7 @@ var workers = []promise{
 	{"a dead worker may not claim, whether there is work or not", func(d *desk) {
 		w1, w2 := d.join("w1"), d.join("w2")
 		d.die(w1, w2)
-		ask := pawl.ClaimRequest{Worker: w1, Now: d.now, Beaten: d.now, Limit: 10, Workflows: []string{flow}}
+		ask := pawl.ClaimRequest{Worker: w1, Now: d.now, Limit: 10, Workflows: []string{flow}}
 		_, err := d.store.Claim(d.ctx, ask)
 		d.is("its claim of nothing", err, pawl.ErrFenced)
 		d.start("a")

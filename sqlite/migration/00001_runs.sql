@@ -124,11 +124,11 @@ CREATE TABLE rates (
   PRIMARY KEY (limited, at, run)
 ) WITHOUT ROWID;
 
+-- The workers that live: one that is declared dead has no row. An id is never used again:
+-- it is the fence.
 CREATE TABLE workers (
-  id      INTEGER PRIMARY KEY,
+  id      INTEGER PRIMARY KEY AUTOINCREMENT,
   name    TEXT NOT NULL,
   started INTEGER NOT NULL,
-  until   INTEGER NOT NULL,             -- its lease
-  dead    INTEGER NOT NULL
+  until   INTEGER NOT NULL              -- its lease
 );
-CREATE INDEX workers_alive ON workers (until) WHERE dead = 0;

@@ -1,0 +1,265 @@
+package pawl_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+// waitState waits until a run is in a state.
+func waitState(t *testing.T, n *node, id string, want pawl.State) pawl.RunInfo {
+	t.Helper()
+	for {
+		info, err := n.Get(n.ctx, pawl.Ref{ID: id})
+		if err != nil {
+			t.Fatalf("run %s: %v; want state %s", id, err, want)
+		}
+		if info.State == want {
+			return info
+		}
+		if info.State.Terminal() {
+			t.Fatalf("run %s is %s (%s), want %s", id, info.State, info.Reason, want)
+		}
+		select {
+		case <-n.ctx.Done():
+			t.Fatalf("run %s is still %s, want %s", id, info.State, want)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// family is a parent that waits for a child that waits for an event.
+func family(goesOn bool) (parent, child *pawl.Workflow[int, int]) {
+	child = pawl.Define("child", func(c *pawl.Context, n int) (int, error) {
+		if goesOn && n == 0 {
+			return 0, pawl.ContinueAs(c, 1)
+		}
+		return pawl.WaitFor[int](c, "go")
+	})
+	parent = pawl.Define("parent", func(c *pawl.Context, n int) (int, error) {
+		return child.Call(c, n)
+	})
+	return parent, child
+}
+
+func childrenOf(t *testing.T, n *node, parent pawl.RunInfo) []pawl.RunInfo {
+	t.Helper()
+	runs, err := n.List(n.ctx, pawl.Filter{Workflow: "child"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return runs
+}
+
+// TestP6CancelReachesChildrenAtOnce: a child is told when its parent is, not when it ends.
+func TestP6CancelReachesChildrenAtOnce(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		release := make(chan struct{})
+		child := pawl.Define("child", func(c *pawl.Context, _ int) (int, error) { return pawl.WaitFor[int](c, "go") })
+		parent := pawl.Define("parent", func(c *pawl.Context, _ int) (int, error) {
+			if _, err := child.Spawn(c, 0); err != nil {
+				return 0, err
+			}
+			return 0, pawl.Do(c, "stubborn", func(context.Context) error { <-release; return nil })
+		})
+		n := boot(t, open(), nil, parent, child)
+		r, err := parent.Start(n.ctx, n.Engine, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info := waitState(t, n, r.ID(), pawl.Running)
+		var kids []pawl.RunInfo
+		for len(kids) == 0 {
+			kids = childrenOf(t, n, info)
+		}
+		waitState(t, n, kids[0].ID, pawl.Waiting)
+		if _, err := n.Cancel(n.ctx, pawl.Ref{ID: r.ID()}, "enough"); err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, n, kids[0].ID, pawl.Cancelled)
+		if info, _ := n.Get(n.ctx, pawl.Ref{ID: r.ID()}); info.State != pawl.Running {
+			t.Errorf("the parent is %s; the test wants its step to be still under way", info.State)
+		}
+		close(release)
+		waitState(t, n, r.ID(), pawl.Cancelled)
+	})
+}
+
+// TestP6CancelReachesAChildThatWentOn: a child that continued as a new run is cancelled too.
+func TestP6CancelReachesAChildThatWentOn(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		parent, child := family(true)
+		n := boot(t, open(), nil, parent, child)
+		r, err := parent.Start(n.ctx, n.Engine, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var second string
+		for second == "" {
+			for _, k := range childrenOf(t, n, pawl.RunInfo{}) {
+				if k.Next != "" {
+					second = k.Next
+				}
+			}
+		}
+		waitState(t, n, second, pawl.Waiting)
+		if _, err := n.Cancel(n.ctx, pawl.Ref{ID: r.ID()}, ""); err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, n, r.ID(), pawl.Cancelled)
+		waitState(t, n, second, pawl.Cancelled)
+	})
+}
+
+// TestCancelBeatsContinueAs: a cancelled run does not go on under another name.
+func TestCancelBeatsContinueAs(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		again := pawl.Define("again", func(c *pawl.Context, n int) (int, error) {
+			if _, err := pawl.WaitFor[int](c, "go"); !errors.Is(err, pawl.ErrCancelled) {
+				return 0, err
+			}
+			return 0, pawl.ContinueAs(c, n+1)
+		})
+		n := boot(t, open(), nil, again)
+		r, err := again.Start(n.ctx, n.Engine, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, n, r.ID(), pawl.Waiting)
+		if _, err := n.Cancel(n.ctx, pawl.Ref{ID: r.ID()}, ""); err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, n, r.ID(), pawl.Cancelled)
+		if runs, err := n.List(n.ctx, pawl.Filter{}); err != nil || len(runs) != 1 {
+			t.Errorf("%d runs, %v; want the cancelled one alone", len(runs), err)
+		}
+	})
+}
+
+// TestP6PauseReachesChildren, and Unpause lets them go on.
+func TestP6PauseReachesChildren(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		parent, child := family(false)
+		n := boot(t, open(), nil, parent, child)
+		r, err := parent.Start(n.ctx, n.Engine, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, n, r.ID(), pawl.Waiting)
+		kid := childrenOf(t, n, pawl.RunInfo{})[0].ID
+		waitState(t, n, kid, pawl.Waiting)
+		if _, err := n.Pause(n.ctx, pawl.Ref{ID: r.ID()}, "lunch"); err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, n, r.ID(), pawl.Paused)
+		waitState(t, n, kid, pawl.Paused)
+		if err := n.Signal(n.ctx, kid, "go", 7); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Unpause(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := r.Result(n.ctx); got != 7 || err != nil {
+			t.Errorf("got %d, %v; want 7", got, err)
+		}
+	})
+}
+
+// TestP5ForkMakesItsOwnHooksAndChildren: what is open at the fork is not taken over.
+func TestP5ForkMakesItsOwnHooksAndChildren(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		child := pawl.Define("child", func(c *pawl.Context, n int) (int, error) { return n * 10, nil })
+		flow := pawl.Define("flow", func(c *pawl.Context, n int) (int, error) {
+			h, err := pawl.NewHook[int](c)
+			if err != nil {
+				return 0, err
+			}
+			kid, err := child.Spawn(c, n)
+			if err != nil {
+				return 0, err
+			}
+			if err := pawl.Do(c, "middle", func(context.Context) error { return nil }); err != nil {
+				return 0, err
+			}
+			v, err := h.Wait(c)
+			if err != nil {
+				return 0, err
+			}
+			w, err := kid.Wait(c)
+			return v + w, err
+		})
+		n := boot(t, open(), nil, flow, child)
+		r, err := flow.Start(n.ctx, n.Engine, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, n, r.ID(), pawl.Waiting)
+		fork, err := n.Fork(n.ctx, pawl.Ref{ID: r.ID()}, pawl.ForkOptions{From: "middle"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, id := range []string{r.ID(), fork.ID} {
+			waitState(t, n, id, pawl.Waiting)
+			hooks, err := n.Hooks(n.ctx, pawl.Ref{ID: id})
+			if err != nil || len(hooks) != 1 {
+				t.Fatalf("run %d has %d hooks, %v; want one of its own", i, len(hooks), err)
+			}
+			if _, err := n.Resume(n.ctx, hooks[0].Token, i+1); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := pawl.Attach[int](n.Engine, id).Result(n.ctx); got != 10+i+1 || err != nil {
+				t.Errorf("run %d returned %d, %v; want %d", i, got, err, 10+i+1)
+			}
+		}
+	})
+}
+
+// TestRetryRefusesWhatWasUndone: a journal whose steps were compensated is not gone on with.
+func TestRetryRefusesWhatWasUndone(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		order := pawl.Define("order", func(c *pawl.Context, _ int) (int, error) {
+			if err := pawl.Do(c, "charge", func(context.Context) error { return nil }); err != nil {
+				return 0, err
+			}
+			c.OnFailure("charge", func(context.Context) error { return nil })
+			return 0, pawl.Do(c, "ship", func(context.Context) error { return pawl.Fatal(errors.New("no stock")) })
+		})
+		n := boot(t, open(), nil, order)
+		r, err := order.Start(n.ctx, n.Engine, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitState(t, n, r.ID(), pawl.Failed)
+		_, err = n.Retry(n.ctx, pawl.Ref{ID: r.ID()})
+		if !errors.Is(err, pawl.ErrState) || !strings.Contains(err.Error(), "compensations") {
+			t.Errorf("retry: %v; want ErrState that tells of the compensations", err)
+		}
+	})
+}
+
+// TestAttributesAreLimitedPerRun, not per call.
+func TestAttributesAreLimitedPerRun(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		flow := pawl.Define("flow", func(c *pawl.Context, _ int) (int, error) {
+			for i := range 65 {
+				if err := c.SetAttributes(map[string]any{"a" + strconv.Itoa(i): i}); err != nil {
+					return i, nil
+				}
+			}
+			return 65, nil
+		})
+		n := boot(t, open(), nil, flow)
+		r, err := flow.Start(n.ctx, n.Engine, 0, pawl.Attributes(map[string]any{"x": 1}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := r.Result(n.ctx); got != 63 || err != nil {
+			t.Errorf("%d attributes were set beside the first, %v; want 63", got, err)
+		}
+	})
+}
