@@ -7,8 +7,9 @@ import (
 
 // Child is a run that another run started.
 type Child[Out any] struct {
-	key string
-	id  string
+	key      string
+	id       string
+	detached bool
 }
 
 type childEntry struct {
@@ -70,7 +71,7 @@ func (w *Workflow[In, Out]) Spawn(c *Context, in In, opts ...StartOption) (*Chil
 	if err != nil {
 		return nil, err
 	}
-	return &Child[Out]{key: key, id: ch.ID}, nil
+	return &Child[Out]{key: key, id: ch.ID, detached: ch.Detached}, nil
 }
 
 func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEntry, key string, err error) {
@@ -140,9 +141,14 @@ func ChildEntry(s *Start) (data json.RawMessage, failed bool) {
 func (ch *Child[Out]) ID() string { return ch.id }
 
 // Wait returns the child's result; see [Workflow.Call] for its errors. It can be waited
-// for once.
+// for once. A child that was started with [Detach], or that is a run which was there already,
+// tells this run nothing: ErrMisuse.
 func (ch *Child[Out]) Wait(c *Context, opts ...WaitOption) (Out, error) {
 	var out Out
+	if ch.detached {
+		return out, &MisuseError{Call: "Child.Wait", Why: "run " + ch.id + " is on its own (Detach, or an ID that was taken), so its end is not told to this run; " +
+			"wait for it in a step, with Attach and Result"}
+	}
 	data, err := c.childResult(ch.key, opts)
 	if err != nil {
 		return out, err

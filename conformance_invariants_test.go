@@ -435,7 +435,7 @@ func TestD6_05_compensationSurvivesACrash(t *testing.T) {
 					t.Errorf("%s: body of %q ran %d times, want %d", how, key, got, want)
 				}
 			}
-			equal(t, "recorded", second.keys(r.ID(), pawl.KindStep), []string{"a", "b", "c", "undo c", "undo b", "undo a"})
+			equal(t, "recorded", second.keys(r.ID(), pawl.KindStep), []string{"a", "b", "c", "$undo:c", "$undo:b", "$undo:a"})
 			first.stop()
 			second.stop()
 		}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -177,6 +178,16 @@ func programs(l ledger, e func() *pawl.Engine) *pawl.Workflow[program, int] {
 	return self
 }
 
+// poison is a workflow that kills whoever works it.
+var poison = pawl.Define("poison", func(c *pawl.Context, _ int) (int, error) {
+	return 0, pawl.Do(c, "kill", func(context.Context) error {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+			return err
+		}
+		select {}
+	})
+})
+
 // The environment of a process under test.
 const (
 	envWorker = "PAWL_CRASH_WORKER" // JSON of crashConfig; unset: an ordinary test process
@@ -192,6 +203,7 @@ type crashConfig struct {
 	Slow   int           `json:"slow"`   // makes pauses so many times longer
 	Pace   time.Duration `json:"pace"`   // between the starts of runs
 	Client bool          `json:"client"` // drives, and works no runs itself
+	Poison bool          `json:"poison"` // starts a run that kills its process
 	Mutant string        `json:"mutant"` // a store that is broken on purpose
 	Unsafe bool          `json:"unsafe"` // an SQLite store that does not sync every commit
 }
@@ -246,11 +258,14 @@ func crashWorker(cfg crashConfig) error {
 		Lease: cfg.Lease, Poll: 100 * time.Millisecond, ParkFor: 20 * time.Millisecond, MaxParked: 8, MaxStrikes: 1000,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
+	if cfg.Poison {
+		opt.MaxStrikes = 0 // the default
+	}
 	store = mutate(cfg.Mutant, store, opt)
 	var engine *pawl.Engine
 	w := programs(l, func() *pawl.Engine { return engine })
 	engine = pawl.New(store, opt)
-	if err := engine.Register(w); err != nil {
+	if err := engine.Register(w, poison); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -262,6 +277,11 @@ func crashWorker(cfg crashConfig) error {
 		done <- err
 	}()
 	fmt.Println("ready")
+	if cfg.Poison {
+		if _, err := poison.Start(ctx, engine, 0, pawl.ID("poison")); err != nil {
+			return err
+		}
+	}
 	var wg sync.WaitGroup
 	fails := make(chan error, cfg.Runs)
 	for i := range cfg.Runs {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -57,6 +58,44 @@ func TestCrashNoticesNoPoll(t *testing.T) {
 	s.patience = 5 * time.Second
 	if s.finish() == nil {
 		t.Error("an engine without poll and timers finished all the same: the programs do not need them")
+	}
+}
+
+// TestCrashPoison: a run that kills its process each time is blocked after a few lives of
+// the worker, tried alone at the end, and no other run is blocked in its place.
+func TestCrashPoison(t *testing.T) {
+	s := newStory(t, filepath.Join(t.TempDir(), "crash.db"), "")
+	s.cfg.Poison, s.cfg.Slow, s.cfg.Runs = true, 10, 30
+	lives := 0
+	for err := error(errors.New("not yet")); err != nil; lives++ {
+		if lives > 12 {
+			t.Fatalf("the worker died %d times and the run that did it is not blocked", lives)
+		}
+		err = s.finish()
+	}
+	if lives < 4 {
+		t.Errorf("the worker died %d times: the poison did not work", lives)
+	}
+	store, err := openCrashStore(s.cfg.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := pawl.New(store, nil)
+	info, err := e.Get(t.Context(), pawl.Ref{ID: "poison"})
+	if err != nil || info.State != pawl.Blocked || info.Reason == "" {
+		t.Errorf("the poisonous run is %s (%q), %v; want blocked, with the reason", info.State, info.Reason, err)
+	}
+	t.Logf("blocked after %d lives: %s", lives, info.Reason)
+	if _, err := e.Cancel(t.Context(), pawl.Ref{ID: "poison"}, "it kills"); err != nil {
+		t.Error(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range s.faults() {
+		if !strings.Contains(f, "run poison is cancelled") {
+			t.Error(f)
+		}
 	}
 }
 

@@ -89,8 +89,9 @@ type Engine struct {
 	kicked chan struct{}
 	watch  watchers
 
-	suspects chan suspect
-	trial    atomic.Bool // a suspect is being tried: no other run is taken
+	suspects  []suspect // held, and waiting for their trials
+	suspected chan struct{}
+	trial     atomic.Bool // a suspect is being tried: no other run is taken
 }
 
 // New makes an engine on store. It starts nothing. opt may be nil.
@@ -115,7 +116,7 @@ func New(store Store, opt *Options) *Engine {
 	e := &Engine{
 		store: store, opt: o, log: o.Logger,
 		defs: map[string]*definition{}, runs: map[int64]*live{}, parked: map[int64]*live{},
-		kicked: make(chan struct{}, 1), suspects: make(chan suspect, 1<<16),
+		kicked: make(chan struct{}, 1), suspected: make(chan struct{}, 1),
 	}
 	if e.log == nil {
 		e.log = slog.Default()
@@ -306,6 +307,7 @@ func (e *Engine) abandon() {
 	}
 	clear(e.runs)
 	clear(e.parked)
+	e.suspects = nil
 	e.parking.Init()
 	e.mu.Unlock()
 	for _, r := range all {
@@ -400,10 +402,7 @@ func (e *Engine) hint() {
 
 // kick makes the scheduler look now.
 func (e *Engine) kick() {
-	select {
-	case e.kicked <- struct{}{}:
-	default:
-	}
+	wakeUp(e.kicked)
 }
 
 // Working reports whether Run has joined the store and takes runs.

@@ -263,3 +263,29 @@ func TestAttributesAreLimitedPerRun(t *testing.T) {
 		}
 	})
 }
+
+// TestP5ADetachedChildCannotBeWaitedFor: its end is told to nobody.
+func TestP5ADetachedChildCannotBeWaitedFor(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		child := pawl.Define("child", func(c *pawl.Context, n int) (int, error) { return n, nil })
+		parent := pawl.Define("parent", func(c *pawl.Context, _ int) (string, error) {
+			kid, err := child.Spawn(c, 1, pawl.Detach())
+			if err != nil {
+				return "", err
+			}
+			_, err = kid.Wait(c)
+			if !errors.Is(err, pawl.ErrMisuse) {
+				return "", errors.New("waited for a detached child")
+			}
+			return err.Error(), nil
+		})
+		n := boot(t, open(), nil, parent, child)
+		r, err := parent.Start(n.ctx, n.Engine, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if why, err := r.Result(n.ctx); err != nil || !strings.Contains(why, "Attach") {
+			t.Errorf("got %q, %v; want to be told of Attach", why, err)
+		}
+	})
+}

@@ -90,12 +90,7 @@ func (w *watchers) unsubscribe(s *watcher) {
 	}
 }
 
-func (s *watcher) poke() {
-	select {
-	case s.c <- struct{}{}:
-	default:
-	}
-}
+func (s *watcher) poke() { wakeUp(s.c) }
 
 // touch tells watchers that something of the run was committed.
 func (w *watchers) touch(run int64) {

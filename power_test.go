@@ -186,10 +186,11 @@ func (p *powerStory) cut(n, k int) {
 		p.images, float64(p.images)/(time.Since(began)-finishing).Seconds(), p.acked, p.losers, len(p.lost), len(p.faults))
 }
 
-// moments are where the power is cut, in order: a third anywhere, a third just after
-// something was acknowledged, a third while the log is written back to the database.
+// moments are where the power is cut, in order: as many anywhere as just after something was
+// acknowledged, while the log is written back to the database, and while the file is made.
 func (p *powerStory) moments(n int) (at []int) {
 	var acks, checkpoints []int
+	made := p.rec.lines[0].begin
 	for _, l := range p.rec.lines {
 		if l.text[0] == 'R' || l.text[0] == 'S' {
 			acks = append(acks, l.begin+1)
@@ -206,10 +207,12 @@ func (p *powerStory) moments(n int) (at []int) {
 		}
 	}
 	for i := range n {
-		switch i % 3 {
+		switch i % 4 {
 		case 0:
 			at = append(at, p.random.IntN(p.rec.end+1))
 		case 1:
+			at = append(at, p.random.IntN(made))
+		case 2:
 			at = append(at, acks[p.random.IntN(len(acks))])
 		default:
 			at = append(at, checkpoints[p.random.IntN(len(checkpoints))])

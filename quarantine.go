@@ -15,14 +15,19 @@ const suspectAt = 3
 // ends or waits, at the latest after trialTime.
 func (e *Engine) quarantine(ctx context.Context) {
 	for {
-		var r *live
-		var c Claim
 		select {
 		case <-ctx.Done():
 			return
-		case s := <-e.suspects:
-			r, c = s.run, s.claim
+		case <-e.suspected:
 		}
+		s, more := e.nextSuspect()
+		if more {
+			wakeUp(e.suspected)
+		}
+		if s.run == nil {
+			continue
+		}
+		r, c := s.run, s.claim
 		e.log.Warn("pawl: a run whose workers keep dying is tried alone", "run", r.info.ID, "workflow", r.info.Workflow, "strikes", r.info.Strikes)
 		e.trial.Store(true)
 		e.aloneFor(ctx, r)
@@ -41,6 +46,30 @@ const trialTime = 2 * time.Second
 type suspect struct {
 	run   *live
 	claim Claim
+}
+
+// suspect queues a run for its trial. Caller holds e.mu.
+func (e *Engine) suspect(r *live, c Claim) {
+	e.suspects = append(e.suspects, suspect{r, c})
+	wakeUp(e.suspected)
+}
+
+func (e *Engine) nextSuspect() (s suspect, more bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.suspects) == 0 {
+		return s, false
+	}
+	s, e.suspects = e.suspects[0], e.suspects[1:]
+	return s, len(e.suspects) > 0
+}
+
+// wakeUp lets whoever waits on c look, now or when it comes to wait.
+func wakeUp(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // aloneFor waits, for a while, until no other run is at work.

@@ -122,21 +122,19 @@ func (e *Engine) take(c Claim) {
 		r.resume(c)
 		return
 	}
-	def := e.defs[c.Info.Workflow]
-	fresh := newLive(e, def, c.Info)
+	fresh := newLive(e, e.defs[c.Info.Workflow], c.Info)
 	e.runs[key] = fresh
+	onTrial := c.Info.Strikes >= suspectAt && c.Info.Strikes < e.opt.MaxStrikes
+	if onTrial {
+		e.suspect(fresh, c)
+	}
 	e.mu.Unlock()
 	if r != nil {
 		r.kill() // another worker had the run meanwhile
 	}
-	if c.Info.Strikes >= suspectAt && c.Info.Strikes < e.opt.MaxStrikes {
-		select {
-		case e.suspects <- suspect{fresh, c}:
-			return
-		default: // so many that the queue is full: the disaster is elsewhere
-		}
+	if !onTrial {
+		e.background.Go(func() { fresh.begin(c) })
 	}
-	e.background.Go(func() { fresh.begin(c) })
 }
 
 // drop forgets a run that this worker no longer holds.

@@ -101,6 +101,7 @@ func open(t testing.TB, opt pawl.Options, defs []pawl.Definition) (*Harness, err
 		h.opt.Lease = cmp.Or(opt.Lease, 24*time.Hour)
 	}
 	h.opt.Drain = cmp.Or(opt.Drain, time.Second)
+	h.opt.Name = cmp.Or(opt.Name, "pawltest")
 	if opt.Logger == nil {
 		h.opt.Logger = slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}

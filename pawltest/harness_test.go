@@ -83,7 +83,7 @@ func TestMocks(t *testing.T) {
 			}
 			return 10, nil
 		})
-		h.MockStep("undo charge", func(context.Context) (any, error) { return nil, nil })
+		h.MockStep("$undo:charge", func(context.Context) (any, error) { return nil, nil })
 		h.FailStep("deposit/charge", 2, errors.New("busy"))
 		run := pawltest.Start(h, pay, true)
 		if got := pawltest.Result(h, run); got != 12 {
@@ -102,7 +102,7 @@ func TestMocks(t *testing.T) {
 		if _, err := pawltest.ResultError(h, run); err == nil {
 			t.Error("the run did not fail")
 		}
-		if keys := h.Keys(run.ID()); keys[len(keys)-1] != "undo charge" {
+		if keys := h.Keys(run.ID()); keys[len(keys)-1] != "$undo:charge" {
 			t.Errorf("keys %q", keys)
 		}
 		h.MockStep("charge", nil)

@@ -17,6 +17,7 @@ type ledger struct {
 
 	mu       sync.Mutex
 	news     chan struct{} // closed at the next commit
+	moves    int           // grows when the state of some run may have changed
 	runs     []runRef      // all that were started, in order
 	recorded map[stepRef]bool
 	bodies   []pawl.Info // of every run of a body, in order
@@ -51,8 +52,11 @@ func (l *ledger) applied(b *pawl.Batch) {
 		for _, s := range ch.Children {
 			l.started(s)
 		}
-		if ch.To != nil && ch.To.Next != nil {
-			l.started(ch.To.Next)
+		if ch.To != nil {
+			l.moves++
+			if ch.To.Next != nil {
+				l.started(ch.To.Next)
+			}
 		}
 		for i := range ch.Entries {
 			e := &ch.Entries[i]
@@ -66,6 +70,7 @@ func (l *ledger) applied(b *pawl.Batch) {
 			l.recorded[ref] = true
 		}
 	}
+	l.moves += len(b.Orders) + len(b.Starts)
 	for _, o := range b.Orders {
 		if o.Verb == pawl.VerbRetry && o.Err == nil { // what failed is asked again
 			for _, key := range o.Keys {

@@ -15,7 +15,7 @@ import (
 //
 // A name without a slash or # means all steps and compensations of that name, whatever
 // branch, run and occurrence ("charge" means charge, charge#2 and refund/charge; the
-// compensation charge is "undo charge"). Any other name means the one key. The newest mock
+// compensation charge is "$undo:charge"). Any other name means the one key. The newest mock
 // that fits is called; pawl.InfoOf(ctx) tells it of which step. A nil fn takes mocks of
 // that name away.
 func (h *Harness) MockStep(name string, fn func(ctx context.Context) (any, error)) {

@@ -118,8 +118,7 @@ func (h *Harness) Keys(runID string) []string {
 	return keys
 }
 
-// AwaitState waits until a run is in one of some states, or has been started anew in its
-// place, and returns what is known of it.
+// AwaitState waits until a run is in one of some states, and returns what is known of it.
 func (h *Harness) AwaitState(runID string, states ...pawl.State) pawl.RunInfo {
 	h.tb.Helper()
 	return h.await(runID, fmt.Sprintf("be %v", states), func(info pawl.RunInfo) (bool, error) {

@@ -131,8 +131,15 @@ func (p *plan) play(h *Harness, id string, limit time.Duration, fail func(string
 	}()
 	ctx, cancel := context.WithTimeoutCause(h.ctx, limit, errors.New("limit"))
 	defer cancel()
-	stuck := ""
+	stuck, seen := "", -1
 	err := h.l.await(ctx, func() (bool, error) {
+		h.l.mu.Lock()
+		moves := h.l.moves
+		h.l.mu.Unlock()
+		if moves == seen { // a look at all runs after every step would make long workflows slow
+			return false, nil
+		}
+		seen = moves
 		infos, err := h.l.all()
 		stuck = ""
 		for _, info := range infos {

@@ -29,7 +29,8 @@ type Options struct {
 	Schema string
 	// Writers is how many connections write at most. One engine needs two. 0 means 4.
 	Writers int
-	// Readers is how many connections read at most. 0 means 4.
+	// Readers is how many connections read at most. 0 means 4. Besides these there is one
+	// for heartbeats and one for each engine's notifications.
 	Readers int
 	// Unsafe gives up durability against a power cut of the database's machine
 	// (synchronous_commit=off): the last commits before it may be lost, though none is torn.

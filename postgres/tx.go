@@ -229,7 +229,8 @@ func (t *tx) fence(worker int64) {
 // gates queues the locks that make decisions about limits and singletons one after the
 // other: of runs with these keys, of runs with these ids, and of gates by name. They are
 // taken before any run's row is locked, and in one order, so that transactions do not block
-// each other. each is told what was locked.
+// each other. each is told what was locked. Gates share 1,024 locks, as the server's memory
+// for locks is small and a batch may touch thousands of gates.
 func (t *tx) gates(schema string, keys []int64, ids, tenants, names []string, each func(gate string)) {
 	t.rows(func(row pgx.CollectableRow) error {
 		var name string
@@ -237,8 +238,8 @@ func (t *tx) gates(schema string, keys []int64, ids, tenants, names []string, ea
 		err := row.Scan(&name, &locked)
 		each(name)
 		return err
-	}, `SELECT g.name, pg_advisory_xact_lock(hashtextextended($5 || '/' || g.name, 0)) IS NOT NULL FROM (
-		SELECT DISTINCT name COLLATE "C" AS name FROM (
+	}, `SELECT g.name, pg_advisory_xact_lock(hashtext('pawl gates ' || $5), g.lock) IS NOT NULL FROM (
+		SELECT DISTINCT hashtext(name) & 1023 AS lock, name FROM (
 			SELECT unnest(array_remove(ARRAY['singleton ' || single, gate], NULL) || ARRAY(SELECT 'limit ' || (l->>'key') FROM jsonb_array_elements(limits::jsonb) AS l))
 				FROM runs WHERE key = ANY($1::bigint[] || ARRAY(SELECT r.key FROM unnest($2::text[], $3::text[]) AS u (id, tenant) JOIN runs AS r ON r.id = u.id AND r.tenant = u.tenant))
 					AND (single IS NOT NULL OR gate IS NOT NULL OR limits IS NOT NULL)

@@ -242,18 +242,27 @@ func syncDir(path string) error {
 }
 
 // ours refuses a file of another program before anything is made beside it. A database of
-// ours has the mark in its header as soon as it has a header.
+// ours has the mark in its header before it has a second page; until then nobody's work is
+// in it. One whose first transaction was cut short may have no header yet, but its journal.
 func ours(f *os.File) error {
 	var header [72]byte
 	n, err := f.ReadAt(header[:], 0)
-	switch {
-	case err == io.EOF && n == 0:
-		return nil // new
-	case err != nil && err != io.EOF:
+	if err != nil && err != io.EOF {
 		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	switch {
+	case n == 0:
+		return nil // new
 	case !strings.HasPrefix(string(header[:]), "SQLite format 3\x00"):
+		if _, err := os.Stat(f.Name() + "-journal"); err == nil {
+			return nil
+		}
 		return fmt.Errorf("%w: the file is no database", pawl.ErrSchema)
-	case binary.BigEndian.Uint32(header[68:]) != applicationID:
+	case binary.BigEndian.Uint32(header[68:]) != applicationID && info.Size() > 4096:
 		return fmt.Errorf("%w: the file is a database of another program", pawl.ErrSchema)
 	}
 	return nil

@@ -184,7 +184,7 @@ func (t *tx) copy(run int64, c *pawl.Copy) error {
 	}
 	_, err := t.exec(`INSERT INTO journal (run, seq, kind, key, at, took, data)
 		SELECT ?, seq, kind, key, at, took, data FROM journal WHERE run = ? AND seq > 0 AND seq < ?
-		AND seq NOT IN (SELECT value FROM json_each(?))`, run, c.From, c.Until, string(mustJSON(c.Omit)))
+		AND seq NOT IN (SELECT value FROM json_each(?) WHERE value IS NOT NULL)`, run, c.From, c.Until, string(mustJSON(c.Omit)))
 	if err != nil {
 		return err
 	}

@@ -51,11 +51,12 @@ func (d *desk) is(what string, err, want error) {
 	}
 }
 
-// same compares by value.
+// same compares by value, and ends the check when there is a difference: what follows may
+// build on it.
 func (d *desk) same(what string, got, want any) {
 	d.Helper()
 	if !reflect.DeepEqual(got, want) {
-		d.Errorf("%s: %v; want %v", what, got, want)
+		d.Fatalf("%s: %v; want %v", what, got, want)
 	}
 }
 

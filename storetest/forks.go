@@ -53,6 +53,14 @@ var forks = []promise{
 		d.data("the third", e[3].Data, []byte(`1`))
 		d.data("the second of the original", d.journal(r.Key)[2].Data, bad.Data)
 	}},
+	{"a fork has no entries that were to be left out", func(d *desk) {
+		w := d.join("w")
+		r := d.hold(w, "a")
+		for _, k := range []string{"one", "two", "three", "four"} {
+			d.step(r, k)
+		}
+		d.same("keys", d.keys(d.fork("b", &pawl.Copy{From: r.Key, Until: 4, Omit: []int64{1, 3}}).Key), []string{"two"})
+	}},
 	{"a fork goes on by itself, and leaves the original alone", func(d *desk) {
 		w := d.join("w")
 		r := d.hold(w, "a")
