@@ -282,18 +282,19 @@ func crashWorker(cfg crashConfig) error {
 			return err
 		}
 	}
+	if !cfg.Drive { // until it is killed
+		return <-done
+	}
 	var wg sync.WaitGroup
-	fails := make(chan error, cfg.Runs)
+	fails := make(chan error, 2*cfg.Runs)
 	for i := range cfg.Runs {
 		wg.Go(func() {
-			if cfg.Drive {
-				time.Sleep(time.Duration(i) * cfg.Pace)
-				if err := drive(ctx, engine, w, l, cfg, i); err != nil {
-					fails <- fmt.Errorf("run %d: %w", i, err)
-					return
-				}
+			time.Sleep(time.Duration(i) * cfg.Pace)
+			if err := drive(ctx, engine, w, l, cfg, i); err != nil {
+				fails <- fmt.Errorf("run %d: %w", i, err)
+				return
 			}
-			if _, _, err := engine.Wait(ctx, "", cfg.runID(i)); err != nil && cfg.Drive {
+			if _, _, err := engine.Wait(ctx, "", cfg.runID(i)); err != nil {
 				fails <- err
 			}
 		})
@@ -412,8 +413,6 @@ func mutate(name string, s pawl.Store, opt *pawl.Options) pawl.Store {
 	case "no poll":
 		opt.Poll = time.Hour
 		return &deafStore{Store: s}
-	case "no fence":
-		return &unfenced{Store: s}
 	}
 	panic("no mutant is called " + name)
 }
@@ -470,34 +469,4 @@ func (d *deafStore) Commit(ctx context.Context, b *pawl.Batch) error {
 	err := d.Store.Commit(ctx, b)
 	b.Due, b.Ready = time.Time{}, false
 	return err
-}
-
-// unfenced lets a worker that was declared dead append under a new name.
-type unfenced struct{ pawl.Store }
-
-func (u *unfenced) Commit(ctx context.Context, b *pawl.Batch) error {
-	err := u.Store.Commit(ctx, b)
-	if !errors.Is(err, pawl.ErrFenced) || b.Worker == 0 {
-		return err
-	}
-	worker, err := u.Store.Join(ctx, pawl.WorkerInfo{Name: "zombie", Started: time.Now()}, time.Now().Add(time.Minute))
-	if err != nil {
-		return err
-	}
-	kept := b.Changes[:0:0]
-	for _, ch := range b.Changes {
-		if ch.To == nil {
-			kept = append(kept, ch)
-		} else {
-			ch.Err = pawl.ErrFenced
-		}
-	}
-	return u.Store.Commit(ctx, &pawl.Batch{Worker: worker, Now: b.Now, Changes: kept})
-}
-
-func (u *unfenced) Beat(ctx context.Context, worker int64, now, until time.Time) error {
-	if err := u.Store.Beat(ctx, worker, now, until); err != nil && !errors.Is(err, pawl.ErrFenced) {
-		return err
-	}
-	return nil
 }

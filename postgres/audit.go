@@ -54,7 +54,8 @@ func (s *Store) Audit(ctx context.Context, now time.Time) (out []pawl.Finding, e
 }
 
 // audits are the ways in which a run could wait for ever: which runs do, and what makes
-// them claimable.
+// them claimable. Behind a limit, one that was let in and has not been claimed yet will
+// take the place, or step aside.
 var audits = []struct{ what, which, mend string }{
 	{
 		"it is held by a worker that is gone",
@@ -86,6 +87,8 @@ var audits = []struct{ what, which, mend string }{
 	{
 		"it is queued behind a limit that has room or a singleton that is free",
 		`gate IS NOT NULL AND NOT EXISTS (SELECT FROM slots AS s WHERE r.gate = 'limit ' || s.limited)
+			AND gate NOT IN (SELECT 'limit ' || (l->>'key') FROM runs AS a, jsonb_array_elements(a.limits::jsonb) AS l
+				WHERE a.rank IS NOT NULL AND a.gate IS NULL AND a.limits IS NOT NULL)
 			AND NOT EXISTS (SELECT FROM runs AS h WHERE h.single IS NOT NULL AND r.gate = 'singleton ' || h.single)`,
 		"gate = NULL, rank = coalesce(rank, $1)",
 	},

@@ -226,17 +226,20 @@ func TestNotificationsAreFew(t *testing.T) {
 	other := session(t, url)
 	execute(t, other, "SELECT pg_notify('pawl', 'end')")
 	n := 0
-	for {
-		got, err := c.WaitForNotification(t.Context())
+	for ended := false; n == 0 || !ended; {
+		wait, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		got, err := c.WaitForNotification(wait)
+		cancel()
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("after %d notifications: %v", n, err)
 		}
 		if got.Payload == "end" {
-			break
+			ended = true
+		} else {
+			n++
 		}
-		n++
 	}
-	if most := int(took/(10*time.Millisecond)) + 1; n == 0 || n > most {
-		t.Errorf("%d notifications in %v; want 1 to %d", n, took, most)
+	if most := int(took/(10*time.Millisecond)) + 1; n > most {
+		t.Errorf("%d notifications in %v; want %d at most", n, took, most)
 	}
 }

@@ -15,7 +15,7 @@ import (
 func blocked(t *testing.T, c *pgx.Conn) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
-		if value[bool](t, c, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pawl' AND wait_event_type = 'Lock')") {
+		if value[bool](t, c, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'pawl/%' AND wait_event_type = 'Lock')") {
 			return
 		}
 		if time.Now().After(end) {
@@ -49,7 +49,7 @@ func TestAWorkerIsNotDeclaredDeadUnderACommitInFlight(t *testing.T) {
 
 	left := make(chan error, 1)
 	go func() { left <- other.Leave(context.WithoutCancel(t.Context()), old.worker, old.now) }()
-	for end := time.Now().Add(30 * time.Second); value[int](t, watcher, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pawl' AND wait_event_type = 'Lock'") < 2; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); value[int](t, watcher, "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pawl/%' AND wait_event_type = 'Lock'") < 2; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the burial does not wait for the commit")
 		}

@@ -95,7 +95,7 @@ func reason(data json.RawMessage) string {
 	var o struct {
 		Reason string `json:"reason"`
 	}
-	json.Unmarshal(data, &o)
+	_ = json.Unmarshal(data, &o) // of the order that is no JSON, the reason is none
 	return o.Reason
 }
 
@@ -144,7 +144,7 @@ func (w *work) note(run int64, e *pawl.Entry) error {
 
 // cancel ends a run that was never worked at once, and tells the others.
 func (w *work) cancel(r *run, data json.RawMessage) error {
-	if r == nil {
+	if r == nil || r.State.Terminal() && r.Next == "" {
 		return nil
 	}
 	if r.State.Terminal() {
@@ -176,7 +176,7 @@ func (w *work) cancel(r *run, data json.RawMessage) error {
 	w.touch(r)
 	r.State, r.Reason, r.rank, r.Due, r.Gate, r.expires = pawl.Cancelled, clean(f.Message), none, time.Time{}, "", none
 	r.Epoch++
-	w.end1(r, r.Keep)
+	w.ends(r, r.Keep)
 	err := w.cancelAll(json.RawMessage(`{"reason":"its parent has ended"}`),
 		"SELECT key FROM runs WHERE parent = $1 AND NOT detached AND state NOT IN (4, 5, 6) ORDER BY key", r.Key)
 	if err != nil {

@@ -30,7 +30,7 @@ func (c wireConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.w.deaf.Load() {
 		time.Sleep(50 * time.Millisecond) // the server does what it was told meanwhile
-		c.Close()
+		_ = c.Close()
 		return 0, errors.New("the connection is lost")
 	}
 	return n, err
@@ -57,7 +57,11 @@ func wired(t *testing.T, url string) (*Store, *wire) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return s, w
 }
 

@@ -93,7 +93,7 @@ func open(ctx context.Context, url string, o Options, tune func(*pgx.ConnConfig)
 		tune(cc)
 	}
 	if err := s.connect(ctx, cfg, o); err != nil {
-		s.Close()
+		err = errors.Join(err, s.Close())
 		return nil, fmt.Errorf("open %s: %w", s.name, err)
 	}
 	s.helpers.Go(s.notifier)
@@ -143,7 +143,7 @@ func (s *Store) connect(ctx context.Context, cfg *pgxpool.Config, o Options) err
 	var err error
 	// Every statement of a writer finds its rows through an index. A plan made while a
 	// table was small would read all of it long after it has grown.
-	if s.writes, err = pool(or(o.Writers, 4), map[string]string{"enable_seqscan": "off"}); err != nil {
+	if s.writes, err = pool(or(o.Writers, 4), map[string]string{"enable_seqscan": "off", "application_name": s.session()}); err != nil {
 		return err
 	}
 	if s.reads, err = pool(or(o.Readers, 4), nil); err != nil {
@@ -152,6 +152,10 @@ func (s *Store) connect(ctx context.Context, cfg *pgxpool.Config, o Options) err
 	s.beats, err = pool(1, nil)
 	return err
 }
+
+// session is what the writing connections of this Store are called on the server: whoever
+// buries one of its workers finds them by it.
+func (s *Store) session() string { return "pawl/" + s.id }
 
 func or(n, otherwise int) int {
 	if n > 0 {

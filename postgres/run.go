@@ -2,8 +2,8 @@ package postgres
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -139,7 +139,7 @@ func (w *work) move(ch *pawl.Change) (stored bool) {
 	r.State, r.Reason, r.Worker, r.rank, r.Due, r.Strikes, r.solo, r.seen = m.State, clean(m.Reason), 0, none, m.Due, 0, false, m.Seen
 	r.Ended, r.expires = time.Time{}, none
 	if m.State.Terminal() {
-		w.end1(r, m.Keep)
+		w.ends(r, m.Keep)
 	}
 	if m.Next != nil {
 		r.Next = m.Next.Run.ID
@@ -152,8 +152,8 @@ func (w *work) move(ch *pawl.Change) (stored bool) {
 	return true
 }
 
-// end1 notes when a run has ended and until when it is kept.
-func (w *work) end1(r *run, keep time.Duration) {
+// ends notes when a run has ended and until when it is kept.
+func (w *work) ends(r *run, keep time.Duration) {
 	r.Ended = w.now
 	if keep >= 0 {
 		r.expires = w.us + keep.Microseconds()
@@ -213,7 +213,9 @@ func (w *work) afterEnd(r *run, result json.RawMessage, next *pawl.Start) error 
 	if next != nil {
 		next.Run.Single, next.Run.Parent, next.Run.ParentKey, next.Run.Detached = single, r.ParentRun, r.ParentKey, r.Detached
 		if r.Limits != "" {
-			json.Unmarshal([]byte(r.Limits), &next.Run.Limits)
+			if err := json.Unmarshal([]byte(r.Limits), &next.Run.Limits); err != nil {
+				return fmt.Errorf("limits of run %s: %w", r.ID, err)
+			}
 		}
 		if err := w.start(next); err != nil {
 			return err
@@ -229,179 +231,3 @@ func (w *work) afterEnd(r *run, result json.RawMessage, next *pawl.Start) error 
 	}
 	return nil
 }
-
-// release gives back the run's places under concurrency limits and lets the next ones in.
-func (w *work) release(r *run) error {
-	if r.Limits == "" {
-		return nil
-	}
-	var keys []string
-	w.rows(func(row pgx.CollectableRow) error {
-		var key string
-		err := row.Scan(&key)
-		keys = append(keys, key)
-		return err
-	}, "DELETE FROM slots WHERE run = $1 RETURNING limited", r.Key)
-	if err := w.send(); err != nil {
-		return err
-	}
-	for _, key := range keys {
-		if err := w.lockGate("limit " + key); err != nil {
-			return err
-		}
-		if err := w.admit(key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// admit lets in the first in the queue behind a limit, whose lock is held.
-func (w *work) admit(limit string) error {
-	next, err := w.first("limit "+limit, "rank, key")
-	if err == nil && next != nil {
-		next.Gate, next.dirty, w.woke = "", true, true
-	}
-	return err
-}
-
-// stepAside lets others past a run that was let in under these limits and does not take its
-// place: nobody else would tell them.
-func (w *work) stepAside(limits string) error {
-	if limits == "" {
-		return nil
-	}
-	var all []pawl.RunLimit
-	if err := json.Unmarshal([]byte(limits), &all); err != nil {
-		return err
-	}
-	for _, l := range all {
-		if l.Per != 0 {
-			continue
-		}
-		if err := w.lockGate("limit " + l.Key); err != nil {
-			return err
-		}
-		used := 0
-		w.rows(func(row pgx.CollectableRow) error { return row.Scan(&used) }, "SELECT count(*) FROM slots WHERE limited = $1", l.Key)
-		if err := w.send(); err != nil {
-			return err
-		}
-		if used < l.N {
-			if err := w.admit(l.Key); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// passSingle gives a singleton key to the run that has queued for it longest.
-func (w *work) passSingle(single string) error {
-	next, err := w.first("singleton "+single, "key")
-	if err != nil || next == nil {
-		return err
-	}
-	w.exec("UPDATE runs SET single = $1 WHERE key = $2", single, next.Key)
-	next.Gate, next.single, next.ties, next.dirty, w.woke = "", single, true, true, true
-	return nil
-}
-
-// first finds the first run in the queue behind a gate, whose lock is held.
-func (w *work) first(gate, order string) (*run, error) {
-	not := []int64{}
-	for {
-		var key int64
-		w.rows(func(row pgx.CollectableRow) error { return row.Scan(&key) },
-			"SELECT key FROM runs WHERE gate = $1 AND key <> ALL($2::bigint[]) ORDER BY "+order+" LIMIT 1", gate, not)
-		if err := w.send(); err != nil || key == 0 {
-			return nil, err
-		}
-		r, err := w.run(key)
-		if err != nil {
-			return nil, err
-		}
-		if r != nil && r.Gate == gate {
-			return r, nil
-		}
-		not = append(not, key) // it was let in or ended by this very transaction, or since the query
-	}
-}
-
-// lockGate takes the lock of a gate that was not known to be needed.
-func (w *work) lockGate(name string) error {
-	if w.held[name] {
-		return nil
-	}
-	w.gates(w.s.schema, nil, nil, nil, []string{name}, w.gate)
-	return w.send()
-}
-
-// deliver puts a message into a run's inbox and makes the run claimable, or the batch's
-// worker's, if it waits. It returns the run as it was before.
-func (w *work) deliver(r *run, name string, data json.RawMessage) pawl.RunInfo {
-	info := r.RunInfo
-	if r.State.Terminal() {
-		return info
-	}
-	m := &message{run: r.Key, Message: pawl.Message{Name: name, Data: data, At: w.now}}
-	w.put = append(w.put, m)
-	if !r.ties {
-		r.ties, r.dirty = true, true
-	}
-	switch {
-	case r.granted: // its claim will have all that lies in its inbox
-	case r.Worker != 0 && r.Worker == w.b.Worker:
-		w.tell(r, m)
-	case r.Worker != 0:
-		w.woke = true
-		r.dirty = r.dirty || !r.untold
-		r.untold = true
-	case r.State == pawl.Waiting && r.Gate == "":
-		w.wake(r)
-	}
-	return info
-}
-
-// tell gives the batch's worker a message for a run that it holds. A worker takes the newest
-// message that it was told of for a sign that it knows all older ones: those that others
-// have put, and that it may not have fetched yet, come first.
-func (w *work) tell(r *run, m *message) {
-	if r.untold {
-		r.untold, r.dirty = false, true
-		w.tellAll = append(w.tellAll, r.Key)
-	}
-	if !slices.Contains(w.tellAll, r.Key) {
-		w.mail = append(w.mail, m)
-	}
-}
-
-// wake makes a waiting run the batch's worker's, if that has room, and claimable if not.
-func (w *work) wake(r *run) {
-	b := w.b
-	w.touch(r)
-	if w.room > 0 && w.knows(r.Workflow) && r.Limits == "" {
-		w.room--
-		r.State, r.Worker, r.rank, r.Due, r.untold, r.granted = pawl.Running, b.Worker, none, time.Time{}, false, true
-		r.Epoch++
-		w.grants = append(w.grants, grant{r.Key, len(b.Granted)})
-		b.Granted = append(b.Granted, pawl.Claim{Info: r.RunInfo})
-		return
-	}
-	w.woke = true
-	if r.rank == none {
-		r.rank = w.rank(r.Priority)
-	}
-}
-
-func (w *work) knows(workflow string) bool {
-	for _, name := range w.b.Workflows {
-		if name == workflow {
-			return true
-		}
-	}
-	return false
-}
-
-// rank is the place in the queue: the time, moved by a second per point of priority.
-func (w *work) rank(priority int) int64 { return w.us - int64(priority)*1e6 }

@@ -210,7 +210,7 @@ func (t *tx) rollback() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), time.Second)
 	defer cancel()
 	if _, err := t.c.Exec(ctx, "rollback"); err != nil {
-		pc.Close(ctx) // the server rolls back what nobody can commit any more
+		_ = pc.Close(ctx) // the server rolls back what nobody can commit any more
 	}
 }
 

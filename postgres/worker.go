@@ -12,7 +12,7 @@ import (
 func (s *Store) Join(ctx context.Context, w pawl.WorkerInfo, until time.Time) (id int64, err error) {
 	err = s.write(ctx, "join", func(t *tx) error {
 		t.rows(func(row pgx.CollectableRow) error { return row.Scan(&id) },
-			"INSERT INTO workers (name, started, until) VALUES ($1, $2, $3) RETURNING id", clean(w.Name), microOr0(w.Started), until.UnixMicro())
+			"INSERT INTO workers (name, session, started, until) VALUES ($1, $2, $3, $4) RETURNING id", clean(w.Name), s.session(), microOr0(w.Started), until.UnixMicro())
 		return nil
 	})
 	return id, err
@@ -51,6 +51,7 @@ func (s *Store) bury(ctx context.Context, worker int64, now time.Time, expired *
 	tries := tries
 	if expired != nil { // the next claim tries again
 		tries = 1
+		s.interrupt(ctx, worker, *expired)
 	}
 	err = s.writeIn(ctx, "free the runs of a worker", tries, func(t *tx) error {
 		dead = expired == nil
@@ -102,4 +103,19 @@ func (s *Store) bury(ctx context.Context, worker int64, now time.Time, expired *
 		return nil
 	})
 	return dead && err == nil, err
+}
+
+// interrupt ends the transactions in which a worker whose lease has ended was stopped: they
+// hold its row (see fence) for as long as the server lets them be idle. A worker that was
+// not stopped loses a connection, and with it nothing but what it may not commit any more.
+// That this is not permitted, or fails, is no error: the server ends them in the end.
+func (s *Store) interrupt(ctx context.Context, worker int64, expired time.Time) {
+	c, err := s.acquire(ctx, s.reads)
+	if err != nil {
+		return
+	}
+	defer c.Release()
+	_, _ = c.Exec(ctx, `SELECT pg_terminate_backend(a.pid) FROM workers AS w JOIN pg_stat_activity AS a ON a.application_name = w.session
+		WHERE w.id = $1 AND w.until < $2 AND a.datname = current_database() AND a.state LIKE 'idle in transaction%'
+		AND a.state_change < clock_timestamp() - interval '200 ms'`, worker, expired.UnixMicro())
 }

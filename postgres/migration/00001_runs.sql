@@ -141,6 +141,7 @@ CREATE TABLE rates (
 CREATE TABLE workers (
   id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   name    text NOT NULL,
+  session text NOT NULL,                -- what its writing connections are called
   started bigint NOT NULL,
   until   bigint NOT NULL               -- its lease
 ) WITH (fillfactor = 40);

@@ -1,0 +1,127 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/pawlrun/pawl"
+)
+
+const hookCols = "h.run, h.key, h.token, h.meta, h.schema, h.public, h.at"
+
+func scanHook(row pgx.CollectableRow) (pawl.HookInfo, error) {
+	var h pawl.HookInfo
+	var at int64
+	err := row.Scan(&h.Run.Key, &h.Key, &h.Token, (*[]byte)(&h.Meta), (*[]byte)(&h.Schema), &h.Public, &at)
+	h.At = fromMicro(&at)
+	return h, err
+}
+
+// FindHook implements pawl.Store.
+func (s *Store) FindHook(ctx context.Context, token string) (h pawl.HookInfo, err error) {
+	if !isText(token) {
+		return h, fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+	}
+	err = s.read(ctx, "find a hook", func(c *pgxpool.Conn) error {
+		h, err = one(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE h.token = $1 AND h.until IS NULL", token)
+		if err == nil {
+			h.Run, err = one(ctx, c, scanInfo, runByKey, h.Run.Key)
+		}
+		if errors.Is(err, pawl.ErrNotFound) {
+			err = fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+		}
+		return err
+	})
+	return h, err
+}
+
+// Hooks implements pawl.Store.
+func (s *Store) Hooks(ctx context.Context, run int64) (out []pawl.HookInfo, err error) {
+	err = s.read(ctx, "list hooks", func(c *pgxpool.Conn) error {
+		info, err := one(ctx, c, scanInfo, runByKey, run)
+		if errors.Is(err, pawl.ErrNotFound) {
+			return nil
+		}
+		if err == nil {
+			out, err = hooksOf(ctx, c, info)
+		}
+		return err
+	})
+	return out, err
+}
+
+func hooksOf(ctx context.Context, c *pgxpool.Conn, run pawl.RunInfo) ([]pawl.HookInfo, error) {
+	out, err := collect(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE h.run = $1 AND h.until IS NULL ORDER BY h.made", run.Key)
+	for i := range out {
+		out[i].Run = run
+	}
+	return out, err
+}
+
+// Mail implements pawl.Store.
+func (s *Store) Mail(ctx context.Context, worker int64) (out []pawl.Mail, err error) {
+	err = s.read(ctx, "fetch messages", func(c *pgxpool.Conn) error {
+		out, err = collect(ctx, c, func(row pgx.CollectableRow) (pawl.Mail, error) {
+			m, err := scanMessage(row)
+			return pawl.Mail{Run: m.run, Message: m.Message}, err
+		}, "SELECT i.run, i.id, i.name, i.at, i.data FROM inbox AS i JOIN runs AS r ON r.key = i.run WHERE r.worker = $1 ORDER BY i.id", worker)
+		return err
+	})
+	return out, err
+}
+
+// Holders implements pawl.Store.
+func (s *Store) Holders(ctx context.Context, run int64, now time.Time) (h pawl.Holders, err error) {
+	err = s.read(ctx, "look what a run waits for", func(c *pgxpool.Conn) error {
+		info, err := one(ctx, c, scanInfo, runByKey, run)
+		if errors.Is(err, pawl.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		h.Events, err = collect(ctx, c, func(row pgx.CollectableRow) (w pawl.Wait, err error) {
+			err = row.Scan(&w.Key, &w.Event)
+			return w, err
+		}, "SELECT key, event FROM waits WHERE run = $1 ORDER BY key", run)
+		if err != nil {
+			return err
+		}
+		if h.Hooks, err = hooksOf(ctx, c, info); err != nil {
+			return err
+		}
+		runs := func(cond string, args ...any) ([]pawl.RunInfo, error) {
+			return collect(ctx, c, scanInfo, "SELECT "+runCols+" FROM runs WHERE "+cond+" ORDER BY key LIMIT 20", args...)
+		}
+		if h.Children, err = runs("parent = $1 AND state NOT IN (4, 5, 6)", run); err != nil {
+			return err
+		}
+		if info.Worker != 0 {
+			h.Worker, err = one(ctx, c, pgx.RowTo[string], "SELECT name FROM workers WHERE id = $1", info.Worker)
+			if err != nil && !errors.Is(err, pawl.ErrNotFound) {
+				return err
+			}
+		}
+		if info.Gate == "" {
+			return nil
+		}
+		if limit, ok := strings.CutPrefix(info.Gate, "limit "); ok {
+			h.Slot = pawl.LimitOf(info.Limits, limit)
+			h.Holds, err = runs("key IN (SELECT run FROM slots WHERE limited = $1)", limit)
+		} else {
+			h.Holds, err = runs("single = $1", strings.TrimPrefix(info.Gate, "singleton "))
+		}
+		if err != nil {
+			return err
+		}
+		h.Ahead, err = one(ctx, c, pgx.RowTo[int],
+			"SELECT count(*) FROM runs AS q, runs AS me WHERE me.key = $1 AND q.gate = me.gate AND (q.rank, q.key) < (me.rank, me.key)", run)
+		return err
+	})
+	return h, err
+}
