@@ -1,7 +1,7 @@
 # Each target's purpose stands behind its "##"; "make" alone prints them.
 
 GO             ?= go
-TEST_TIMEOUT   ?= 10m
+TEST_TIMEOUT ?= 30m
 CRASH_PACKAGES ?= ./...
 FUZZ_TIME      ?= 20s
 GOLANGCI       := bin/golangci-lint-v2.15.0
