@@ -575,6 +575,9 @@ func TestD6_10_sleepersCostNoGoroutines(t *testing.T) {
 			open := s.make(t)
 			w := sleeper(time.Hour)
 			n := boot(t, open(), nil, w)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
+			defer cancel()
+			n.ctx = ctx
 			n.until("the worker to join", n.Working)
 			before := goroutines(t)
 			next := atomic.Int64{}

@@ -95,12 +95,11 @@ func (e *Engine) send(ctx context.Context, s *Send) (*Send, error) {
 }
 
 func (e *Engine) order(ctx context.Context, o *Order) (RunInfo, error) {
-	err := e.submit(ctx, &item{order: o})
-	if err == nil {
-		err = o.Err
+	if err := e.submit(ctx, &item{order: o}); err != nil { // o may still be written to
+		return RunInfo{}, fmt.Errorf("%s run %s: %w", o.Verb, o.RunID, err)
 	}
-	if err != nil {
-		return o.Info, fmt.Errorf("%s run %s: %w", o.Verb, o.RunID, err)
+	if o.Err != nil {
+		return o.Info, fmt.Errorf("%s run %s: %w", o.Verb, o.RunID, o.Err)
 	}
 	e.watch.touch(o.Info.Key)
 	return o.Info, nil

@@ -107,9 +107,9 @@ func memoryDir(t *testing.T) string {
 // one and a log of zeros made for it. It ends when the log was begun anew often enough.
 func (p *powerStory) record() {
 	p.t.Helper()
-	enough := 3
+	enough := 1
 	if long() {
-		enough = 8
+		enough = 4
 	}
 	for n := 0; p.restarts() < enough; n++ {
 		if n == 10 {
@@ -128,20 +128,23 @@ func (p *powerStory) record() {
 		syncs += len(f.syncs)
 		writes[f.name] += len(f.changes)
 	}
-	p.t.Logf("recorded %d ledger lines, %d syncs, %d beginnings of the log, writes to %v", len(p.rec.lines), syncs, p.restarts(), writes)
+	p.t.Logf("recorded %d ledger lines, %d syncs, %d logs begun anew, writes to %v", len(p.rec.lines), syncs, p.restarts(), writes)
 	if len(p.rec.lines) < 1000 || len(p.rec.faults) > 0 {
 		p.t.Fatal("nothing happened: too few steps")
 	}
 }
 
-// restarts counts how often SQLite began its log at the front: it writes 32 bytes there.
+// restarts counts how often SQLite began a log anew at its front, over what was there: it
+// writes 32 bytes first.
 func (p *powerStory) restarts() (n int) {
 	for _, f := range p.rec.files {
+		begun := 0
 		for _, ch := range f.changes {
 			if strings.HasSuffix(f.name, "-wal") && ch.offset == 0 && len(ch.data) == 32 {
-				n++
+				begun++
 			}
 		}
+		n += max(begun-1, 0)
 	}
 	return n
 }
@@ -252,17 +255,36 @@ func (p *powerStory) finish(path, what string, lines []ledgerLine) {
 	for _, l := range lines {
 		ledger.WriteString(l.text + "\n")
 	}
-	s := &story{t: p.t, cfg: p.cfg, patience: time.Minute}
+	s := &story{t: p.t, cfg: p.cfg, patience: 2 * time.Minute}
 	s.cfg.Store, s.cfg.Ledger = path, path+".ledger"
 	if err := os.WriteFile(s.cfg.Ledger, []byte(ledger.String()), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
 	if err := s.finish(); err != nil {
-		p.t.Errorf("%s: the next worker: %v", what, err)
+		p.t.Errorf("%s: the next worker: %v\n%s", what, err, unfinished(path))
+		return
 	}
 	for _, f := range s.faults() {
 		p.t.Errorf("%s: after the next worker: %s", what, f)
 	}
+}
+
+// unfinished tells what the first runs that have not ended are waiting for.
+func unfinished(path string) string {
+	store, err := openCrashStore(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer store.Close()
+	ctx := context.Background()
+	e := pawl.New(store, nil)
+	runs, err := e.List(ctx, pawl.Filter{Limit: 1000, States: []pawl.State{pawl.Pending, pawl.Running, pawl.Waiting, pawl.Blocked}})
+	text := fmt.Sprintf("%d runs have not ended: %v\n", len(runs), err)
+	for _, run := range runs[:min(len(runs), 5)] {
+		why, err := e.Why(ctx, pawl.Ref{ID: run.ID})
+		text += fmt.Sprintf("%s: %s %v\n", run.ID, why, err)
+	}
+	return text
 }
 
 // note counts what an image showed, and keeps the first one with a fault.

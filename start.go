@@ -28,12 +28,12 @@ func (e *Engine) start(ctx context.Context, def *definition, input json.RawMessa
 
 func (e *Engine) submitStart(ctx context.Context, s *Start) (RunInfo, error) {
 	it := &item{start: s}
-	err := e.submit(ctx, it)
-	if err == nil {
-		err = s.Err
+	workflow := s.Run.Workflow
+	if err := e.submit(ctx, it); err != nil { // s may still be written to
+		return RunInfo{}, fmt.Errorf("start %s: %w", workflow, err)
 	}
-	if err != nil {
-		return s.Info, fmt.Errorf("start %s: %w", s.Run.Workflow, err)
+	if s.Err != nil {
+		return s.Info, fmt.Errorf("start %s: %w", workflow, s.Err)
 	}
 	if !s.Existed {
 		e.opt.Observer.RunStarted(s.Info)
