@@ -300,6 +300,10 @@ func (s *story) faults() (faults []string) {
 		}
 	}
 	for i := range s.cfg.Runs {
+		if info, err := e.Get(ctx, pawl.Ref{ID: s.cfg.runID(i)}); err != nil || !info.State.Terminal() {
+			fault("run %d has not ended: %s, %v", i, info.State, err)
+			continue
+		}
 		_, end, err := e.Wait(ctx, "", s.cfg.runID(i))
 		if err != nil || end == nil {
 			fault("run %d: %v", i, err)
