@@ -178,12 +178,17 @@ func (b *branch) flush() {
 }
 
 // wait blocks the branch; mu is held on entry and not on return. It does not return when
-// the run left this worker.
+// the run left this worker. In a scope that was cancelled since the caller looked it does
+// not block: nobody would wake it.
 func (b *branch) wait(s *scope, key, name string, due time.Time) reason {
 	r := b.r
 	if r.dead.Load() { // nobody would wake it
 		r.mu.Unlock()
 		runtime.Goexit()
+	}
+	if s.ctx.Err() != nil && key != hold && key != anyBranch && !r.stopping() {
+		r.mu.Unlock()
+		return forCancel
 	}
 	b.s, b.key, b.name, b.due = s, key, name, due
 	b.in = r.waits.PushBack(b)
@@ -226,8 +231,15 @@ func (r *live) wake(b *branch, why reason) {
 	b.back <- struct{}{}
 }
 
+// stopping reports whether the run is to stay as it is and go on elsewhere: its contexts
+// end then too, but no wait does. Caller holds mu.
+func (r *live) stopping() bool { return r.pausing != nil || r.draining }
+
 // wakeCancelled wakes the branches whose wait is in a cancelled scope.
 func (r *live) wakeCancelled() {
+	if r.stopping() {
+		return
+	}
 	for el := r.waits.Front(); el != nil; {
 		b := el.Value.(*branch)
 		el = el.Next()
@@ -304,9 +316,5 @@ func (r *live) tick() {
 		return
 	}
 	r.wakeDue(time.Now())
-	if r.active == 0 {
-		r.quiet()
-	} else {
-		r.arm(r.earliest())
-	}
+	r.goOn()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -287,5 +288,143 @@ func TestP5ADetachedChildCannotBeWaitedFor(t *testing.T) {
 		if why, err := r.Result(n.ctx); err != nil || !strings.Contains(why, "Attach") {
 			t.Errorf("got %q, %v; want to be told of Attach", why, err)
 		}
+	})
+}
+
+// TestP6ADeadlineAtAnyMomentEndsTheRun: whatever a run is doing when its time is up, it
+// does not fall asleep over it.
+func TestP6ADeadlineAtAnyMomentEndsTheRun(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("late", func(c *pawl.Context, how int) (none, error) {
+			switch how {
+			case 0:
+				return none{}, c.Sleep(time.Hour)
+			case 1:
+				_, err := pawl.WaitFor[none](c, "never")
+				return none{}, err
+			}
+			failing := errors.New("not yet")
+			return none{}, pawl.Do(c, "tried again", func(context.Context) error { return pawl.RetryAfter(failing, time.Hour) })
+		})
+		n := boot(t, open(), replays(), w)
+		var runs []*pawl.Run[none]
+		for i := range 600 {
+			i++ // a timeout of zero is none
+			runs = append(runs, start(n, w, i%3, pawl.Timeout(time.Duration(i)*5*time.Microsecond)))
+		}
+		for _, r := range runs {
+			is(t, failure(n, r), pawl.ErrTimeout)
+		}
+	})
+}
+
+// TestP6ACancelDuringAPauseEndsTheRun: the run does not stop between the two.
+func TestP6ACancelDuringAPauseEndsTheRun(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		g := newGate()
+		w := pawl.Define("between", func(c *pawl.Context, _ none) (none, error) {
+			return none{}, pawl.Do(c, "stubborn", func(context.Context) error { return g.pass(context.Background()) })
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		g.wait(t)
+		if _, err := n.Pause(n.ctx, pawl.Ref{ID: r.ID()}, "lunch"); err != nil {
+			t.Fatal(err)
+		}
+		n.cancel(r.ID(), "enough")
+		g.open()
+		equal(t, "state", failure(n, r).State, pawl.Cancelled)
+	})
+}
+
+// TestP6ACancelAtTheLastMomentOfAPauseEndsTheRun: it came after the run last looked.
+func TestP6ACancelAtTheLastMomentOfAPauseEndsTheRun(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		g := newGate()
+		w := pawl.Define("between", func(c *pawl.Context, _ none) (none, error) {
+			if err := pawl.Do(c, "stubborn", func(context.Context) error { return g.pass(context.Background()) }); err != nil {
+				return none{}, err
+			}
+			return none{}, c.Sleep(time.Hour)
+		})
+		outside := client(t, open(), nil)
+		behind := &cut{Store: open()}
+		var once sync.Once
+		behind.before = func(b *pawl.Batch) error {
+			for _, ch := range b.Changes {
+				if ch.To != nil && ch.To.State == pawl.Paused {
+					once.Do(func() { outside.cancel("b", "enough") })
+				}
+			}
+			return nil
+		}
+		n := boot(t, behind, nil, w)
+		r := start(n, w, none{}, pawl.ID("b"))
+		g.wait(t)
+		if _, err := n.Pause(n.ctx, pawl.Ref{ID: "b"}, "lunch"); err != nil {
+			t.Fatal(err)
+		}
+		g.open()
+		equal(t, "state", failure(n, r).State, pawl.Cancelled)
+	})
+}
+
+// TestAPauseIsNoOutcome: what was waiting when a run was paused goes on waiting, whatever
+// its code cancels meanwhile.
+func TestAPauseIsNoOutcome(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		g := newGate()
+		w := pawl.Define("loose", func(c *pawl.Context, _ none) (string, error) {
+			asleep := pawl.Go(c, "asleep", func(c *pawl.Context) (string, error) {
+				return pawl.WaitFor[string](c, "news")
+			})
+			_, cancel := pawl.WithCancel(c)
+			if err := pawl.Do(c, "stubborn", func(context.Context) error { return g.pass(context.Background()) }); err != nil {
+				return "", err
+			}
+			cancel(nil)
+			return asleep.Wait(c)
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		g.wait(t)
+		if _, err := n.Pause(n.ctx, pawl.Ref{ID: r.ID()}, "lunch"); err != nil {
+			t.Fatal(err)
+		}
+		g.open()
+		n.reaches(r.ID(), pawl.Paused)
+		if _, err := n.Unpause(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		n.signal(r.ID(), "news", "good")
+		equal(t, "result", result(n, r), "good")
+	})
+}
+
+// TestADeadlineHoldsForWhatAMessageWoke: a message that came while the run was about to
+// leave memory takes it up again, with all its timers.
+func TestADeadlineHoldsForWhatAMessageWoke(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("woken", func(c *pawl.Context, _ none) (none, error) {
+			if _, err := pawl.WaitFor[none](c, "go"); err != nil {
+				return none{}, err
+			}
+			return none{}, pawl.Do(c, "long", func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+		}, pawl.Timeout(500*time.Millisecond))
+		outside := client(t, open(), nil)
+		behind := &cut{Store: open()}
+		var once sync.Once
+		behind.before = func(b *pawl.Batch) error {
+			for _, ch := range b.Changes {
+				if ch.To != nil && ch.To.State == pawl.Waiting {
+					once.Do(func() { outside.signal("w", "go", nil) })
+				}
+			}
+			return nil
+		}
+		n := boot(t, behind, nil, w)
+		r := start(n, w, none{}, pawl.ID("w"))
+		is(t, failure(n, r), pawl.ErrTimeout)
+		equal(t, "times in memory", n.info(r.ID()).Epoch, 1)
 	})
 }

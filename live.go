@@ -353,7 +353,10 @@ func (r *live) quiet() {
 	}
 	move := &Move{State: Waiting, Seen: r.seen, Due: r.earliest()}
 	if r.pausing != nil {
-		move = &Move{State: Paused, Seen: 1<<63 - 1}
+		move = &Move{State: Paused, Seen: r.seen}
+		if r.order != nil { // cancelled meanwhile: its next owner does it
+			move.State, move.Due = Pending, now()
+		}
 	} else if !move.Due.IsZero() && time.Until(move.Due) < lingering {
 		r.arm(move.Due)
 		return
@@ -382,9 +385,7 @@ func (r *live) suspended(it *item) {
 		for _, m := range mail {
 			r.take(m)
 		}
-		if r.active == 0 {
-			r.quiet()
-		}
+		r.goOn()
 		r.mu.Unlock()
 		return
 	}
@@ -414,13 +415,19 @@ func (r *live) resume(c Claim) {
 		r.take(m)
 	}
 	r.wakeDue(time.Now())
+	r.goOn()
+	r.mu.Unlock()
+	r.e.watch.touch(r.info.Key)
+}
+
+// goOn sees to it that something happens next: what is quiet comes to rest, and what is not
+// is looked at when its first wait or scope ends by time. Caller holds mu.
+func (r *live) goOn() {
 	if r.active == 0 {
 		r.quiet()
 	} else {
 		r.arm(r.earliest())
 	}
-	r.mu.Unlock()
-	r.e.watch.touch(r.info.Key)
 }
 
 // stopAtRest asks the run to stop at its next durable calls; the channel is closed when it has.

@@ -123,7 +123,7 @@ type Change struct {
 type Move struct {
 	State  State
 	Reason string
-	Due    time.Time // Waiting: earliest time to be woken; zero: only by a message
+	Due    time.Time // Waiting, Pending: earliest time to be woken; zero: Waiting only, by a message
 	Seen   int64     // Waiting, Paused: the newest message that the run has seen
 	// Retention of an ended run; negative: for ever.
 	Keep time.Duration

@@ -95,11 +95,10 @@ var queue = pawl.Define("queue", func(c *pawl.Context, n int) ([]string, error) 
 	if _, err := single.Spawn(c, 8, pawl.ID("the-seventh/"+c.RunID())); !errors.Is(err, pawl.ErrConflict) {
 		return nil, fmt.Errorf("another input under the same id: %w", err)
 	}
-	s, err := again.Wait(c, pawl.Timeout(2*time.Hour)) // it ends, but tells nobody: it is detached
-	if err != nil && !errors.Is(err, pawl.ErrTimeout) {
-		return nil, err
+	if _, err := again.Wait(c); !errors.Is(err, pawl.ErrMisuse) { // it is on its own
+		return nil, fmt.Errorf("wait for a detached child: %w", err)
 	}
-	return append(out, s), nil
+	return out, nil
 })
 
 var narrow = pawl.Define("narrow", func(c *pawl.Context, n int) (string, error) {

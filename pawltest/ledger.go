@@ -17,7 +17,7 @@ type ledger struct {
 
 	mu       sync.Mutex
 	news     chan struct{} // closed at the next commit
-	moves    int           // grows when the state of some run may have changed
+	moves    int           // grows when a run was started or may have changed its state
 	runs     []runRef      // all that were started, in order
 	recorded map[stepRef]bool
 	bodies   []pawl.Info // of every run of a body, in order
@@ -52,6 +52,7 @@ func (l *ledger) applied(b *pawl.Batch) {
 		for _, s := range ch.Children {
 			l.started(s)
 		}
+		l.moves += len(ch.Children)
 		if ch.To != nil {
 			l.moves++
 			if ch.To.Next != nil {
@@ -79,6 +80,12 @@ func (l *ledger) applied(b *pawl.Batch) {
 		}
 	}
 	l.tell()
+}
+
+func (l *ledger) moved() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.moves
 }
 
 func (l *ledger) started(s *pawl.Start) {

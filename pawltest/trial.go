@@ -133,9 +133,7 @@ func (p *plan) play(h *Harness, id string, limit time.Duration, fail func(string
 	defer cancel()
 	stuck, seen := "", -1
 	err := h.l.await(ctx, func() (bool, error) {
-		h.l.mu.Lock()
-		moves := h.l.moves
-		h.l.mu.Unlock()
+		moves := h.l.moved()
 		if moves == seen { // a look at all runs after every step would make long workflows slow
 			return false, nil
 		}
@@ -147,7 +145,7 @@ func (p *plan) play(h *Harness, id string, limit time.Duration, fail func(string
 				stuck = info.ID
 			}
 		}
-		return stuck == "", err
+		return stuck == "" && h.l.moved() == moves, err // or a run may have been started and not been looked at
 	})
 	if ctx.Err() != nil {
 		why := ""
