@@ -91,13 +91,17 @@ func (n *node) stop() {
 }
 
 // crash is the sudden death of the process, as far as the store can see it: no write
-// arrives any more, and nobody says goodbye. The goroutines are let go at the test's end.
-func (n *node) crash() { n.store.dead.Store(true) }
-
-// mayCrash are the options of an engine that a test will kill: its lease runs out soon.
-func mayCrash() *pawl.Options {
-	return &pawl.Options{Lease: 700 * time.Millisecond, Drain: 10 * time.Millisecond}
+// arrives any more, nobody says goodbye, and the lease runs out, without waiting for it.
+// The goroutines are let go at the test's end.
+func (n *node) crash() {
+	n.t.Helper()
+	if err := n.store.die(); err != nil {
+		n.t.Fatal(err)
+	}
 }
+
+// mayCrash are the options of an engine that a test will kill.
+func mayCrash() *pawl.Options { return &pawl.Options{Drain: 10 * time.Millisecond} }
 
 // replays are the options of an engine that keeps no waiting run in memory: each wake is a
 // replay.
@@ -316,13 +320,25 @@ func (c *counts) get(name string) int {
 // what was under way is answered so too, whether it was written or not.
 type cut struct {
 	pawl.Store
-	dead atomic.Bool
+	dead   atomic.Bool
+	worker atomic.Int64 // who joined through it
 
 	// before and after, if set, are called around each Commit; an error of before is
 	// returned in its place. They must be set before the engine runs.
 	before func(b *pawl.Batch) error
 	after  func(b *pawl.Batch)
 	calls  atomic.Int64 // of any method
+}
+
+// die cuts it off and ends the lease of who joined through it.
+func (s *cut) die() error {
+	s.dead.Store(true)
+	now := time.Now()
+	err := s.Store.Beat(context.Background(), s.worker.Load(), now, now.Add(-time.Second))
+	if errors.Is(err, pawl.ErrFenced) { // it is over
+		err = nil
+	}
+	return err
 }
 
 func (s *cut) call(f func() error) error {
@@ -349,7 +365,9 @@ func answer[T any](s *cut, f func() (T, error)) (v T, err error) {
 }
 
 func (s *cut) Join(ctx context.Context, w pawl.WorkerInfo, until time.Time) (int64, error) {
-	return answer(s, func() (int64, error) { return s.Store.Join(ctx, w, until) })
+	id, err := answer(s, func() (int64, error) { return s.Store.Join(ctx, w, until) })
+	s.worker.Store(id)
+	return id, err
 }
 
 func (s *cut) Beat(ctx context.Context, worker int64, now, until time.Time) error {

@@ -96,7 +96,9 @@ func killAt(t *testing.T, open func() pawl.Store, at int64, written bool) bool {
 	defer s.Close()
 	hit := func(b *pawl.Batch) {
 		if len(b.Changes) > 0 && commits.Add(1) == at {
-			s.dead.Store(true)
+			if err := s.die(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	if written {
@@ -107,9 +109,7 @@ func killAt(t *testing.T, open func() pawl.Store, at int64, written bool) bool {
 	var bodies counts
 	var ids sync.Map
 	id := fmt.Sprint("journey-", at)
-	o := mayCrash()
-	o.Lease = 300 * time.Millisecond
-	one := boot(t, s, o, journey("first", &bodies, &ids)...)
+	one := boot(t, s, mayCrash(), journey("first", &bodies, &ids)...)
 	outside := client(t, open(), nil, journey("client", &bodies, &ids)...)
 	defer outside.store.Close()
 	defer one.stop()
