@@ -183,8 +183,12 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.running = true
 	e.mu.Unlock()
 
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		err := e.live(ctx)
+	for pause := shortPause; ; pause = min(2*pause, 5*time.Second) {
+		id, until, err := e.join(ctx)
+		if err == nil {
+			pause = shortPause // it backs off from a store that is not there, not from a lost lease
+			err = e.live(ctx, id, until)
+		}
 		if err == nil || ctx.Err() != nil {
 			break
 		}
@@ -202,6 +206,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	return nil
 }
 
+const shortPause = 100 * time.Millisecond
+
 func (e *Engine) end() {
 	e.mu.Lock()
 	e.stopping = true
@@ -216,15 +222,19 @@ func (e *Engine) end() {
 	e.pipe.rest()
 }
 
-// live is one life of the worker: from joining the store to leaving it, or to the loss
-// of its lease.
-func (e *Engine) live(ctx context.Context) error {
+// join makes this engine a worker of its store.
+func (e *Engine) join(ctx context.Context) (id int64, until time.Time, err error) {
 	now := time.Now()
-	until := now.Add(e.opt.Lease)
-	id, err := e.store.Join(ctx, WorkerInfo{Name: e.opt.Name, Started: now}, until)
-	if err != nil {
-		return fmt.Errorf("join the store: %w", err)
+	until = now.Add(e.opt.Lease)
+	if id, err = e.store.Join(ctx, WorkerInfo{Name: e.opt.Name, Started: now}, until); err != nil {
+		err = fmt.Errorf("join the store: %w", err)
 	}
+	return id, until, err
+}
+
+// live is one life of the worker: from having joined the store to leaving it, or to the loss
+// of its lease.
+func (e *Engine) live(ctx context.Context, id int64, until time.Time) (err error) {
 	lost := make(chan struct{})
 	e.mu.Lock()
 	e.lost = lost

@@ -412,8 +412,8 @@ type Finding struct {
 // Stats counts what a store holds.
 type Stats struct {
 	Runs    map[State]int64 `json:"runs"`
-	Ready   int64           `json:"ready"` // claimable now
-	Workers int64           `json:"workers"`
+	Ready   int64           `json:"ready"`       // claimable now
+	Workers int64           `json:"workers"`     // whose lease has not ended
 	Oldest  time.Duration   `json:"oldestReady"` // how long the oldest claimable run has waited
 }
 

@@ -235,7 +235,7 @@ func (s *Store) Stats(ctx context.Context, now time.Time) (out pawl.Stats, err e
 		}
 		var oldest *int64
 		err = c.QueryRow(ctx, `SELECT (SELECT count(*) FROM runs WHERE rank IS NOT NULL AND gate IS NULL) + (SELECT count(*) FROM runs WHERE due <= $1 AND rank IS NULL AND gate IS NULL),
-			(SELECT count(*) FROM workers), (SELECT min(updated) FROM runs WHERE rank IS NOT NULL AND gate IS NULL)`, now.UnixMicro()).Scan(&out.Ready, &out.Workers, &oldest)
+			(SELECT count(*) FROM workers WHERE until >= $1), (SELECT min(updated) FROM runs WHERE rank IS NOT NULL AND gate IS NULL)`, now.UnixMicro()).Scan(&out.Ready, &out.Workers, &oldest)
 		if oldest != nil {
 			out.Oldest = max(now.Sub(fromMicro(oldest)), 0)
 		}

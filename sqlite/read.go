@@ -287,7 +287,7 @@ func (s *Store) Stats(ctx context.Context, now time.Time) (out pawl.Stats, err e
 			return err
 		}
 		_, err = c.one(`SELECT (SELECT count(*) FROM runs WHERE rank IS NOT NULL AND gate IS NULL) + (SELECT count(*) FROM runs WHERE due <= ?1 AND rank IS NULL AND gate IS NULL),
-			(SELECT count(*) FROM workers), (SELECT min(updated) FROM runs WHERE rank IS NOT NULL AND gate IS NULL)`, []any{now}, func(r row) error {
+			(SELECT count(*) FROM workers WHERE until >= ?1), (SELECT min(updated) FROM runs WHERE rank IS NOT NULL AND gate IS NULL)`, []any{now}, func(r row) error {
 			out.Ready, out.Workers = r.int(0), r.int(1)
 			if t := r.time(2); !t.IsZero() {
 				out.Oldest = max(now.Sub(t), 0)

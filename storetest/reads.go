@@ -371,6 +371,10 @@ var reads = []promise{
 		st, err = d.store.Stats(d.ctx, d.now)
 		d.ok(err)
 		d.same("ready an hour later", st.Ready, int64(3))
+		d.to(d.now.Add(time.Hour * 24))
+		st, err = d.store.Stats(d.ctx, d.now)
+		d.ok(err)
+		d.same("workers when their leases have ended", st.Workers, int64(0))
 	}},
 	{"stats do not count workers that are gone, nor runs in a queue as ready", func(d *desk) {
 		w1, w2 := d.join("w1"), d.join("w2")
