@@ -194,11 +194,11 @@ func TestCrashNoticesNoFence(t *testing.T) {
 	}
 	defer conn.Close(t.Context())
 	if _, err := conn.Exec(t.Context(), `
-		CREATE FUNCTION rise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			INSERT INTO workers (id, name, session, started, until) OVERRIDING SYSTEM VALUE VALUES (old.id, old.name, old.session, old.started, old.until);
+		CREATE FUNCTION pawl.rise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			INSERT INTO pawl.workers (id, name, session, started, until) OVERRIDING SYSTEM VALUE VALUES (old.id, old.name, old.session, old.started, old.until);
 			RETURN NULL;
 		END $$;
-		CREATE TRIGGER rise AFTER DELETE ON workers FOR EACH ROW EXECUTE FUNCTION rise()`); err != nil {
+		CREATE TRIGGER rise AFTER DELETE ON pawl.workers FOR EACH ROW EXECUTE FUNCTION pawl.rise()`); err != nil {
 		t.Fatal(err)
 	}
 	for range 5 {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -254,9 +253,13 @@ func crashWorker(cfg crashConfig) error {
 	if err != nil {
 		return err
 	}
+	journalist, err := os.OpenFile(cfg.Ledger+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
 	opt := &pawl.Options{
 		Lease: cfg.Lease, Poll: 100 * time.Millisecond, ParkFor: 20 * time.Millisecond, MaxParked: 8, MaxStrikes: 1000,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.NewTextHandler(journalist, nil)),
 	}
 	if cfg.Poison {
 		opt.MaxStrikes = 0 // the default
@@ -272,6 +275,11 @@ func crashWorker(cfg crashConfig) error {
 	defer stop()
 	done := make(chan error, 1)
 	go func() {
+		if cfg.Client {
+			<-ctx.Done()
+			done <- nil
+			return
+		}
 		err := engine.Run(ctx)
 		stop() // it may have ended by itself: the store is broken
 		done <- err

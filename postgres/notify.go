@@ -27,19 +27,29 @@ func (s *Store) notifier() {
 			return
 		case <-s.notify:
 		}
-		ctx, cancel := context.WithTimeout(s.ctx, time.Second)
-		if c, err := s.acquire(ctx, s.reads); err == nil {
-			// One that is lost costs those who listen the time to their next poll.
-			_, _ = c.Exec(ctx, "SELECT pg_notify($1, $2)", s.schema, s.id)
-			c.Release()
+		pause := between
+		if s.tell() != nil { // it would cost those who listen the time to their next poll
+			s.hint()
+			pause = time.Second
 		}
-		cancel()
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-time.After(between):
+		case <-time.After(pause):
 		}
 	}
+}
+
+func (s *Store) tell() error {
+	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	defer cancel()
+	c, err := s.acquire(ctx, s.reads)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	_, err = c.Exec(ctx, "SELECT pg_notify($1, $2)", s.schema, s.id)
+	return err
 }
 
 // Watch calls hint soon after another engine on this database has made a run ready or has
