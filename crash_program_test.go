@@ -197,6 +197,7 @@ type crashConfig struct {
 	Ledger string        `json:"ledger"`
 	Seed   uint64        `json:"seed"`
 	Runs   int           `json:"runs"`
+	From   int           `json:"from"` // those before have ended
 	Lease  time.Duration `json:"lease"`
 	Drive  bool          `json:"drive"`  // starts the runs and sends the events
 	Slow   int           `json:"slow"`   // makes pauses so many times longer
@@ -295,9 +296,9 @@ func crashWorker(cfg crashConfig) error {
 	}
 	var wg sync.WaitGroup
 	fails := make(chan error, 2*cfg.Runs)
-	for i := range cfg.Runs {
+	for i := cfg.From; i < cfg.Runs; i++ {
 		wg.Go(func() {
-			time.Sleep(time.Duration(i) * cfg.Pace)
+			time.Sleep(time.Duration(i-cfg.From) * cfg.Pace)
 			if err := drive(ctx, engine, w, l, cfg, i); err != nil {
 				fails <- fmt.Errorf("run %d: %w", i, err)
 				return

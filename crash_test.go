@@ -171,6 +171,13 @@ func (s *story) killing(n int) {
 		if s.kills%10 == 0 {
 			s.cfg.Runs += 20
 		}
+		if s.kills%100 == 0 { // or every life would begin with looking at thousands of runs
+			if err := s.finish(); err != nil {
+				s.t.Fatal(err)
+			}
+			s.cfg.From = s.cfg.Runs
+			s.cfg.Runs += 60
+		}
 	}
 	if err := s.finish(); err != nil && s.cfg.Mutant == "" {
 		s.t.Fatal(err)
@@ -188,7 +195,7 @@ func (s *story) finish() error {
 	case <-time.After(s.patience):
 		cmd.Process.Signal(syscall.SIGQUIT)
 		<-done
-		return fmt.Errorf("runs were still not at their end %v after the last kill (P5)", s.patience)
+		return fmt.Errorf("runs were still not at their end %v after the last kill (P5)\n%s", s.patience, unfinished(s.cfg.Store))
 	}
 }
 

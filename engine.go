@@ -292,6 +292,11 @@ func (e *Engine) patient(worker int64) bool {
 	return worker != 0 && worker == e.id.Load() && time.Now().UnixNano() < e.trust.Load()
 }
 
+// leased reports whether the worker's lease goes on for a while, as far as is known here.
+func (e *Engine) leased(worker int64) bool {
+	return worker == e.id.Load() && time.Now().UnixNano() < e.trust.Load()-int64(e.opt.Lease/10)
+}
+
 // fenced ends the worker's life: another owner may have its runs.
 func (e *Engine) fenced(worker int64, why error) {
 	if worker == 0 || !e.id.CompareAndSwap(worker, 0) {

@@ -168,6 +168,9 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		if o.total > 0 && time.Since(first) >= o.total && attempt > 1 {
 			return c.endStep(key, attempt-1, first, ErrTimeout)
 		}
+		if !r.e.leased(r.worker) { // the process was stopped, or the store is away: another owner may have run the step
+			b.commit(func(*Change) {})
+		}
 		began := time.Now()
 		data, err := c.attempt(key, attempt, first, &o, body)
 		took := time.Since(began)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -79,11 +80,12 @@ var errGates = errors.New("limits to be locked")
 // claim is one try of a claim.
 type claim struct {
 	*tx
-	s    *Store
-	q    pawl.ClaimRequest
-	us   int64
-	last bool // leave runs whose limits are not locked for the next claim
-	out  *pawl.Claims
+	s       *Store
+	q       pawl.ClaimRequest
+	us      int64
+	skipped bool // there was nothing, or what there was is locked
+	last    bool // leave runs whose limits are not locked for the next claim
+	out     *pawl.Claims
 }
 
 type candidate struct {
@@ -126,6 +128,7 @@ func (c *claim) run(gates []string) (missing []string, err error) {
 	}
 	found := merge(ready, due, c.q.Limit)
 	c.out.More = len(found) == c.q.Limit
+	c.skipped = len(found) == 0
 	for _, n := range found {
 		for _, l := range n.limits {
 			if gate := "limit " + l.Key; !held[gate] {
@@ -152,8 +155,22 @@ func (c *claim) run(gates []string) (missing []string, err error) {
 		c.out.Due = fromMicro(due)
 		return err
 	}, "SELECT min(due) FROM runs WHERE due IS NOT NULL")
+	if c.skipped { // a message may be on its way to a run that is ready: nobody will hint at it again
+		c.rows(func(row pgx.CollectableRow) error {
+			var ready bool
+			err := row.Scan(&ready)
+			if soon := c.q.Now.Add(skipPause); ready && (c.out.Due.IsZero() || soon.Before(c.out.Due)) {
+				c.out.Due = soon
+			}
+			return err
+		}, `SELECT EXISTS (SELECT FROM runs WHERE rank IS NOT NULL AND gate IS NULL AND workflow || '' = ANY($1::text[]))
+			OR EXISTS (SELECT FROM runs WHERE due IS NOT NULL AND due <= $2 AND rank IS NULL AND gate IS NULL AND workflow || '' = ANY($1::text[]))`, c.q.Workflows, c.us)
+	}
 	return nil, nil
 }
+
+// skipPause is when a claim that met nothing but locked rows is to be made again.
+const skipPause = 5 * time.Millisecond
 
 // merge takes the lowest ranks of two lists, the first of which is in order.
 func merge(ready, due []candidate, limit int) []candidate {
