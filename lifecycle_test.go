@@ -428,3 +428,71 @@ func TestADeadlineHoldsForWhatAMessageWoke(t *testing.T) {
 		equal(t, "times in memory", n.info(r.ID()).Epoch, 1)
 	})
 }
+
+// frozen is a store whose heartbeats and claims take for ever while it is frozen, as in a
+// process that was stopped.
+type frozen struct {
+	pawl.Store
+	thaw chan none // nil: not frozen
+	mu   sync.Mutex
+}
+
+func (f *frozen) pass() {
+	f.mu.Lock()
+	thaw := f.thaw
+	f.mu.Unlock()
+	if thaw != nil {
+		<-thaw
+	}
+}
+
+func (f *frozen) freeze() (thaw func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.thaw = make(chan none)
+	return sync.OnceFunc(func() { close(f.thaw) })
+}
+
+func (f *frozen) Beat(ctx context.Context, worker int64, now, until time.Time) error {
+	f.pass()
+	return f.Store.Beat(ctx, worker, now, until)
+}
+
+func (f *frozen) Claim(ctx context.Context, r pawl.ClaimRequest) (pawl.Claims, error) {
+	f.pass()
+	return f.Store.Claim(ctx, r)
+}
+
+// TestP3AWorkerThatWasStoppedAsksBeforeItBegins: between two steps it was away for longer
+// than its lease, and another has run the second one meanwhile.
+func TestP3AWorkerThatWasStoppedAsksBeforeItBegins(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		var bodies counts
+		between, goOn := make(chan none, 10), make(chan none)
+		program := func(wait bool) *pawl.Workflow[none, int] {
+			return pawl.Define("stopped", func(c *pawl.Context, _ none) (int, error) {
+				if err := pawl.Do(c, "first", func(context.Context) error { bodies.add("first"); return nil }); err != nil {
+					return 0, err
+				}
+				if wait {
+					between <- none{}
+					<-goOn
+				}
+				return pawl.Step(c, "second", func(context.Context) (int, error) { return bodies.add("second"), nil })
+			})
+		}
+		ice := &frozen{Store: open()}
+		one := boot(t, ice, &pawl.Options{Lease: 500 * time.Millisecond, Drain: 10 * time.Millisecond}, program(true))
+		r := start(one, program(true), none{})
+		<-between
+		life := one.store.worker.Load()
+		thaw := ice.freeze()
+		two := boot(t, open(), nil, program(false))
+		equal(t, "result of the second worker", result(two, r), 1)
+		close(goOn)
+		one.until("the first worker to notice", func() bool { return one.store.worker.Load() != life || bodies.get("second") > 1 })
+		thaw()
+		equal(t, "bodies of the first step", bodies.get("first"), 1)
+		equal(t, "bodies of the second step", bodies.get("second"), 1)
+	})
+}
