@@ -485,12 +485,13 @@ func TestP3AWorkerThatWasStoppedAsksBeforeItBegins(t *testing.T) {
 		one := boot(t, ice, &pawl.Options{Lease: 500 * time.Millisecond, Drain: 10 * time.Millisecond}, program(true))
 		r := start(one, program(true), none{})
 		<-between
-		life := one.store.worker.Load()
 		thaw := ice.freeze()
+		defer thaw()
 		two := boot(t, open(), nil, program(false))
 		equal(t, "result of the second worker", result(two, r), 1)
 		close(goOn)
-		one.until("the first worker to notice", func() bool { return one.store.worker.Load() != life || bodies.get("second") > 1 })
+		// It does not join again while its heartbeat hangs.
+		one.until("the first worker to notice", func() bool { return !one.Working() || bodies.get("second") > 1 })
 		thaw()
 		equal(t, "bodies of the first step", bodies.get("first"), 1)
 		equal(t, "bodies of the second step", bodies.get("second"), 1)
