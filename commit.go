@@ -212,6 +212,8 @@ func (p *pipeline) commit(items []*item) {
 			p.e.log.Error("pawl: the store does not take writes, trying again", "error", err, "in", pause)
 			time.Sleep(pause)
 			continue
+		case w != 0: // its lease is over: runs that are dropped here must not stay with it
+			p.e.fenced(w, fmt.Errorf("gave up a write: %w", err))
 		}
 		for _, it := range items {
 			if it.err == nil {

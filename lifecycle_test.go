@@ -497,3 +497,36 @@ func TestP3AWorkerThatWasStoppedAsksBeforeItBegins(t *testing.T) {
 		equal(t, "bodies of the second step", bodies.get("second"), 1)
 	})
 }
+
+// TestP5AWriteGivenUpGivesUpTheWorker: a write that failed when the lease was over by the
+// worker's clock is not tried again; its run must not stay with a worker that forgot it.
+func TestP5AWriteGivenUpGivesUpTheWorker(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		at, goOn := make(chan none, 10), make(chan none)
+		w := pawl.Define("asleep", func(c *pawl.Context, _ none) (int, error) {
+			return pawl.Step(c, "long", func(context.Context) (int, error) { at <- none{}; <-goOn; return 1, nil })
+		})
+		ice := &frozen{Store: open()}
+		behind := &cut{Store: ice}
+		var failing sync.Once
+		broken := make(chan none)
+		behind.before = func(b *pawl.Batch) (err error) {
+			for _, ch := range b.Changes {
+				if len(ch.Entries) > 0 && ch.Entries[0].Kind == pawl.KindStep {
+					failing.Do(func() { err = errors.New("the connection is broken"); close(broken) })
+				}
+			}
+			return err
+		}
+		n := boot(t, behind, &pawl.Options{Lease: 500 * time.Millisecond}, w)
+		r := start(n, w, none{})
+		<-at
+		thaw := ice.freeze()
+		defer thaw()
+		time.Sleep(600 * time.Millisecond) // what it believed in is over
+		close(goOn)
+		<-broken
+		thaw()
+		equal(t, "result", result(n, r), 1)
+	})
+}
