@@ -14,10 +14,14 @@ import (
 	"time"
 )
 
-// envOrphan makes this test binary the process that goes away without stopping its server: "exit" does so by itself, "hang" waits to be killed.
+// envOrphan makes this test binary the process that goes away without stopping its server: "exit" does so by itself, "hang" waits
+// to be killed, and "untold" waits to be killed after it started a program and before it told the keeper.
 const envOrphan = "PGTEST_ORPHAN"
 
 func orphan() {
+	if os.Getenv(envOrphan) == "untold" {
+		untold()
+	}
 	server, err := Start(Options{})
 	if err != nil {
 		fmt.Println(err)
@@ -28,6 +32,22 @@ func orphan() {
 		select {}
 	}
 	os.Exit(0)
+}
+
+func untold() {
+	keeper, err := startKeeper()
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	// A program that would leave something, had it begun.
+	cmd := exec.Command("/bin/mkdir", keeper.dir+"-left")
+	if _, err := startWaiting(cmd); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(cmd.Process.Pid, keeper.cmd.Process.Pid)
+	select {}
 }
 
 func TestNothingIsLeftWhenTheProcessExits(t *testing.T) {
@@ -49,6 +69,35 @@ func TestNothingIsLeftWhenTheProcessIsKilled(t *testing.T) {
 	}
 	kill(t, cmd)
 	awaitGone(t, dir, server, keeper)
+}
+
+func TestNothingIsLeftWhenTheProcessIsKilledBeforeItsKeeperKnows(t *testing.T) {
+	t.Parallel()
+	dir := openTempDir(t)
+	cmd, program, keeper := startOrphan(t, dir, "untold")
+	kill(t, cmd)
+	awaitGone(t, dir, program, keeper)
+}
+
+// The process may be killed between the making of the directory and the keeper's word that it is made.
+func TestAKeeperThatNobodyHearsCleansUp(t *testing.T) {
+	t.Parallel()
+	dir := openTempDir(t)
+	unheard, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unheard.Close(), os.Mkdir(filepath.Join(dir, "all"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", keeperScript, "pgtest-keeper", filepath.Join(dir, "all", "server"))
+	cmd.Stdout = out
+	if err := errors.Join(cmd.Run(), out.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if left := entries(t, filepath.Join(dir, "all")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }
 
 // Whichever moment the kill hits, from the making of the directory to a server that listens, nothing may stay.
