@@ -2,6 +2,7 @@ package pawl
 
 import (
 	"container/list"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -153,11 +154,7 @@ func (b *branch) commit(build func(ch *Change)) {
 	first := b.send(ch)
 	r.mu.Unlock()
 	b.await(first)
-	if b.item.err != nil || ch.Err != nil {
-		err := b.item.err
-		if err == nil {
-			err = ch.Err
-		}
+	if err := errors.Join(b.item.err, ch.Err); err != nil {
 		r.lost(err)
 		runtime.Goexit()
 	}

@@ -31,8 +31,9 @@ type pipeline struct {
 	busy  bool
 	idle  sync.Cond // busy became false
 
-	batch Batch        // the leader's
-	began atomic.Int64 // unix nanoseconds at which the store was asked to commit; zero: it is not being asked
+	batch   Batch           // the leader's
+	refused map[int64]int64 // the leader's: epochs of runs, by key, of which it refused a change
+	began   atomic.Int64    // unix nanoseconds at which the store was asked to commit; zero: it is not being asked
 }
 
 // item is one thing to be committed. Exactly one of change, start, send, order is set.
@@ -115,14 +116,7 @@ func (p *pipeline) lead(own *item) {
 		p.spare = nil
 		p.mu.Unlock()
 
-		p.commit(items)
-		for i, it := range items {
-			if it.then != nil {
-				it.then(it)
-				items[i] = nil // from here on its owner may use it again
-			}
-		}
-		p.e.settle(&p.batch)
+		p.write(items)
 
 		p.mu.Lock()
 		var next *item
@@ -157,9 +151,58 @@ func (p *pipeline) lead(own *item) {
 	}
 }
 
+// write commits items and takes up the answers. Where one of them makes the store refuse
+// all, halves are committed by themselves, so that it ends alone.
+func (p *pipeline) write(items []*item) {
+	err := p.commit(items)
+	if err != nil && len(items) > 1 {
+		half := len(items) / 2
+		p.write(items[:half])
+		p.write(items[half:])
+		return
+	}
+	if err != nil {
+		p.refuse(items[0], err)
+	}
+	for i, it := range items {
+		if it.then != nil {
+			it.then(it)
+			items[i] = nil // from here on its owner may use it again
+		}
+	}
+	p.e.settle(&p.batch)
+}
+
+// refuse answers an item that the store will never take. What its run has said since must
+// not be stored either: that stands on what was refused.
+func (p *pipeline) refuse(it *item, err error) {
+	it.err = err
+	if it.change == nil {
+		return
+	}
+	if p.refused == nil {
+		p.refused = map[int64]int64{}
+	}
+	p.refused[it.change.Run] = it.change.Epoch
+}
+
+// stands reports whether ch may be stored after all that was refused. The change that
+// blocks the run for it comes last.
+func (p *pipeline) stands(ch *Change) bool {
+	if epoch, ok := p.refused[ch.Run]; !ok || epoch != ch.Epoch {
+		return true
+	}
+	if ch.To != nil && ch.To.State == Blocked {
+		delete(p.refused, ch.Run)
+		return true
+	}
+	return false
+}
+
 // commit writes items in one transaction. A store that could not write is asked again for
-// as long as the worker may believe in its lease: the runs wait, nothing is lost.
-func (p *pipeline) commit(items []*item) {
+// as long as the worker may believe in its lease: the runs wait, nothing is lost. It returns
+// an error, and has answered nothing, only where the store will never take them all.
+func (p *pipeline) commit(items []*item) error {
 	b := &p.batch
 	*b = Batch{
 		Changes: b.Changes[:0], Starts: b.Starts[:0], Sends: b.Sends[:0], Orders: b.Orders[:0],
@@ -170,6 +213,8 @@ func (p *pipeline) commit(items []*item) {
 		switch {
 		case it.change != nil && it.worker != w:
 			it.err = ErrFenced // said by a run of an earlier life of this engine
+		case it.change != nil && len(p.refused) > 0 && !p.stands(it.change):
+			it.err = ErrRefused
 		case it.change != nil:
 			b.Changes = append(b.Changes, it.change)
 		case it.start != nil:
@@ -181,7 +226,7 @@ func (p *pipeline) commit(items []*item) {
 		}
 	}
 	if len(b.Changes)+len(b.Starts)+len(b.Sends)+len(b.Orders) == 0 {
-		return
+		return nil
 	}
 	b.Worker, b.Workflows = w, p.e.names
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
@@ -190,9 +235,9 @@ func (p *pipeline) commit(items []*item) {
 		err := p.e.store.Commit(context.Background(), b)
 		p.began.Store(0)
 		if err == nil {
-			return
+			return nil
 		}
-		b.unanswer() // what a transaction gave that was not committed, or may not have been
+		b.Unanswer() // what a transaction gave that was not committed, or may not have been
 		switch {
 		case errors.Is(err, ErrFenced) && w != 0:
 			p.e.fenced(w, err)
@@ -205,6 +250,8 @@ func (p *pipeline) commit(items []*item) {
 				b.Changes, b.Worker, w = b.Changes[:0], 0, 0
 				continue
 			}
+		case errors.Is(err, ErrRefused):
+			return err
 		case errors.Is(err, ErrUnknownOutcome):
 			p.e.fenced(w, err)
 			err = fmt.Errorf("commit: %w", err)
@@ -220,23 +267,6 @@ func (p *pipeline) commit(items []*item) {
 				it.err = err
 			}
 		}
-		return
-	}
-}
-
-// unanswer takes back what a store has answered.
-func (b *Batch) unanswer() {
-	b.Granted, b.Mail, b.Ready, b.Due = b.Granted[:0], b.Mail[:0], false, time.Time{}
-	for _, ch := range b.Changes {
-		ch.Err, ch.Mail = nil, nil
-	}
-	for _, st := range b.Starts {
-		st.Existed, st.Err = false, nil
-	}
-	for _, m := range b.Sends {
-		m.Err = nil
-	}
-	for _, o := range b.Orders {
-		o.Err = nil
+		return nil
 	}
 }

@@ -73,7 +73,7 @@ func (r *live) load() error {
 		}
 		for i := range page {
 			if err := r.recall(&p, &page[i]); err != nil {
-				return fmt.Errorf("entry %d: %w", page[i].Seq, err)
+				return fmt.Errorf("%w: entry %d: %w", errUnreadable, page[i].Seq, err)
 			}
 			after = page[i].Seq
 		}
@@ -82,7 +82,7 @@ func (r *live) load() error {
 		}
 	}
 	if after < 0 {
-		return errors.New("the journal is empty")
+		return fmt.Errorf("%w: it is empty", errUnreadable)
 	}
 	r.seq = after + 1
 	r.past = p
@@ -91,6 +91,9 @@ func (r *live) load() error {
 	}
 	return nil
 }
+
+// errUnreadable: reading the journal again would help nobody.
+var errUnreadable = errors.New("the run's journal can't be read")
 
 // recall sorts an entry of the journal into what a replay will look up.
 func (r *live) recall(p *past, e *Entry) error {

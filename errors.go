@@ -27,7 +27,8 @@ var (
 	ErrClosed         = errors.New("pawl: engine is closed")
 	ErrFenced         = errors.New("pawl: lease lost") // another owner has taken over: drop everything
 	ErrUnknownOutcome = errors.New("pawl: outcome unknown")
-	ErrSchema         = errors.New("pawl: schema does not fit") // the store is of a newer or foreign schema
+	ErrRefused        = errors.New("pawl: refused by the store") // it can't store this and never will; nothing was written
+	ErrSchema         = errors.New("pawl: schema does not fit")  // the store is of a newer or foreign schema
 	ErrLocked         = errors.New("pawl: store is in use by another process")
 )
 

@@ -3,6 +3,7 @@ package pawl
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -126,8 +127,8 @@ func (r *live) received(b *branch, kind Kind, key string, m Message) {
 func (r *live) register() {
 	ch := r.collect(&Change{})
 	r.e.pipe.post(&item{worker: r.worker, change: ch, then: func(it *item) {
-		if it.err != nil || ch.Err != nil {
-			r.lost(ErrFenced)
+		if err := errors.Join(it.err, ch.Err); err != nil {
+			r.lost(err)
 		}
 	}})
 }

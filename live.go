@@ -62,6 +62,7 @@ type live struct {
 	suspend  Change
 	item     item
 	phase    phase
+	blocked  bool          // block was called
 	draining bool          // stop at the next durable calls; never taken back
 	stop     chan struct{} // made by stopAtRest, closed when the run is at rest
 	pausing  json.RawMessage
@@ -102,7 +103,10 @@ func (r *live) begin(c Claim) {
 	defer r.e.drop(r)
 	if c.Start != nil {
 		r.input, r.seq = c.Start.Run.Input, 1
-	} else if err := r.load(); err != nil {
+	} else if err := r.load(); errors.Is(err, errUnreadable) {
+		r.block(err.Error() + "; look at it with show, then cancel the run or fork it from an earlier step")
+		return
+	} else if err != nil {
 		r.e.log.Error("pawl: a run could not be loaded; it is given back", "run", r.info.ID, "error", err)
 		r.giveBack(Pending, "", time.Now().Add(time.Second))
 		return
@@ -267,31 +271,46 @@ func (r *live) wakeAll() {
 	}
 }
 
-// lost is called when a commit says that this worker no longer owns the run.
+// lost is called when a commit of the run failed. Either this worker no longer owns the
+// run, or the store will never take what the run has to say.
 func (r *live) lost(err error) {
+	if errors.Is(err, ErrRefused) {
+		r.block(fmt.Sprintf("the store refuses what the run has to say: %v; nothing of that was stored; mend its cause, then retry or cancel the run", err))
+		return
+	}
 	if !errors.Is(err, ErrFenced) && !errors.Is(err, ErrUnknownOutcome) {
-		r.e.log.Error("pawl: a run's commit was refused", "run", r.info.ID, "error", err)
+		r.e.log.Error("pawl: a run's commit failed", "run", r.info.ID, "error", err)
 	}
 	r.e.drop(r)
 	r.kill()
 }
 
-// block stops the run where a person must look at it.
+// block stops the run where a person must look at it. It does not wait: it may be called by
+// who leads the pipeline.
 func (r *live) block(why string) {
+	r.mu.Lock()
+	again := r.blocked
+	r.blocked = true
+	r.mu.Unlock()
+	if again {
+		return
+	}
 	r.e.log.Error("pawl: run blocked", "run", r.info.ID, "workflow", r.info.Workflow, "reason", why)
-	r.giveBack(Blocked, why, time.Time{})
 	r.e.drop(r)
 	r.kill()
+	r.giveBack(Blocked, cut(why, 1000), time.Time{})
 }
 
-// giveBack returns the run to the store in a state that is no end.
+// giveBack returns the run to the store in a state that is no end. Nothing that the run says
+// later is stored.
 func (r *live) giveBack(s State, why string, due time.Time) {
 	ch := &Change{Run: r.info.Key, Epoch: r.info.Epoch, To: &Move{State: s, Reason: why, Due: due, Seen: 1<<63 - 1}}
-	it := &item{worker: r.worker, change: ch}
-	if err := errors.Join(r.e.pipe.do(it), ch.Err); err != nil && !errors.Is(err, ErrFenced) {
-		r.e.log.Warn("pawl: give a run back", "run", r.info.ID, "error", err)
-	}
-	r.e.watch.touch(r.info.Key)
+	r.e.pipe.post(&item{worker: r.worker, change: ch, then: func(it *item) {
+		if err := errors.Join(it.err, ch.Err); err != nil && !errors.Is(err, ErrFenced) {
+			r.e.log.Error("pawl: give a run back", "run", r.info.ID, "state", s, "error", err)
+		}
+		r.e.watch.touch(r.info.Key)
+	}})
 }
 
 // now is the time as journals keep it.
@@ -543,8 +562,8 @@ func (r *live) interrupt(why error) {
 			ch.Cancels = append(ch.Cancels, child)
 		}
 		r.e.pipe.post(&item{worker: r.worker, change: ch, then: func(it *item) {
-			if it.err != nil || ch.Err != nil {
-				r.lost(ErrFenced)
+			if err := errors.Join(it.err, ch.Err); err != nil {
+				r.lost(err)
 			}
 		}})
 	}

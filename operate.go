@@ -35,18 +35,28 @@ func (e *Engine) SignalRef(ctx context.Context, run Ref, event string, data any)
 	return err
 }
 
-// Publish sends an event to every run that waits for it now, in all tenants' spaces that
-// are the caller's: "" is the default one. That there is none is no error.
+// Publish sends an event to every run of the default tenant that waits for it now. That
+// there is none is no error.
 func (e *Engine) Publish(ctx context.Context, event string, data any) error {
+	_, err := e.PublishTo(ctx, "", event, data)
+	return err
+}
+
+// PublishTo sends an event to every run of a tenant that waits for it now, and tells how many
+// there were.
+func (e *Engine) PublishTo(ctx context.Context, tenant, event string, data any) (int, error) {
 	if err := checkName("event", event); err != nil {
-		return fmt.Errorf("%w: %w", ErrInput, err)
+		return 0, fmt.Errorf("%w: %w", ErrInput, err)
 	}
 	body, err := encode("data of event "+event, data, e.opt.MaxPayload)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = e.send(ctx, &Send{Publish: event, Name: MsgEvent + event, Data: body})
-	return err
+	s, err := e.send(ctx, &Send{Tenant: tenant, Publish: event, Name: MsgEvent + event, Data: body})
+	if err != nil {
+		return 0, err
+	}
+	return s.Count, nil
 }
 
 // Resume sends a payload to the hook with a token. ErrNotFound: no live hook has it.

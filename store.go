@@ -12,7 +12,9 @@ import (
 // Every method is safe for concurrent use, takes the time as an argument where time
 // matters, and changes the store in one transaction or not at all. An error that a method
 // returns as such (not in an answer field) means that nothing was written, unless it wraps
-// ErrUnknownOutcome: then the transaction may have been committed or not.
+// ErrUnknownOutcome: then the transaction may have been committed or not. An error that wraps
+// ErrRefused says that the same call would be refused for ever: for what is in it, not for
+// the state of the store or its disk.
 type Store interface {
 	// Join makes a worker: one row, whose lease ends at until unless Beat extends it.
 	Join(ctx context.Context, w WorkerInfo, until time.Time) (worker int64, err error)
@@ -24,7 +26,9 @@ type Store interface {
 
 	// Commit writes b in one transaction and fills in its answers. Each Change, Start, Send
 	// and Order in it is whole or absent. It refuses all with ErrFenced when b.Worker is
-	// not zero and no longer holds its lease: the check is part of the transaction.
+	// not zero and no longer holds its lease: the check is part of the transaction. It
+	// refuses all with ErrRefused when a Change can't be stored; the caller then commits each
+	// by itself.
 	Commit(ctx context.Context, b *Batch) error
 
 	// Claim declares workers dead whose lease has ended, frees their runs, and gives the

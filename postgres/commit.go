@@ -71,20 +71,20 @@ type grant struct {
 
 // Commit implements pawl.Store.
 func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
-	given := remember(b)
+	given := b.Said()
 	woke, room := false, b.Room
 	if b.Worker == 0 {
 		room = 0
 	}
 	err := s.write(ctx, "commit", func(t *tx) error {
-		given.restore(b)
+		given.Restore()
 		w := &work{tx: t, s: s, b: b, room: room, now: b.Now, us: b.Now.UnixMicro(), runs: map[int64]*run{}}
 		err := w.commit()
 		woke = w.woke
 		return err
 	})
 	if err != nil {
-		given.restore(b)
+		given.Restore()
 		return err
 	}
 	if woke {
@@ -96,7 +96,9 @@ func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
 
 func (w *work) commit() error {
 	b := w.b
-	w.refuse()
+	if err := w.refuse(); err != nil {
+		return err
+	}
 	plain := len(b.Starts)+len(b.Sends)+len(b.Orders) == 0 && !slices.ContainsFunc(b.Changes, asks)
 	if !plain {
 		w.begin()
@@ -117,10 +119,8 @@ func (w *work) commit() error {
 		}
 	}
 	for _, ch := range b.Changes {
-		if ch.Err == nil {
-			if err := w.change(ch); err != nil {
-				return err
-			}
+		if err := w.change(ch); err != nil {
+			return err
 		}
 	}
 	if err := w.runHooks(); err != nil {

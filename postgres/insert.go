@@ -56,7 +56,7 @@ func (w *work) insertEarly() (list []*fresh) {
 		list = append(list, f)
 	}
 	for _, ch := range w.b.Changes {
-		if ch.Err != nil || ch.To != nil { // a move may be refused, and the children with it
+		if ch.To != nil { // a move may be refused, and the children with it
 			continue
 		}
 		for _, st := range ch.Children {

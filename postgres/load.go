@@ -15,9 +15,6 @@ func (w *work) takeGates() {
 		}
 	}
 	for _, ch := range w.b.Changes {
-		if ch.Err != nil {
-			continue
-		}
 		if ch.To != nil {
 			keys = append(keys, ch.Run)
 		}
@@ -55,9 +52,6 @@ func (w *work) loadRuns() {
 	var keys, ends, suspends, seen []int64
 	var names, tenants, tokens, events []string
 	for _, ch := range w.b.Changes {
-		if ch.Err != nil {
-			continue
-		}
 		if ch.To != nil || len(ch.Hooks)+len(ch.Waits) > 0 || ch.Solo {
 			keys = append(keys, ch.Run)
 		}

@@ -203,5 +203,8 @@ func (s *Store) wrap(what string, err error) error {
 	if err == nil || errors.Is(err, pawl.ErrNotFound) || errors.Is(err, pawl.ErrFenced) {
 		return err
 	}
+	if refusal(err) {
+		err = fmt.Errorf("%w: %w", pawl.ErrRefused, err)
+	}
 	return fmt.Errorf("%s (%s): %w", what, s.name, err)
 }

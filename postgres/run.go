@@ -220,7 +220,10 @@ func (w *work) afterEnd(r *run, result json.RawMessage, next *pawl.Start) error 
 		if err := w.start(next); err != nil {
 			return err
 		}
-		return next.Err
+		if next.Err != nil {
+			return fmt.Errorf("%w: the run that was to go on in its place: %w", pawl.ErrRefused, next.Err)
+		}
+		return nil
 	}
 	if r.ParentRun != 0 && !r.Detached {
 		parent, err := w.run(r.ParentRun)

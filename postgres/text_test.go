@@ -10,7 +10,8 @@ import (
 	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
-// What PostgreSQL can't store is refused by itself: the others in the batch are stored.
+// A start, a send or an order that PostgreSQL can't store is refused by itself: the others in
+// the batch are stored. A change that it can't store, it refuses with all the batch.
 func TestTextThatIsNoneSpoilsNoBatch(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, openAt(t, pgtest.URL(t))).join()
@@ -24,8 +25,9 @@ func TestTextThatIsNoneSpoilsNoBatch(t *testing.T) {
 		sends := []*pawl.Send{signal("good"), signal(text), {Token: text}, {Publish: text, Name: pawl.MsgEvent + text}, {RunID: "good", Name: pawl.MsgEvent + text}}
 		orders := []*pawl.Order{{Verb: pawl.VerbWake, RunID: "good"}, {Verb: pawl.VerbWake, RunID: text}}
 		fine := step(good, int64(d.entries(good.Key)))
-		d.must(&pawl.Batch{Worker: d.worker, Changes: []*pawl.Change{wrong, fine}, Starts: starts, Sends: sends, Orders: orders})
-		for i, err := range []error{wrong.Err, starts[1].Err, starts[2].Err, starts[3].Err, sends[3].Err, sends[4].Err} {
+		d.is("a change with "+text, d.commit(&pawl.Batch{Worker: d.worker, Changes: []*pawl.Change{wrong, fine}, Starts: starts}), pawl.ErrRefused)
+		d.must(&pawl.Batch{Worker: d.worker, Changes: []*pawl.Change{fine}, Starts: starts, Sends: sends, Orders: orders})
+		for i, err := range []error{starts[1].Err, starts[2].Err, starts[3].Err, sends[3].Err, sends[4].Err} {
 			if !errors.Is(err, pawl.ErrInput) {
 				t.Errorf("%q, thing %d: %v; want ErrInput", text, i, err)
 			}

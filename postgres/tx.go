@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ const (
 	deadlockDetected     = "40P01"
 	lockTimeout          = "55P03"
 	divisionByZero       = "22012"
+	uniqueViolation      = "23505"
 	transactionRollback  = "40" // the class
 )
 
@@ -95,7 +97,22 @@ func passing(err error) bool {
 	if !errors.As(err, &pg) || errors.Is(err, pawl.ErrUnknownOutcome) {
 		return false
 	}
-	return pg.Code == serializationFailure || pg.Code == deadlockDetected || pg.Code == lockTimeout
+	switch pg.Code {
+	case serializationFailure, deadlockDetected, lockTimeout,
+		uniqueViolation: // of a row that another transaction has made since this one looked
+		return true
+	}
+	return false
+}
+
+// refusal reports whether err lies in what was to be written: data that is none (22), a
+// constraint (23), more than an index or a row can hold (54). It will never be taken.
+func refusal(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || errors.Is(err, pawl.ErrUnknownOutcome) || len(pg.Code) != 5 {
+		return false
+	}
+	return slices.Contains([]string{"22", "23", "54"}, pg.Code[:2])
 }
 
 // begin makes what follows a transaction of several sends. Without it all must be queued

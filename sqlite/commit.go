@@ -60,11 +60,11 @@ func (t *tx) at(now time.Time) { t.now, t.us = now, now.UnixMicro() }
 
 // Commit implements pawl.Store.
 func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
-	woke := false
+	woke, given := false, b.Said()
+	b.Unanswer()
 	err := s.write(func(t *tx) error {
 		t.at(b.Now)
 		t.b, t.room = b, b.Room
-		forgetAnswers(b)
 		if b.Worker != 0 {
 			if err := t.fence(b.Worker); err != nil {
 				return err
@@ -93,29 +93,15 @@ func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
 		woke = t.woke
 		return nil
 	})
-	if err == nil && woke {
+	if err != nil {
+		given.Restore()
+		return err
+	}
+	if woke {
 		b.Ready = true
 		s.hint()
 	}
-	return err
-}
-
-// forgetAnswers takes away what an earlier try at the batch has answered: that one was
-// rolled back.
-func forgetAnswers(b *pawl.Batch) {
-	b.Granted, b.Mail, b.Ready, b.Due = b.Granted[:0], b.Mail[:0], false, time.Time{}
-	for _, ch := range b.Changes {
-		ch.Err, ch.Mail = nil, nil
-	}
-	for _, st := range b.Starts {
-		st.Existed, st.Err = false, nil
-	}
-	for _, m := range b.Sends {
-		m.Err = nil
-	}
-	for _, o := range b.Orders {
-		o.Err = nil
-	}
+	return nil
 }
 
 // fence refuses a worker that was declared dead. In this store nothing else can commit
@@ -452,7 +438,10 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 		if err := t.start(next); err != nil {
 			return err
 		}
-		return next.Err
+		if next.Err != nil {
+			return fmt.Errorf("%w: the run that was to go on in its place: %w", pawl.ErrRefused, next.Err)
+		}
+		return nil
 	}
 	if parent != 0 && !info.Detached {
 		_, err := t.deliver(parent, pawl.MsgChild+info.ParentKey, pawl.ChildEnd(info, state, result))

@@ -181,6 +181,15 @@ func code(err error) int {
 	return 0
 }
 
+// refusal reports whether err lies in what was to be written: it will never be taken.
+func refusal(err error) bool {
+	switch code(err) {
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE:
+		return true
+	}
+	return false
+}
+
 // fatal reports whether after err nothing more can be believed that this process reads or
 // writes: an fsync or a write that failed, a page that makes no sense.
 func fatal(err error) bool {

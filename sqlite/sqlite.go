@@ -503,6 +503,9 @@ func (s *Store) failed(what string, err error) error {
 		s.broken = fmt.Errorf("%w: %s %s: %w; the disk or the file is at fault, see to it and restart", pawl.ErrUnknownOutcome, what, s.path, err)
 		return s.broken
 	}
+	if refusal(err) {
+		return fmt.Errorf("%w: %s %s: %w", pawl.ErrRefused, what, s.path, err)
+	}
 	return err
 }
 

@@ -182,6 +182,17 @@ var children = []promise{
 		d.is("the change", ch.Err, pawl.ErrFenced)
 		d.missing("b")
 	}},
+	{"a run does not end when the id of its Next is another's", func(d *desk) {
+		r := d.hold(d.join("w"), "a")
+		d.start("b")
+		ch := &pawl.Change{
+			Run: r.Key, Epoch: r.Epoch, Entries: []pawl.Entry{d.entry(r, pawl.KindResult, "", `1`)},
+			To: &pawl.Move{State: pawl.Completed, Keep: -1, Next: &pawl.Start{Run: newRun("b"), Policy: pawl.Reject}},
+		}
+		d.is("the commit", d.try(&pawl.Batch{Worker: r.Worker, Changes: []*pawl.Change{ch}}), pawl.ErrRefused)
+		d.state("a", pawl.Running)
+		d.same("keys of the journal", d.keys(r.Key), []string(nil))
+	}},
 }
 
 func detached(n *pawl.NewRun) { n.Detached = true }

@@ -59,10 +59,7 @@ var commits = []promise{
 		r := d.hold(w, "a")
 		d.start("b")
 		d.step(r, "one")
-		err := d.try(poisoned(d, r))
-		if err == nil {
-			d.Fatal("a second entry with the same seq was accepted")
-		}
+		d.is("a second entry with the same seq", d.try(poisoned(d, r)), pawl.ErrRefused)
 		d.same("keys of the journal", d.keys(r.Key), []string{"one"})
 		d.missing("c")
 		d.state("b", pawl.Pending)
@@ -76,9 +73,7 @@ var commits = []promise{
 		b := poisoned(d, r)
 		b.Room, b.Workflows = 1, []string{flow}
 		b.Starts[0].Run.Eager = true
-		if d.try(b) == nil {
-			d.Fatal("a second entry with the same seq was accepted")
-		}
+		d.is("a second entry with the same seq", d.try(b), pawl.ErrRefused)
 		b.Changes[0].Entries[1].Seq = 3
 		d.commit(b)
 		d.same("keys of the journal", d.keys(r.Key), []string{"one", "two", "three"})
