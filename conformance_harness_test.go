@@ -412,6 +412,10 @@ func (s *cut) Journal(ctx context.Context, run, after int64, limit int) ([]pawl.
 	return answer(s, func() ([]pawl.Entry, error) { return s.Store.Journal(ctx, run, after, limit) })
 }
 
+func (s *cut) Index(ctx context.Context, run, after int64, limit, inline int) ([]pawl.Entry, error) {
+	return answer(s, func() ([]pawl.Entry, error) { return s.Store.Index(ctx, run, after, limit, inline) })
+}
+
 func (s *cut) Result(ctx context.Context, run int64) (pawl.Entry, error) {
 	return answer(s, func() (pawl.Entry, error) { return s.Store.Result(ctx, run) })
 }

@@ -3,11 +3,8 @@ package pawl
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -53,147 +50,6 @@ func (c *Context) Rand() *rand.Rand {
 	return b.rand
 }
 
-// past is what a journal says about the calls that a replay will make.
-type past struct {
-	entries   map[string]*Entry
-	attempts  map[string]*Entry // the newest failed attempt of each step that has not ended
-	woken     map[string]bool   // waits that an operator ended
-	perPath   map[string]int    // entries not yet asked for, by scope path
-	cancelled *Failure
-}
-
-// load reads the journal. The payloads of a long one are read with it, page by page.
-func (r *live) load() error {
-	p := past{entries: map[string]*Entry{}, attempts: map[string]*Entry{}, woken: map[string]bool{}, perPath: map[string]int{}}
-	after := int64(-1)
-	for {
-		page, err := r.e.store.Journal(context.Background(), r.info.Key, after, 2000)
-		if err != nil {
-			return err
-		}
-		for i := range page {
-			if err := r.recall(&p, &page[i]); err != nil {
-				return fmt.Errorf("%w: entry %d: %w", errUnreadable, page[i].Seq, err)
-			}
-			after = page[i].Seq
-		}
-		if len(page) == 0 {
-			break
-		}
-	}
-	if after < 0 {
-		return fmt.Errorf("%w: it is empty", errUnreadable)
-	}
-	r.seq = after + 1
-	r.past = p
-	if len(p.entries)+len(p.attempts) > 0 {
-		r.replaying.Store(true)
-	}
-	return nil
-}
-
-// errUnreadable: reading the journal again would help nobody.
-var errUnreadable = errors.New("the run's journal can't be read")
-
-// recall sorts an entry of the journal into what a replay will look up.
-func (r *live) recall(p *past, e *Entry) error {
-	switch e.Kind {
-	case KindInput:
-		r.input = e.Data
-	case KindAttempt:
-		p.attempts[e.Key] = e
-	case KindDrift:
-	case KindOrder:
-		switch e.Key {
-		case "$cancel":
-			p.cancelled = e.Failure()
-		case "$wake":
-			var o struct{ Keys []string }
-			if err := decode("an order's entry", e.Data, &o); err != nil {
-				return err
-			}
-			for _, k := range o.Keys {
-				p.woken[k] = true
-			}
-		case "$retry": // the run failed before this: what made it fail is asked again
-			p.cancelled = nil
-			for k, e := range p.entries {
-				if e.Failed && (e.Kind == KindSleep || e.Kind == KindRace) && e.Failure().ordered() { // as of the cancel that is taken back
-					delete(p.entries, k)
-					p.perPath[pathOf(k)]--
-				}
-			}
-			var o struct{ Keys []string }
-			if err := decode("an order's entry", e.Data, &o); err != nil {
-				return err
-			}
-			for _, k := range o.Keys {
-				if old := p.entries[k]; old != nil && old.Failed {
-					delete(p.entries, k)
-					p.perPath[pathOf(k)]--
-				}
-				delete(p.attempts, k)
-			}
-		}
-	case KindResult:
-	default:
-		if p.entries[e.Key] == nil {
-			p.perPath[pathOf(e.Key)]++
-		}
-		p.entries[e.Key] = e
-		if e.Kind == KindStep {
-			delete(p.attempts, e.Key)
-		}
-		if e.Kind == KindChild && !e.Failed {
-			var ch childEntry
-			if json.Unmarshal(e.Data, &ch) == nil && !ch.Detached {
-				r.attach(ch.Run)
-			}
-		}
-		if e.Kind == KindChildEnd {
-			delete(r.children, childOf(e.Data))
-		}
-	}
-	return nil
-}
-
-func pathOf(key string) string {
-	if i := strings.LastIndexByte(key, '/'); i >= 0 {
-		return key[:i]
-	}
-	return ""
-}
-
-// endReplay is called, under mu, when every branch has reached something that is not in
-// the journal: from here on the run acts.
-func (r *live) endReplay() {
-	r.replaying.Store(false)
-	if len(r.past.entries) > 0 && r.pausing == nil && !r.draining { // those stop a replay halfway
-		r.drift()
-	}
-	r.past = past{attempts: r.past.attempts, woken: r.past.woken}
-	for el := r.waits.Front(); el != nil; {
-		b := el.Value.(*branch)
-		el = el.Next()
-		if b.key == barrier || b.key == anyBranch && b.s.ctx.Err() != nil {
-			r.wake(b, forBranch)
-		}
-	}
-}
-
-// drift reports entries that the code no longer asks for.
-func (r *live) drift() {
-	keys := make([]string, 0, len(r.past.entries))
-	for k := range r.past.entries {
-		if len(keys) < 100 {
-			keys = append(keys, k)
-		}
-	}
-	r.e.log.Warn("pawl: the code no longer asks for some of what a run's journal holds",
-		"run", r.info.ID, "workflow", r.info.Workflow, "keys", keys)
-	r.note(Entry{Kind: KindDrift, Key: "$drift", At: now(), Data: mustJSON(map[string]any{"keys": keys})})
-}
-
 const (
 	barrier = "$barrier" // waits for the end of replay
 	hold    = "$hold"    // waits to be killed: the run is being paused or drained
@@ -221,33 +77,6 @@ func (b *branch) nextKey(name string) string {
 }
 
 var escape = strings.NewReplacer("/", "%2F", "#", "%23", "%", "%25")
-
-// recorded looks key up in the journal. It returns nil where there is nothing; a run whose
-// journal has another kind there is blocked and does not return.
-func (c *Context) recorded(kind Kind, key string) *Entry {
-	b, r := c.b, c.b.r
-	if !r.replaying.Load() {
-		return nil
-	}
-	r.mu.Lock()
-	e := r.past.entries[key]
-	if e != nil {
-		delete(r.past.entries, key)
-		r.past.perPath[pathOf(key)]--
-	}
-	r.mu.Unlock()
-	if e == nil {
-		return nil
-	}
-	if e.Kind != kind {
-		r.block((&DivergedError{Key: key, Journal: e.Kind, Code: kind}).Error())
-		runtime.Goexit()
-	}
-	if e.At.After(b.clock) {
-		b.clock = e.At
-	}
-	return e
-}
 
 // act is called when a call was not recorded and is about to be made: it waits for the end
 // of replay, stops for a pause or a drain, and refuses in a cancelled scope. A refusal is

@@ -71,6 +71,7 @@ type Entry struct {
 	At      time.Time       `json:"at"`                // when it ended, to the microsecond
 	Took    time.Duration   `json:"took,omitempty"`    // steps: how long the body ran, in nanoseconds
 	Data    json.RawMessage `json:"data,omitempty"`
+	Size    int             `json:"size,omitempty"` // how many bytes Data has, where it was left out
 }
 
 // Failure decodes the failure that a failed entry holds.

@@ -22,6 +22,13 @@ func TestPublishReachesTheRunsOfOneTenant(t *testing.T) {
 			})
 			return r
 		}
+		told := func(r *pawl.Run[string]) string {
+			out, err := r.Result(n.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out
+		}
 		a, b, c := waits("red", "a"), waits("red", "b"), waits("", "c")
 		got, err := n.PublishTo(n.ctx, "red", "news", "for red")
 		equal(t, "runs reached", got, 2)
@@ -30,8 +37,8 @@ func TestPublishReachesTheRunsOfOneTenant(t *testing.T) {
 		if err := errors.Join(err, none, n.Publish(n.ctx, "news", "for the rest")); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "a", result(n, a), "for red")
-		equal(t, "b", result(n, b), "for red")
-		equal(t, "c", result(n, c), "for the rest")
+		equal(t, "a", told(a), "for red")
+		equal(t, "b", told(b), "for red")
+		equal(t, "c", told(c), "for the rest")
 	})
 }

@@ -103,12 +103,8 @@ func (r *live) begin(c Claim) {
 	defer r.e.drop(r)
 	if c.Start != nil {
 		r.input, r.seq = c.Start.Run.Input, 1
-	} else if err := r.load(); errors.Is(err, errUnreadable) {
-		r.block(err.Error() + "; look at it with show, then cancel the run or fork it from an earlier step")
-		return
-	} else if err != nil {
-		r.e.log.Error("pawl: a run could not be loaded; it is given back", "run", r.info.ID, "error", err)
-		r.giveBack(Pending, "", time.Now().Add(time.Second))
+	} else if err := r.load(); err != nil {
+		r.unread(err)
 		return
 	}
 	if r.dead.Load() {

@@ -202,7 +202,8 @@ func (e *Engine) Wake(ctx context.Context, run Ref, key string, data any) (RunIn
 // Retry lets a Failed run go on from the step that made it fail, with all that was
 // recorded before, and a Blocked one from where it is. A run that failed by an error that
 // its own function made is run again from its journal: it fails again, unless its code has
-// changed. ErrState otherwise, and when its compensations have run.
+// changed. It takes its singleton key again, or queues for it. ErrState otherwise, and when its
+// compensations have run.
 func (e *Engine) Retry(ctx context.Context, run Ref) (RunInfo, error) {
 	o := &Order{Verb: VerbRetry, Tenant: run.Tenant, RunID: run.ID}
 	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)

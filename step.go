@@ -146,18 +146,12 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 	b.flush()
 
 	attempt, first, next := 1, now(), time.Time{}
-	if r.past.attempts != nil {
-		r.mu.Lock()
-		if e := r.past.attempts[key]; e != nil { // failed before a restart
-			var a attemptEntry
-			if err := decode("an attempt's entry", e.Data, &a); err != nil {
-				r.mu.Unlock()
-				return nil, err
-			}
-			attempt, first, next = e.Attempt+1, a.First, a.Next
-			delete(r.past.attempts, key)
+	if e := r.attempted(key); e != nil { // failed before a restart
+		var a attemptEntry
+		if err := decode("an attempt's entry", e.Data, &a); err != nil {
+			return nil, err
 		}
-		r.mu.Unlock()
+		attempt, first, next = e.Attempt+1, a.First, a.Next
 	}
 	for {
 		if next.After(time.Now()) {

@@ -40,6 +40,9 @@ type Store interface {
 	// Journal returns entries of a run with Seq > after, in order, at most limit of them
 	// or about 4 MiB, whichever comes first; fewer than that only at the end.
 	Journal(ctx context.Context, run int64, after int64, limit int) ([]Entry, error)
+	// Index returns entries as Journal does, but for what they hold where that is longer than
+	// inline bytes: then Data is nil and Size tells how long it is. It reads no more than it returns.
+	Index(ctx context.Context, run int64, after int64, limit, inline int) ([]Entry, error)
 	// Result returns the newest entry of a run: of an ended one, its KindResult.
 	Result(ctx context.Context, run int64) (Entry, error)
 	// Lookup finds a run by id. ErrNotFound.

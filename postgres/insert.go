@@ -75,14 +75,14 @@ func (w *work) insertEarly() (list []*fresh) {
 }
 
 const runInsert = `INSERT INTO runs (id, tenant, workflow, version, state, epoch, worker, rank, due, gate, priority, created, updated,
-	not_before, deadline, parent, parent_key, detached, ties, single, limits, keep, seed, forked, trace)
+	not_before, deadline, parent, parent_key, detached, ties, single, singleton, limits, keep, seed, forked, trace)
 	SELECT id, tenant, workflow, nullif(version, ''), state, epoch, worker, nullif(rank, -9223372036854775808), nullif(due, -9223372036854775808),
 		nullif(gate, ''), nullif(priority, 0), $1, $1, nullif(not_before, -9223372036854775808), nullif(deadline, -9223372036854775808),
-		nullif(parent, 0), nullif(parent_key, ''), detached, ties, nullif(single, ''), nullif(limits, ''), keep, seed, nullif(forked, ''), nullif(trace, '')
+		nullif(parent, 0), nullif(parent_key, ''), detached, ties, CASE WHEN singleton <> '' AND gate <> 'singleton ' || singleton THEN singleton END, nullif(singleton, ''), nullif(limits, ''), keep, seed, nullif(forked, ''), nullif(trace, '')
 	FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::integer[],
 		$13::bigint[], $14::bigint[], $15::bigint[], $16::text[], $17::boolean[], $18::boolean[], $19::text[], $20::text[], $21::bigint[], $22::bigint[], $23::text[], $24::text[])
 		WITH ORDINALITY AS u (id, tenant, workflow, version, state, epoch, worker, rank, due, gate, priority,
-			not_before, deadline, parent, parent_key, detached, ties, single, limits, keep, seed, forked, trace, n)
+			not_before, deadline, parent, parent_key, detached, ties, singleton, limits, keep, seed, forked, trace, n)
 	ORDER BY n ON CONFLICT (id, tenant) DO NOTHING RETURNING key, id, tenant`
 
 // insert queues the insertion of runs whose ids are free. The others get no key.
@@ -119,7 +119,7 @@ func (w *work) insert(list []*fresh) {
 		number(func(r *pawl.NewRun) int64 { return r.Parent }),
 		text(func(r *pawl.NewRun) string { return r.ParentKey }),
 		column(list, func(f *fresh) bool { return f.st.Run.Detached }), column(list, func(f *fresh) bool { return f.ties() }),
-		column(list, func(f *fresh) string { return f.single }), column(list, func(f *fresh) string { return f.limits }),
+		text(func(r *pawl.NewRun) string { return r.Single }), column(list, func(f *fresh) string { return f.limits }),
 		number(func(r *pawl.NewRun) int64 { return keep(r.Keep) }), number(func(r *pawl.NewRun) int64 { return r.Seed }),
 		text(func(r *pawl.NewRun) string { return r.ForkedFrom }), text(func(r *pawl.NewRun) string { return r.Trace }))
 }

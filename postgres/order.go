@@ -124,6 +124,30 @@ func (w *work) retry(r *run, o *pawl.Order) error {
 	if !r.Deadline.IsZero() && !r.Deadline.After(w.now) {
 		r.Deadline = time.Time{}
 	}
+	return w.retake(r)
+}
+
+// retake asks for the singleton key that a run had before it ended: it holds it again, or
+// queues for it.
+func (w *work) retake(r *run) error {
+	var single string
+	w.rows(func(row pgx.CollectableRow) error { return row.Scan(&single) }, "SELECT coalesce(singleton, '') FROM runs WHERE key = $1", r.Key)
+	if err := w.send(); err != nil || single == "" {
+		return err
+	}
+	if err := w.lockGate("singleton " + single); err != nil {
+		return err
+	}
+	holder, err := w.holder(single)
+	if err != nil {
+		return err
+	}
+	if holder != nil {
+		r.Gate = "singleton " + single
+		return nil
+	}
+	w.exec("UPDATE runs SET single = $1 WHERE key = $2", single, r.Key)
+	r.single = single
 	return nil
 }
 

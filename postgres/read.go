@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -16,13 +17,22 @@ import (
 const page = 4 << 20
 
 // Journal implements pawl.Store.
-func (s *Store) Journal(ctx context.Context, run, after int64, limit int) (out []pawl.Entry, err error) {
+func (s *Store) Journal(ctx context.Context, run, after int64, limit int) ([]pawl.Entry, error) {
+	return s.entries(ctx, run, after, limit, math.MaxInt32)
+}
+
+// Index implements pawl.Store.
+func (s *Store) Index(ctx context.Context, run, after int64, limit, inline int) ([]pawl.Entry, error) {
+	return s.entries(ctx, run, after, limit, inline)
+}
+
+// entries reads a page. The sizes are known without the data, which is often stored elsewhere.
+func (s *Store) entries(ctx context.Context, run, after int64, limit, inline int) (out []pawl.Entry, err error) {
 	err = s.read(ctx, "read a journal", func(c *pgxpool.Conn) error {
-		// The sizes are known without the data, which is often stored elsewhere.
-		out, err = collect(ctx, c, scanEntry, `SELECT seq, kind, key, at, took, data FROM (
-				SELECT *, sum(coalesce(octet_length(data), 0)) OVER (ORDER BY seq) - coalesce(octet_length(data), 0) AS before FROM (
-					SELECT seq, kind, key, at, took, data FROM journal WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS j) AS k
-			WHERE before <= $4 ORDER BY seq`, run, after, limit, page)
+		out, err = collect(ctx, c, scanEntry, `SELECT seq, kind, key, at, took, CASE WHEN size <= $5 THEN data END, CASE WHEN size > $5 THEN size ELSE 0 END FROM (
+				SELECT *, sum(CASE WHEN size <= $5 THEN size ELSE 0 END) OVER (ORDER BY seq) - CASE WHEN size <= $5 THEN size ELSE 0 END AS before FROM (
+					SELECT seq, kind, key, at, took, data, coalesce(octet_length(data), 0) AS size FROM journal WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS j) AS k
+			WHERE before <= $4 ORDER BY seq`, run, after, limit, page, inline)
 		return err
 	})
 	return out, err
@@ -31,7 +41,7 @@ func (s *Store) Journal(ctx context.Context, run, after int64, limit int) (out [
 func scanEntry(row pgx.CollectableRow) (e pawl.Entry, err error) {
 	var kind int32
 	var at, took int64
-	err = row.Scan(&e.Seq, &kind, &e.Key, &at, &took, (*[]byte)(&e.Data))
+	err = row.Scan(&e.Seq, &kind, &e.Key, &at, &took, (*[]byte)(&e.Data), &e.Size)
 	e.Kind, e.Failed, e.Attempt = pawl.Kind(kind&127), kind&128 != 0, int(kind>>8)
 	e.At, e.Took = fromMicro(&at), time.Duration(took)
 	return e, err
@@ -63,7 +73,7 @@ func one[T any](ctx context.Context, c *pgxpool.Conn, scan func(pgx.CollectableR
 // Result implements pawl.Store.
 func (s *Store) Result(ctx context.Context, run int64) (e pawl.Entry, err error) {
 	err = s.read(ctx, "read a result", func(c *pgxpool.Conn) error {
-		e, err = one(ctx, c, scanEntry, "SELECT seq, kind, key, at, took, data FROM journal WHERE run = $1 ORDER BY seq DESC LIMIT 1", run)
+		e, err = one(ctx, c, scanEntry, "SELECT seq, kind, key, at, took, data, 0 FROM journal WHERE run = $1 ORDER BY seq DESC LIMIT 1", run)
 		return err
 	})
 	return e, err

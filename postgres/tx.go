@@ -257,8 +257,8 @@ func (t *tx) gates(schema string, keys []int64, ids, tenants, names []string, ea
 		return err
 	}, `SELECT g.name, pg_advisory_xact_lock(hashtext('pawl gates ' || $5), g.lock) IS NOT NULL FROM (
 		SELECT DISTINCT hashtext(name) & 1023 AS lock, name FROM (
-			SELECT unnest(array_remove(ARRAY['singleton ' || single, gate], NULL) || ARRAY(SELECT 'limit ' || (l->>'key') FROM jsonb_array_elements(limits::jsonb) AS l))
+			SELECT unnest(array_remove(ARRAY['singleton ' || singleton, gate], NULL) || ARRAY(SELECT 'limit ' || (l->>'key') FROM jsonb_array_elements(limits::jsonb) AS l))
 				FROM runs WHERE key = ANY($1::bigint[] || ARRAY(SELECT r.key FROM unnest($2::text[], $3::text[]) AS u (id, tenant) JOIN runs AS r ON r.id = u.id AND r.tenant = u.tenant))
-					AND (single IS NOT NULL OR gate IS NOT NULL OR limits IS NOT NULL)
+					AND (singleton IS NOT NULL OR gate IS NOT NULL OR limits IS NOT NULL)
 			UNION ALL SELECT unnest($4::text[])) AS u (name) ORDER BY 1) AS g`, keys, ids, tenants, names, schema)
 }

@@ -10,18 +10,34 @@ import (
 )
 
 // Journal implements pawl.Store.
-func (s *Store) Journal(ctx context.Context, run, after int64, limit int) (out []pawl.Entry, err error) {
-	const most = 4 << 20
+func (s *Store) Journal(ctx context.Context, run, after int64, limit int) ([]pawl.Entry, error) {
+	return s.entries(ctx, "SELECT seq, kind, key, at, took, data FROM journal WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", run, after, limit)
+}
+
+// Index implements pawl.Store. The length of a blob is known without reading it.
+func (s *Store) Index(ctx context.Context, run, after int64, limit, inline int) ([]pawl.Entry, error) {
+	return s.entries(ctx, `SELECT seq, kind, key, at, took, iif(length(data) > ?, NULL, data), iif(length(data) > ?, length(data), 0)
+		FROM journal WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?`, inline, inline, run, after, limit)
+}
+
+// maxPage is about how many bytes of data one call returns.
+const maxPage = 4 << 20
+
+func (s *Store) entries(ctx context.Context, query string, args ...any) (out []pawl.Entry, err error) {
 	err = s.read(ctx, func(c *conn) error {
 		size := 0
-		err := c.query("SELECT seq, kind, key, at, took, data FROM journal WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", []any{run, after, limit}, func(r row) error {
-			out = append(out, scanEntry(r))
-			if size += len(out[len(out)-1].Data); size > most {
+		err := c.query(query, args, func(r row) error {
+			e := scanEntry(r)
+			if len(r) > 6 {
+				e.Size = int(r.int(6))
+			}
+			out = append(out, e)
+			if size += len(e.Data); size > maxPage {
 				return errEnough
 			}
 			return nil
 		})
-		if size > most {
+		if size > maxPage {
 			err = nil
 		}
 		return err

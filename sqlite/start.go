@@ -11,8 +11,8 @@ import (
 )
 
 const runInsert = `INSERT INTO runs (key, id, tenant, workflow, version, state, epoch, worker, rank, due, gate, priority, created, updated,
-	not_before, deadline, parent, parent_key, detached, ties, single, limits, keep, seed, forked, trace)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING`
+	not_before, deadline, parent, parent_key, detached, ties, single, singleton, limits, keep, seed, forked, trace)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING`
 
 // start stores a new run, or tells of the one that is there.
 func (t *tx) start(st *pawl.Start) error {
@@ -106,7 +106,7 @@ func (t *tx) tryStart(st *pawl.Start) (done bool, err error) {
 	key := t.nextRun + 1
 	n, err := t.exec(runInsert, key, run.ID, run.Tenant, run.Workflow, text(run.Version), int64(state), epoch, worker, rank, due, gate,
 		orNull(int64(run.Priority)), t.us, t.us, timeOrNull(run.NotBefore), run.Deadline, orNull(run.Parent), text(run.ParentKey),
-		orNull(boolean(run.Detached)), boolean(run.Parent != 0 || run.Single != "" || limits != nil), single, limits, keep(run.Keep), run.Seed, text(run.ForkedFrom), text(run.Trace))
+		orNull(boolean(run.Detached)), boolean(run.Parent != 0 || run.Single != "" || limits != nil), single, text(run.Single), limits, keep(run.Keep), run.Seed, text(run.ForkedFrom), text(run.Trace))
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -311,6 +311,19 @@ func (t *tx) retry(info *pawl.RunInfo, o *pawl.Order) error {
 	_, err := t.exec(`UPDATE runs SET state = ?, reason = NULL, ended = NULL, expires = NULL, rank = ?, epoch = epoch + 1, strikes = NULL,
 		deadline = CASE WHEN deadline <= ? THEN NULL ELSE deadline END, updated = ? WHERE key = ?`,
 		int64(pawl.Pending), t.rank(info.Priority), t.us, t.us, info.Key)
+	if err == nil {
+		err = t.retake(info.Key)
+	}
+	return err
+}
+
+// retake asks for the singleton key that a run had before it ended: it holds it again, or
+// queues for it.
+func (t *tx) retake(run int64) error {
+	n, err := t.exec("UPDATE runs SET gate = 'singleton ' || singleton WHERE key = ? AND singleton IN (SELECT single FROM runs WHERE single IS NOT NULL)", run)
+	if err == nil && n == 0 {
+		_, err = t.exec("UPDATE runs SET single = singleton WHERE key = ? AND singleton IS NOT NULL", run)
+	}
 	return err
 }
 

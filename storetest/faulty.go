@@ -100,6 +100,11 @@ func (f *faulty) Mail(ctx context.Context, worker int64) (out []pawl.Mail, err e
 	return out, err
 }
 
+func (f *faulty) Index(ctx context.Context, run, after int64, limit, inline int) (out []pawl.Entry, err error) {
+	err = f.call(ctx, "Index", func() error { out, err = f.Store.Index(ctx, run, after, limit, inline); return err })
+	return out, err
+}
+
 func (f *faulty) Journal(ctx context.Context, run, after int64, limit int) (out []pawl.Entry, err error) {
 	err = f.call(ctx, "Journal", func() error { out, err = f.Store.Journal(ctx, run, after, limit); return err })
 	return out, err

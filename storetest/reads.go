@@ -232,6 +232,48 @@ var reads = []promise{
 		}
 		d.same("entries", len(all), 7)
 	}},
+	{"an index is a journal without what is long", func(d *desk) {
+		r := d.hold(d.join("w"), "a")
+		ch := &pawl.Change{}
+		for i := range 20 {
+			data := `"` + strings.Repeat("x", 100*i) + `"`
+			if i == 7 {
+				data = ""
+			}
+			ch.Entries = append(ch.Entries, d.entry(r, pawl.KindStep, fmt.Sprint("s", i), data))
+		}
+		d.say(r, ch)
+		whole := d.journal(r.Key)
+		var index []pawl.Entry
+		for len(index) < len(whole) {
+			page, err := d.store.Index(d.ctx, r.Key, int64(len(index)-1), 6, 1002)
+			d.ok(err)
+			d.same("entries of a page", len(page), min(6, len(whole)-len(index)))
+			index = append(index, page...)
+		}
+		left := 0
+		for i, want := range whole {
+			if len(want.Data) > 1002 {
+				want.Size, want.Data = len(want.Data), nil
+				left++
+			}
+			d.same("entry", index[i], want)
+		}
+		d.same("how many are long", left, 9)
+		page, err := d.store.Index(d.ctx, r.Key, int64(len(whole)-1), 6, 1002)
+		d.ok(err)
+		d.same("entries after the last", len(page), 0)
+	}},
+	{"a page of an index may be long where its journal is large", func(d *desk) {
+		r := d.hold(d.join("w"), "a")
+		big := `"` + strings.Repeat("x", 2<<20-2) + `"`
+		for range 6 {
+			d.say(r, &pawl.Change{Entries: []pawl.Entry{d.entry(r, pawl.KindStep, "s", big)}})
+		}
+		page, err := d.store.Index(d.ctx, r.Key, -1, 100, 1000)
+		d.ok(err)
+		d.same("entries", len(page), 7)
+	}},
 	{"the result of a run is its newest entry", func(d *desk) {
 		r := d.hold(d.join("w"), "a")
 		e, err := d.store.Result(d.ctx, r.Key)

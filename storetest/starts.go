@@ -232,6 +232,30 @@ var starts = []promise{
 			d.end(d.hold(w, fmt.Sprint("run", i), single("k")), s, `{"message":"x"}`)
 		}
 	}},
+	{"a run that is retried takes its singleton key again", func(d *desk) {
+		first := d.hold(d.join("w"), "a", single("s"))
+		d.end(first, pawl.Failed, `{"message":"no"}`)
+		d.ok(d.order(pawl.VerbRetry, "a"))
+		st := d.tryStart(pawl.Reject, "b", single("s"))
+		d.is("another start", st.Err, pawl.ErrExists)
+		d.same("holder", st.Info.ID, "a")
+	}},
+	{"a run that is retried queues for a singleton key that another has taken", func(d *desk) {
+		w := d.join("w")
+		first := d.hold(w, "a", single("s"))
+		d.end(first, pawl.Failed, `{"message":"no"}`)
+		second := d.hold(w, "b", single("s"))
+		d.ok(d.order(pawl.VerbRetry, "a"))
+		d.claimed(w)
+		h, err := d.store.Holders(d.ctx, first.Key, d.now)
+		d.ok(err)
+		d.same("who holds the key", h.Holds[0].ID, "b")
+		d.end(second, pawl.Completed, `1`)
+		d.claimed(w, "a")
+		st := d.tryStart(pawl.Reject, "c", single("s"))
+		d.is("another start", st.Err, pawl.ErrExists)
+		d.same("holder", st.Info.ID, "a")
+	}},
 	{"singleton keys do not hinder each other", func(d *desk) {
 		w := d.join("w")
 		d.start("a", single("k1"))

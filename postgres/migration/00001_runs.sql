@@ -26,7 +26,8 @@ CREATE TABLE runs (
   parent_key text,
   detached   boolean NOT NULL,
   ties       boolean NOT NULL,          -- false: at its end no other row is touched
-  single     text COLLATE "C",          -- the singleton key that it holds
+  single     text COLLATE "C",          -- the singleton key, while it holds it
+  singleton  text COLLATE "C",          -- the same for ever: a retry asks for it again
   limits     text,                      -- JSON
   keep       bigint,                    -- retention if a store ends it; negative: for ever
   expires    bigint,

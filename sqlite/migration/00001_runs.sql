@@ -24,7 +24,8 @@ CREATE TABLE runs (
   parent_key TEXT,
   detached   INTEGER,
   ties       INTEGER NOT NULL,          -- 0: at its end no other row is touched
-  single     TEXT,                      -- the singleton key that it holds
+  single     TEXT,                      -- the singleton key, while it holds it
+  singleton  TEXT,                      -- the same for ever: a retry asks for it again
   limits     TEXT,                      -- JSON
   keep       INTEGER,                   -- retention if a store ends it; -1: for ever
   expires    INTEGER,

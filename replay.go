@@ -1,0 +1,272 @@
+package pawl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// past is what a journal says about the calls that a replay will make.
+type past struct {
+	entries   map[string]*Entry
+	attempts  map[string]*Entry // the newest failed attempt of each step that has not ended
+	woken     map[string]bool   // waits that an operator ended
+	perPath   map[string]int    // entries not yet asked for, by scope path
+	cancelled *Failure
+}
+
+const (
+	// pageLen is how many entries of a journal are asked for at once.
+	pageLen = 2000
+	// inline is how many bytes an entry of a long journal may hold to be in memory before
+	// the replay asks for it.
+	inline = 512
+	// aheadLen is how many entries are read with one whose data is asked for: a replay asks
+	// in about the order of the journal.
+	aheadLen = 200
+)
+
+// load reads the journal: its first page whole, which for most runs is all of it. Of what
+// comes after it only knows what there is; a replay reads that as it gets there, so that the
+// memory that a run needs does not grow with what its steps have returned.
+func (r *live) load() error {
+	p := past{entries: map[string]*Entry{}, attempts: map[string]*Entry{}, woken: map[string]bool{}, perPath: map[string]int{}}
+	ctx, run := context.Background(), r.info.Key
+	page, err := r.e.store.Journal(ctx, run, -1, pageLen)
+	if err == nil && len(page) == 0 {
+		err = fmt.Errorf("%w: it is empty", errUnreadable)
+	}
+	for ; err == nil && len(page) > 0; page, err = r.e.store.Index(ctx, run, r.seq-1, pageLen, inline) {
+		for _, e := range page { // a copy: what was replayed can be freed while its page can't
+			if err := r.recall(&p, &e); err != nil {
+				return err
+			}
+			r.seq = e.Seq + 1
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.past = p
+	if len(p.entries)+len(p.attempts) > 0 {
+		r.replaying.Store(true)
+	}
+	return nil
+}
+
+// whole reads the data of an entry, where it was left out, and of what comes next, up to
+// limit entries.
+func (r *live) whole(e *Entry, limit int) error {
+	if e.Size == 0 {
+		return nil
+	}
+	page, err := r.e.store.Journal(context.Background(), r.info.Key, e.Seq-1, limit)
+	if err != nil {
+		return err
+	}
+	if len(page) == 0 || page[0].Seq != e.Seq {
+		return fmt.Errorf("%w: entry %d is gone", errUnreadable, e.Seq)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.Data, e.Size = page[0].Data, 0
+	for i := range page[1:] {
+		next := &page[1+i]
+		if known := r.past.entries[next.Key]; known != nil && known.Seq == next.Seq {
+			known.Data, known.Size = next.Data, 0
+		}
+	}
+	return nil
+}
+
+// errUnreadable: reading the journal again would help nobody.
+var errUnreadable = errors.New("the run's journal can't be read")
+
+// recall sorts an entry of the journal into what a replay will look up. An error that is not
+// errUnreadable is the store's.
+func (r *live) recall(p *past, e *Entry) error {
+	switch e.Kind {
+	case KindOrder, KindChild, KindChildEnd: // are looked into
+		if size := e.Size; size > 0 {
+			if err := r.whole(e, 1); err != nil {
+				return err
+			}
+			defer func() { e.Data, e.Size = nil, size }()
+		}
+	}
+	switch e.Kind {
+	case KindInput:
+		r.input = e.Data
+	case KindAttempt:
+		p.attempts[e.Key] = e
+	case KindDrift:
+	case KindOrder:
+		switch e.Key {
+		case "$cancel":
+			p.cancelled = e.Failure()
+		case "$wake":
+			var o struct{ Keys []string }
+			if err := e.readable(&o); err != nil {
+				return err
+			}
+			for _, k := range o.Keys {
+				p.woken[k] = true
+			}
+		case "$retry": // the run failed before this: what made it fail is asked again
+			p.cancelled = nil
+			for k, e := range p.entries {
+				if !e.Failed || e.Kind != KindSleep && e.Kind != KindRace {
+					continue
+				}
+				if err := r.whole(e, 1); err != nil {
+					return err
+				}
+				if e.Failure().ordered() { // as of the cancel that is taken back
+					delete(p.entries, k)
+					p.perPath[pathOf(k)]--
+				}
+			}
+			var o struct{ Keys []string }
+			if err := e.readable(&o); err != nil {
+				return err
+			}
+			for _, k := range o.Keys {
+				if old := p.entries[k]; old != nil && old.Failed {
+					delete(p.entries, k)
+					p.perPath[pathOf(k)]--
+				}
+				delete(p.attempts, k)
+			}
+		}
+	case KindResult:
+	default:
+		if p.entries[e.Key] == nil {
+			p.perPath[pathOf(e.Key)]++
+		}
+		p.entries[e.Key] = e
+		if e.Kind == KindStep {
+			delete(p.attempts, e.Key)
+		}
+		if e.Kind == KindChild && !e.Failed {
+			var ch childEntry
+			if json.Unmarshal(e.Data, &ch) == nil && !ch.Detached {
+				r.attach(ch.Run)
+			}
+		}
+		if e.Kind == KindChildEnd {
+			delete(r.children, childOf(e.Data))
+		}
+	}
+	return nil
+}
+
+// readable decodes what an entry holds for the engine itself.
+func (e *Entry) readable(to any) error {
+	if err := json.Unmarshal(e.Data, to); err != nil {
+		return fmt.Errorf("%w: entry %d (%s %s): %w", errUnreadable, e.Seq, e.Kind, e.Key, err)
+	}
+	return nil
+}
+
+// recorded looks key up in the journal. It returns nil where there is nothing; a run whose
+// journal has another kind there, or can't be read, does not return.
+func (c *Context) recorded(kind Kind, key string) *Entry {
+	b, r := c.b, c.b.r
+	if !r.replaying.Load() {
+		return nil
+	}
+	r.mu.Lock()
+	e := r.past.entries[key]
+	if e != nil {
+		delete(r.past.entries, key)
+		r.past.perPath[pathOf(key)]--
+	}
+	r.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	if e.Kind != kind {
+		r.block((&DivergedError{Key: key, Journal: e.Kind, Code: kind}).Error())
+		runtime.Goexit()
+	}
+	if err := r.whole(e, aheadLen); err != nil {
+		r.unread(err)
+		runtime.Goexit()
+	}
+	if e.At.After(b.clock) {
+		b.clock = e.At
+	}
+	return e
+}
+
+// attempted returns the newest failed attempt of a step that has not ended, once.
+func (r *live) attempted(key string) *Entry {
+	if r.past.attempts == nil {
+		return nil
+	}
+	r.mu.Lock()
+	e := r.past.attempts[key]
+	delete(r.past.attempts, key)
+	r.mu.Unlock()
+	if e != nil {
+		if err := r.whole(e, 1); err != nil {
+			r.unread(err)
+			runtime.Goexit()
+		}
+	}
+	return e
+}
+
+// unread stops a run whose journal could not be read: for good if it is the journal's fault,
+// for a moment if it is the store's.
+func (r *live) unread(err error) {
+	if errors.Is(err, errUnreadable) {
+		r.block(err.Error() + "; look at what it holds, then cancel the run, or fork it from an earlier step")
+		return
+	}
+	r.e.log.Error("pawl: a run's journal could not be read; the run is given back", "run", r.info.ID, "error", err)
+	r.e.drop(r)
+	r.kill()
+	r.giveBack(Pending, "", time.Now().Add(time.Second))
+}
+
+// endReplay is called, under mu, when every branch has reached something that is not in
+// the journal: from here on the run acts.
+func (r *live) endReplay() {
+	r.replaying.Store(false)
+	if len(r.past.entries) > 0 && r.pausing == nil && !r.draining { // those stop a replay halfway
+		r.drift()
+	}
+	r.past = past{attempts: r.past.attempts, woken: r.past.woken}
+	for el := r.waits.Front(); el != nil; {
+		b := el.Value.(*branch)
+		el = el.Next()
+		if b.key == barrier || b.key == anyBranch && b.s.ctx.Err() != nil {
+			r.wake(b, forBranch)
+		}
+	}
+}
+
+// drift reports entries that the code no longer asks for.
+func (r *live) drift() {
+	keys := make([]string, 0, len(r.past.entries))
+	for k := range r.past.entries {
+		if len(keys) < 100 {
+			keys = append(keys, k)
+		}
+	}
+	r.e.log.Warn("pawl: the code no longer asks for some of what a run's journal holds",
+		"run", r.info.ID, "workflow", r.info.Workflow, "keys", keys)
+	r.note(Entry{Kind: KindDrift, Key: "$drift", At: now(), Data: mustJSON(map[string]any{"keys": keys})})
+}
+
+func pathOf(key string) string {
+	if i := strings.LastIndexByte(key, '/'); i >= 0 {
+		return key[:i]
+	}
+	return ""
+}
