@@ -41,16 +41,14 @@ func (c *crew) worker() crashConfig {
 }
 
 func (c *crew) kill(i int) {
-	c.workers[i].Process.Kill()
-	c.workers[i].Wait()
+	kill(c.t, c.workers[i])
 	c.kills++
 	c.workers[i] = c.spawn(c.worker())
 }
 
 func (c *crew) end() {
 	for _, w := range c.workers {
-		w.Process.Kill()
-		w.Wait()
+		kill(c.t, w)
 	}
 }
 
@@ -72,8 +70,7 @@ func TestCrashKillPostgres(t *testing.T) {
 		time.Sleep(time.Duration(5+s.random.IntN(200)) * time.Millisecond)
 		c.kill(s.random.IntN(2))
 		if n%15 == 14 {
-			c.workers[2].Process.Kill()
-			c.workers[2].Wait()
+			kill(t, c.workers[2])
 			c.workers = c.workers[:2]
 		}
 	}
@@ -117,15 +114,18 @@ func (s *story) zombies(n int) error {
 	for range n {
 		s.awaitWorkers(store, func(alive int64) bool { return alive == 3 })
 		time.Sleep(time.Duration(20+s.random.IntN(150)) * time.Millisecond)
-		i := s.random.IntN(3)
-		c.workers[i].Process.Signal(syscall.SIGSTOP)
+		worker := c.workers[s.random.IntN(3)].Process
+		if err := worker.Signal(syscall.SIGSTOP); err != nil {
+			s.t.Fatal(err)
+		}
 		s.awaitWorkers(store, func(alive int64) bool { return alive < 3 })
 		time.Sleep(time.Duration(s.random.IntN(400)) * time.Millisecond) // others have begun its steps again
-		c.workers[i].Process.Signal(syscall.SIGCONT)
+		if err := worker.Signal(syscall.SIGCONT); err != nil {
+			s.t.Fatal(err)
+		}
 		s.kills++
 	}
-	driver.Process.Kill()
-	driver.Wait()
+	kill(s.t, driver)
 	return s.finish()
 }
 
@@ -153,7 +153,11 @@ func TestCrashDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { server.Stop() })
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 	s := newStory(t, server.URL(), "")
 	c := s.crew(2)
 	for range stops {
@@ -167,8 +171,7 @@ func TestCrashDatabase(t *testing.T) {
 		if err := server.Start(); err != nil {
 			t.Fatal(err)
 		}
-		driver.Process.Kill()
-		driver.Wait()
+		kill(t, driver)
 		s.kills++
 	}
 	if err := s.finish(); err != nil {
@@ -187,7 +190,9 @@ func TestCrashNoticesNoFence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store.Close()
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
 	conn, err := pgx.Connect(t.Context(), s.cfg.Store)
 	if err != nil {
 		t.Fatal(err)

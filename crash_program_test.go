@@ -105,7 +105,7 @@ func (p program) walk(f func(op operation)) {
 }
 
 // programs is the workflow that runs a program, writing to the ledger.
-func programs(l ledger, e func() *pawl.Engine) *pawl.Workflow[program, int] {
+func programs(l ledger) *pawl.Workflow[program, int] {
 	var self *pawl.Workflow[program, int]
 	body := func(value int, pause time.Duration, flaky bool) func(context.Context) (int, error) {
 		return func(ctx context.Context) (int, error) {
@@ -173,7 +173,6 @@ func programs(l ledger, e func() *pawl.Engine) *pawl.Workflow[program, int] {
 		})
 		return sum, failed
 	})
-	_ = e
 	return self
 }
 
@@ -266,9 +265,8 @@ func crashWorker(cfg crashConfig) error {
 		opt.MaxStrikes = 0 // the default
 	}
 	store = mutate(cfg.Mutant, store, opt)
-	var engine *pawl.Engine
-	w := programs(l, func() *pawl.Engine { return engine })
-	engine = pawl.New(store, opt)
+	w := programs(l)
+	engine := pawl.New(store, opt)
 	if err := engine.Register(w, poison); err != nil {
 		return err
 	}
@@ -335,8 +333,6 @@ func drive(ctx context.Context, e *pawl.Engine, w *pawl.Workflow[program, int], 
 // that was killed, is seen in the ledger's S lines only if it was accepted; so a send is
 // made when the run waits for it and has nothing.
 func feed(ctx context.Context, e *pawl.Engine, l ledger, id string, p program) error {
-	var children sync.WaitGroup
-	defer children.Wait()
 	for {
 		info, err := e.Get(ctx, pawl.Ref{ID: id})
 		if err != nil || info.State.Terminal() || info.State == pawl.Blocked {
@@ -386,17 +382,18 @@ func feed(ctx context.Context, e *pawl.Engine, l ledger, id string, p program) e
 		}
 		n := 0
 		p.walk(func(op operation) {
-			if op.kind == opChild && n < len(kids) {
-				var c struct{ ID string }
-				json.Unmarshal(kids[n].Data, &c)
+			if op.kind != opChild || n == len(kids) || err != nil {
+				return
+			}
+			var c struct{ ID string }
+			if err = json.Unmarshal(kids[n].Data, &c); err == nil {
 				n++
-				if info, gerr := e.Get(ctx, pawl.Ref{ID: c.ID}); gerr == nil && !info.State.Terminal() {
-					children.Wait()
-					children.Go(func() { feed(ctx, e, l, c.ID, op.child) })
-				}
+				err = feed(ctx, e, l, c.ID, op.child)
 			}
 		})
-		children.Wait()
+		if err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -99,6 +99,20 @@ func TestCrashPoison(t *testing.T) {
 	}
 }
 
+// crashSeed is the seed of a crash test: another one each time, unless PAWL_CRASH_SEED says which.
+func crashSeed(t *testing.T) uint64 {
+	t.Helper()
+	text := os.Getenv("PAWL_CRASH_SEED")
+	if text == "" {
+		return uint64(time.Now().UnixNano())
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("PAWL_CRASH_SEED: %v", err)
+	}
+	return seed
+}
+
 // story is one crash test: a store, a ledger, and the runs that must come to their end.
 type story struct {
 	t        *testing.T
@@ -112,10 +126,7 @@ type story struct {
 
 func newStory(t *testing.T, store, mutant string) *story {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("PAWL_CRASH_SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
-	}
+	seed := crashSeed(t)
 	s := &story{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), patience: 2 * time.Minute, dir: t.TempDir()}
 	s.cfg = crashConfig{Store: store, Seed: seed, Runs: 60, Lease: time.Second, Drive: true, Mutant: mutant, Ledger: filepath.Join(s.dir, "ledger")}
 	t.Logf("PAWL_CRASH_SEED=%d repeats the programs", seed)
@@ -152,12 +163,22 @@ func (s *story) spawn(cfg crashConfig) *exec.Cmd {
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if line != "ready\n" {
-		cmd.Process.Kill()
-		cmd.Wait()
+		kill(s.t, cmd)
 		s.t.Fatalf("the worker did not start: %q %v\n%s", line, err, stderr.String())
 	}
-	go io.Copy(io.Discard, out)
-	return cmd
+	return cmd // it prints no more: nobody need read on
+}
+
+// kill ends a process at once, unless it has ended by itself, and waits for its end.
+func kill(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
 }
 
 // killing kills n workers one after the other, and starts new runs as old ones end.
@@ -165,8 +186,7 @@ func (s *story) killing(n int) {
 	for range n {
 		cmd := s.spawn(s.cfg)
 		time.Sleep(time.Duration(5+s.random.IntN(250)) * time.Millisecond)
-		cmd.Process.Kill()
-		cmd.Wait()
+		kill(s.t, cmd)
 		s.kills++
 		if s.kills%10 == 0 {
 			s.cfg.Runs += 20
@@ -193,9 +213,8 @@ func (s *story) finish() error {
 	case err := <-done:
 		return err
 	case <-time.After(s.patience):
-		cmd.Process.Signal(syscall.SIGQUIT)
-		<-done
-		return fmt.Errorf("runs were still not at their end %v after the last kill (P5)\n%s", s.patience, unfinished(s.cfg.Store))
+		end := errors.Join(cmd.Process.Signal(syscall.SIGQUIT), <-done)
+		return fmt.Errorf("runs were still not at their end %v after the last kill (P5); their worker was stopped: %w\n%s", s.patience, end, unfinished(s.cfg.Store))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -318,19 +319,29 @@ func TestP6ADeadlineAtAnyMomentEndsTheRun(t *testing.T) {
 	})
 }
 
+// stubborn is a step whose body waits for the gate to open and heeds nothing else.
+func (g *gate) stubborn(c *pawl.Context) error {
+	return pawl.Do(c, "stubborn", func(context.Context) error { return g.pass(context.Background()) })
+}
+
+// pauseAt starts a run and pauses it while its body is at the gate: it pauses when that opens.
+func pauseAt[Out any](n *node, g *gate, w *pawl.Workflow[none, Out], opts ...pawl.StartOption) *pawl.Run[Out] {
+	n.t.Helper()
+	r := start(n, w, none{}, opts...)
+	g.wait(n.t)
+	if _, err := n.Pause(n.ctx, pawl.Ref{ID: r.ID()}, "lunch"); err != nil {
+		n.t.Fatal(err)
+	}
+	return r
+}
+
 // TestP6ACancelDuringAPauseEndsTheRun: the run does not stop between the two.
 func TestP6ACancelDuringAPauseEndsTheRun(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		g := newGate()
-		w := pawl.Define("between", func(c *pawl.Context, _ none) (none, error) {
-			return none{}, pawl.Do(c, "stubborn", func(context.Context) error { return g.pass(context.Background()) })
-		})
+		w := pawl.Define("between", func(c *pawl.Context, _ none) (none, error) { return none{}, g.stubborn(c) })
 		n := boot(t, open(), nil, w)
-		r := start(n, w, none{})
-		g.wait(t)
-		if _, err := n.Pause(n.ctx, pawl.Ref{ID: r.ID()}, "lunch"); err != nil {
-			t.Fatal(err)
-		}
+		r := pauseAt(n, g, w)
 		n.cancel(r.ID(), "enough")
 		g.open()
 		equal(t, "state", failure(n, r).State, pawl.Cancelled)
@@ -342,31 +353,31 @@ func TestP6ACancelAtTheLastMomentOfAPauseEndsTheRun(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		g := newGate()
 		w := pawl.Define("between", func(c *pawl.Context, _ none) (none, error) {
-			if err := pawl.Do(c, "stubborn", func(context.Context) error { return g.pass(context.Background()) }); err != nil {
+			if err := g.stubborn(c); err != nil {
 				return none{}, err
 			}
 			return none{}, c.Sleep(time.Hour)
 		})
 		outside := client(t, open(), nil)
-		behind := &cut{Store: open()}
-		var once sync.Once
-		behind.before = func(b *pawl.Batch) error {
-			for _, ch := range b.Changes {
-				if ch.To != nil && ch.To.State == pawl.Paused {
-					once.Do(func() { outside.cancel("b", "enough") })
-				}
-			}
-			return nil
-		}
+		behind := &cut{Store: open(), before: onceBefore(pawl.Paused, func() { outside.cancel("b", "enough") })}
 		n := boot(t, behind, nil, w)
-		r := start(n, w, none{}, pawl.ID("b"))
-		g.wait(t)
-		if _, err := n.Pause(n.ctx, pawl.Ref{ID: "b"}, "lunch"); err != nil {
-			t.Fatal(err)
-		}
+		r := pauseAt(n, g, w, pawl.ID("b"))
 		g.open()
 		equal(t, "state", failure(n, r).State, pawl.Cancelled)
 	})
+}
+
+// onceBefore is for cut.before: it calls f before the first commit that brings a run to a state.
+func onceBefore(s pawl.State, f func()) func(*pawl.Batch) error {
+	var once sync.Once
+	return func(b *pawl.Batch) error {
+		for _, ch := range b.Changes {
+			if ch.To != nil && ch.To.State == s {
+				once.Do(f)
+			}
+		}
+		return nil
+	}
 }
 
 // TestAPauseIsNoOutcome: what was waiting when a run was paused goes on waiting, whatever
@@ -379,18 +390,14 @@ func TestAPauseIsNoOutcome(t *testing.T) {
 				return pawl.WaitFor[string](c, "news")
 			})
 			_, cancel := pawl.WithCancel(c)
-			if err := pawl.Do(c, "stubborn", func(context.Context) error { return g.pass(context.Background()) }); err != nil {
+			if err := g.stubborn(c); err != nil {
 				return "", err
 			}
 			cancel(nil)
 			return asleep.Wait(c)
 		})
 		n := boot(t, open(), nil, w)
-		r := start(n, w, none{})
-		g.wait(t)
-		if _, err := n.Pause(n.ctx, pawl.Ref{ID: r.ID()}, "lunch"); err != nil {
-			t.Fatal(err)
-		}
+		r := pauseAt(n, g, w)
 		g.open()
 		n.reaches(r.ID(), pawl.Paused)
 		if _, err := n.Unpause(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
@@ -412,16 +419,7 @@ func TestADeadlineHoldsForWhatAMessageWoke(t *testing.T) {
 			return none{}, pawl.Do(c, "long", func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
 		}, pawl.Timeout(500*time.Millisecond))
 		outside := client(t, open(), nil)
-		behind := &cut{Store: open()}
-		var once sync.Once
-		behind.before = func(b *pawl.Batch) error {
-			for _, ch := range b.Changes {
-				if ch.To != nil && ch.To.State == pawl.Waiting {
-					once.Do(func() { outside.signal("w", "go", nil) })
-				}
-			}
-			return nil
-		}
+		behind := &cut{Store: open(), before: onceBefore(pawl.Waiting, func() { outside.signal("w", "go", nil) })}
 		n := boot(t, behind, nil, w)
 		r := start(n, w, none{}, pawl.ID("w"))
 		is(t, failure(n, r), pawl.ErrTimeout)
@@ -429,37 +427,45 @@ func TestADeadlineHoldsForWhatAMessageWoke(t *testing.T) {
 	})
 }
 
-// frozen is a store whose heartbeats and claims take for ever while it is frozen, as in a
-// process that was stopped.
+// frozen is one worker's store, which can be frozen. Heartbeats then hang until the thaw, and
+// claims until the worker's life ends: neither tells it that its lease is over.
 type frozen struct {
 	pawl.Store
-	thaw chan none // nil: not frozen
-	mu   sync.Mutex
+	beating sync.Mutex // held while it is frozen
+	lease   time.Time  // when the lease ends in which the worker believes
+	stopped atomic.Bool
 }
 
-func (f *frozen) pass() {
-	f.mu.Lock()
-	thaw := f.thaw
-	f.mu.Unlock()
-	if thaw != nil {
-		<-thaw
-	}
+// freeze returns when the lease ends in which the worker believes until the thaw.
+func (f *frozen) freeze() (lease time.Time, thaw func()) {
+	f.beating.Lock() // no heartbeat is under way
+	f.stopped.Store(true)
+	return f.lease, sync.OnceFunc(f.beating.Unlock)
 }
 
-func (f *frozen) freeze() (thaw func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.thaw = make(chan none)
-	return sync.OnceFunc(func() { close(f.thaw) })
+func (f *frozen) Join(ctx context.Context, w pawl.WorkerInfo, until time.Time) (int64, error) {
+	f.beating.Lock()
+	defer f.beating.Unlock()
+	f.stopped.Store(false)
+	f.lease = until
+	return f.Store.Join(ctx, w, until)
 }
 
 func (f *frozen) Beat(ctx context.Context, worker int64, now, until time.Time) error {
-	f.pass()
-	return f.Store.Beat(ctx, worker, now, until)
+	f.beating.Lock()
+	defer f.beating.Unlock()
+	err := f.Store.Beat(ctx, worker, now, until)
+	if err == nil {
+		f.lease = until
+	}
+	return err
 }
 
 func (f *frozen) Claim(ctx context.Context, r pawl.ClaimRequest) (pawl.Claims, error) {
-	f.pass()
+	if f.stopped.Load() {
+		<-ctx.Done()
+		return pawl.Claims{}, ctx.Err()
+	}
 	return f.Store.Claim(ctx, r)
 }
 
@@ -485,7 +491,7 @@ func TestP3AWorkerThatWasStoppedAsksBeforeItBegins(t *testing.T) {
 		one := boot(t, ice, &pawl.Options{Lease: 500 * time.Millisecond, Drain: 10 * time.Millisecond}, program(true))
 		r := start(one, program(true), none{})
 		<-between
-		thaw := ice.freeze()
+		_, thaw := ice.freeze()
 		defer thaw()
 		two := boot(t, open(), nil, program(false))
 		equal(t, "result of the second worker", result(two, r), 1)
@@ -502,31 +508,24 @@ func TestP3AWorkerThatWasStoppedAsksBeforeItBegins(t *testing.T) {
 // worker's clock is not tried again; its run must not stay with a worker that forgot it.
 func TestP5AWriteGivenUpGivesUpTheWorker(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
-		at, goOn := make(chan none, 10), make(chan none)
-		w := pawl.Define("asleep", func(c *pawl.Context, _ none) (int, error) {
-			return pawl.Step(c, "long", func(context.Context) (int, error) { at <- none{}; <-goOn; return 1, nil })
-		})
+		g := newGate()
+		w := pawl.Define("stubborn", func(c *pawl.Context, _ none) (none, error) { return none{}, g.stubborn(c) })
 		ice := &frozen{Store: open()}
-		behind := &cut{Store: ice}
-		var failing sync.Once
-		broken := make(chan none)
-		behind.before = func(b *pawl.Batch) (err error) {
-			for _, ch := range b.Changes {
-				if len(ch.Entries) > 0 && ch.Entries[0].Kind == pawl.KindStep {
-					failing.Do(func() { err = errors.New("the connection is broken"); close(broken) })
-				}
+		behind := &cut{Store: ice, before: func(*pawl.Batch) error {
+			if ice.stopped.Load() {
+				return errors.New("the connection is broken")
 			}
-			return err
-		}
+			return nil
+		}}
 		n := boot(t, behind, &pawl.Options{Lease: 500 * time.Millisecond}, w)
 		r := start(n, w, none{})
-		<-at
-		thaw := ice.freeze()
+		g.wait(t)
+		lease, thaw := ice.freeze()
 		defer thaw()
-		time.Sleep(600 * time.Millisecond) // what it believed in is over
-		close(goOn)
-		<-broken
+		<-time.After(time.Until(lease))
+		g.open()
+		n.until("the worker to give up", func() bool { return !n.Working() })
 		thaw()
-		equal(t, "result", result(n, r), 1)
+		result(n, r)
 	})
 }

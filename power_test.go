@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -78,10 +77,7 @@ type powerStory struct {
 }
 
 func newPowerStory(t *testing.T, unsafe bool) *powerStory {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("PAWL_CRASH_SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
-	}
+	seed := crashSeed(t)
 	t.Logf("PAWL_CRASH_SEED=%d repeats the programs and the choice of images, not the timing", seed)
 	p := &powerStory{t: t, random: rand.New(rand.NewPCG(seed, 2)), place: memoryDir(t)}
 	dir := filepath.Join(p.place, "db")
@@ -99,8 +95,15 @@ func memoryDir(t *testing.T) string {
 	if err != nil {
 		return t.TempDir()
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { removeAll(t, dir) })
 	return dir
+}
+
+func removeAll(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
 }
 
 // record lets workers work, one after the other: the first makes the file, the others find
@@ -164,7 +167,7 @@ func (p *powerStory) cut(n, k int) {
 		inspectors.Go(func() {
 			for j := range jobs {
 				found := inspect(j.path, p.cfg.Unsafe, j.lines)
-				os.RemoveAll(filepath.Dir(j.path))
+				removeAll(p.t, filepath.Dir(j.path))
 				p.note(j.what, j.image, found)
 			}
 		})
@@ -250,7 +253,7 @@ func writeImage(dir string, image map[string][]byte) error {
 // it makes of it against the ledger as it was.
 func (p *powerStory) finish(path, what string, lines []ledgerLine) {
 	p.t.Helper()
-	defer os.RemoveAll(filepath.Dir(path))
+	defer removeAll(p.t, filepath.Dir(path))
 	var ledger strings.Builder
 	for _, l := range lines {
 		ledger.WriteString(l.text + "\n")

@@ -3,6 +3,7 @@ package pawl_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -110,7 +111,10 @@ func (r *recording) trace(t *testing.T, cfg crashConfig, patience time.Duration,
 	out := filepath.Join(t.TempDir(), "trace")
 	args = append([]string{"-f", "-y", "-xx", "-ttt", "-s", strconv.Itoa(2 << 20), "-o", out, "-e", "trace=" + traced}, args...)
 	args = append(args, exe, "-test.run=^TestCrashWorker$", fmt.Sprintf("-test.timeout=%v", 2*patience))
-	cmd := exec.Command("strace", args...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "strace", args...)
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // all of them
 	env, _ := json.Marshal(cfg)
 	cmd.Env = append(os.Environ(), envWorker+"="+string(env))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -119,9 +123,7 @@ func (r *recording) trace(t *testing.T, cfg crashConfig, patience time.Duration,
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("strace is needed (make test installs it on Debian): %v", err)
 	}
-	killer := time.AfterFunc(patience, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	err = cmd.Wait()
-	killer.Stop()
 	ended = time.Now()
 	in, operr := os.Open(out)
 	if operr != nil {

@@ -20,7 +20,7 @@ func postgresStores(t *testing.T) func() pawl.Store {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { s.Close() })
+		closeAtEnd(t, s)
 		return s
 	}
 }

@@ -39,9 +39,17 @@ func sqliteStores(t *testing.T) func() pawl.Store {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { s.Close() })
+		closeAtEnd(t, s)
 		return s
 	}
+}
+
+func closeAtEnd(t *testing.T, s pawl.Store) {
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close the store: %v", err)
+		}
+	})
 }
 
 type sharedFile struct {

@@ -7,9 +7,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -41,7 +43,7 @@ func main() {
 	}
 }
 
-func run() error {
+func run() (err error) {
 	if *profile != "" {
 		f, err := os.Create(*profile)
 		if err != nil {
@@ -54,19 +56,17 @@ func run() error {
 		defer pprof.StopCPUProfile()
 	}
 	if *dir == "" {
-		d, err := os.MkdirTemp("", "pawl-bench")
-		if err != nil {
+		if *dir, err = os.MkdirTemp("", "pawl-bench"); err != nil {
 			return err
 		}
-		defer os.RemoveAll(d)
-		*dir = d
+		defer func() { err = errors.Join(err, os.RemoveAll(*dir)) }()
 	}
 	if *storeFlag != "sqlite" {
-		stop, err := startServer()
-		if err != nil {
+		var stop func() error
+		if stop, err = startServer(); err != nil {
 			return err
 		}
-		defer stop()
+		defer func() { err = errors.Join(err, stop()) }()
 	}
 	p50, p99, err := fsyncTime(*dir)
 	if err != nil {
@@ -133,8 +133,7 @@ func fsyncTime(dir string) (p50, p99 time.Duration, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
 	if _, err = f.Write(make([]byte, 1<<20)); err == nil {
 		err = f.Sync()
 	}
@@ -159,6 +158,17 @@ type bench struct {
 	store pawl.Store
 	path  string
 	stop  func() error
+}
+
+// removeFiles removes what a store in a file may have left.
+func removeFiles(path string) error {
+	var errs []error
+	for _, end := range []string{"", "-wal", "-shm", ".lock"} {
+		if err := os.Remove(path + end); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 var files int
@@ -202,13 +212,6 @@ func work(store pawl.Store, path string, opt *pawl.Options, defs ...pawl.Definit
 	}
 	return &bench{Engine: e, store: store, path: path, stop: func() error {
 		cancel()
-		err := <-done
-		if cerr := store.Close(); err == nil {
-			err = cerr
-		}
-		for _, end := range []string{"", "-wal", "-shm", ".lock"} {
-			os.Remove(path + end)
-		}
-		return err
+		return errors.Join(<-done, store.Close(), removeFiles(path))
 	}}, nil
 }

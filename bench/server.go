@@ -13,16 +13,16 @@ import (
 // the server, stopped at its end.
 var own *pgtest.Server
 
-func startServer() (stop func(), err error) {
+func startServer() (stop func() error, err error) {
 	if strings.HasPrefix(*storeFlag, "postgres://") || strings.HasPrefix(*storeFlag, "postgresql://") {
 		server = *storeFlag
-		return func() {}, nil
+		return func() error { return nil }, nil
 	}
 	if own, err = pgtest.Start(pgtest.Options{Fsync: true}); err != nil {
 		return nil, err
 	}
 	server = own.URL()
-	return func() { own.Stop() }, nil
+	return own.Stop, nil
 }
 
 func newDatabase(name string) (string, error) {

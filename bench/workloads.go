@@ -281,15 +281,21 @@ func recovery(runs int) (figures, error) {
 		return nil, err
 	}
 	var wg sync.WaitGroup
-	var next atomic.Int64
+	var next, failed atomic.Int64
 	for range 200 {
 		wg.Go(func() {
 			for i := int(next.Add(1)); i <= runs; i = int(next.Add(1)) {
-				held.Start(context.Background(), b.Engine, i)
+				if _, err := held.Start(context.Background(), b.Engine, i); err != nil {
+					failed.Add(1)
+					fmt.Fprintln(os.Stderr, err)
+				}
 			}
 		})
 	}
 	wg.Wait()
+	if failed.Load() > 0 { // it would be waited for them for ever
+		return nil, fmt.Errorf("%d runs did not start", failed.Load())
+	}
 	for second.Load() < int64(runs) {
 		time.Sleep(time.Millisecond)
 	}
@@ -313,8 +319,11 @@ func recovery(runs int) (figures, error) {
 	took := time.Since(began)
 	close(release)
 	rerun := bodies.Load() - first
-	b.stop()
-	return figures{{"restart until all go on", ms(took), "ms"}, {"recorded steps run again", float64(rerun), ""}}, b2.stop()
+	err = b2.stop()
+	if berr := b.stop(); !errors.Is(berr, pawl.ErrClosed) { // its store was taken away
+		err = errors.Join(err, berr)
+	}
+	return figures{{"restart until all go on", ms(took), "ms"}, {"recorded steps run again", float64(rerun), ""}}, err
 }
 
 // severed is a store that can be taken away from its engine.

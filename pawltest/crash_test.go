@@ -281,13 +281,23 @@ func TestCrashChildren(t *testing.T) {
 	pawltest.CrashEverywhere(t, parent, 1, pawltest.WithChildren(child), pawltest.WithEffects(&world))
 }
 
+// sameNumber fails in a replay in which the run has another random number than at first.
+func sameNumber(c *pawl.Context) error {
+	n := c.Rand().IntN(1_000_000)
+	first, err := pawl.Step(c, "random number", func(context.Context) (int, error) { return n, nil })
+	if err == nil && n != first {
+		err = fmt.Errorf("the random number %d is %d in a replay", first, n)
+	}
+	return err
+}
+
 // counter goes on as itself.
 var counter = pawl.Define("counter", func(c *pawl.Context, n int) (int, error) {
 	if _, err := pawl.Step(c, "count", act(fmt.Sprintf("count %d", n))); err != nil {
 		return 0, err
 	}
 	if n == 0 {
-		return c.Rand().IntN(1), nil
+		return 0, sameNumber(c)
 	}
 	if err := c.Sleep(time.Hour); err != nil {
 		return 0, err
@@ -415,7 +425,7 @@ var teller = pawl.Define("teller", func(c *pawl.Context, n int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return v + w + c.Rand().IntN(1), nil
+	return v + w, sameNumber(c)
 })
 
 func TestCrashStreams(t *testing.T) {

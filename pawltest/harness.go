@@ -139,7 +139,7 @@ func (h *Harness) hire(t *tap) error {
 }
 
 // settle returns, in a bubble, when everybody else waits: only then time moves at all.
-func (h *Harness) settle() { time.Sleep(1) }
+func (h *Harness) settle() { time.Sleep(time.Nanosecond) }
 
 // Crash kills the worker where it is and lets another take over: goroutines of runs end,
 // nothing that was not committed is left, and what the runs go on with is their journal.
@@ -154,7 +154,9 @@ func (h *Harness) takeOver(outage time.Duration) error {
 	old := h.worker()
 	old.tap.kill()
 	// An engine learns that it is dead from a commit: then it drops all its runs at once.
-	old.engine.Signal(context.Background(), "-", "crash", nil)
+	if err := old.engine.Signal(context.Background(), "-", "crash", nil); err == nil {
+		return errors.New("the worker that was killed still writes")
+	}
 	old.stop()
 	h.settle()
 	time.Sleep(outage)
@@ -212,7 +214,9 @@ func (h *Harness) shut() {
 		}
 	}
 	if h.client != nil {
-		h.client.Close()
+		if err := h.client.Close(); err != nil {
+			h.l.problem("close the client: %v", err)
+		}
 	}
 	found, err := h.store.Audit(context.Background(), time.Now())
 	if err != nil {
@@ -228,7 +232,7 @@ func (h *Harness) shut() {
 
 // inBubble tells whether the goroutine is in a bubble of virtual time.
 func inBubble() (in bool) {
-	defer func() { recover() }()
+	defer func() { in = recover() == nil }()
 	synctest.Wait() // panics outside of one
 	return true
 }

@@ -40,11 +40,15 @@ func benchTen(b *testing.B, inflight int) {
 		return n, nil
 	})
 	e := pawl.New(s, &pawl.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), MaxRunning: 2000})
-	e.Register(ten)
+	if err := e.Register(ten); err != nil {
+		b.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- e.Run(ctx) }()
-	time.Sleep(100 * time.Millisecond)
+	for !e.Working() {
+		time.Sleep(time.Millisecond)
+	}
 	b.ResetTimer()
 	var wg sync.WaitGroup
 	runs := make(chan int)
@@ -70,5 +74,7 @@ func benchTen(b *testing.B, inflight int) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)*10/b.Elapsed().Seconds(), "steps/s")
 	stop()
-	<-done
+	if err := <-done; err != nil {
+		b.Error(err)
+	}
 }
