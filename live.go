@@ -145,7 +145,7 @@ func (r *live) main(root *branch) {
 	err := error(&PanicError{Value: "the workflow's goroutine was ended (runtime.Goexit)"})
 	defer func() {
 		if r.dead.Load() {
-			recover()
+			_ = recover()
 			return
 		}
 		if p := recover(); p != nil {
@@ -164,7 +164,7 @@ func panicError(p any) error {
 // finish ends the run: compensations first, if it failed, then one commit.
 func (r *live) finish(c *Context, out json.RawMessage, err error) {
 	defer func() {
-		recover() // a Goexit or panic here leaves the run to its next owner
+		_ = recover() // a Goexit or panic here leaves the run to its next owner
 	}()
 	var again *continueError
 	goesOn := errors.As(err, &again)

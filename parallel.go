@@ -59,7 +59,7 @@ func (c *Context) fork(f *future, path string, fn func(c *Context) error) {
 		err := error(&PanicError{Value: "the branch's goroutine was ended (runtime.Goexit)"})
 		defer func() {
 			if r.dead.Load() {
-				recover()
+				_ = recover()
 				return
 			}
 			if p := recover(); p != nil {

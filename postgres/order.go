@@ -95,7 +95,7 @@ func reason(data json.RawMessage) string {
 	var o struct {
 		Reason string `json:"reason"`
 	}
-	_ = json.Unmarshal(data, &o) // of the order that is no JSON, the reason is none
+	_ = json.Unmarshal(data, &o) // an order that is no JSON has no reason
 	return o.Reason
 }
 

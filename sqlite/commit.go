@@ -433,7 +433,9 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 	if next != nil {
 		next.Run.Single, next.Run.Parent, next.Run.ParentKey, next.Run.Detached = single, parent, info.ParentKey, info.Detached
 		if limits != "" {
-			json.Unmarshal([]byte(limits), &next.Run.Limits)
+			if err := json.Unmarshal([]byte(limits), &next.Run.Limits); err != nil {
+				return fmt.Errorf("limits of run %s: %w", info.ID, err)
+			}
 		}
 		if err := t.start(next); err != nil {
 			return err

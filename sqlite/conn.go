@@ -129,10 +129,11 @@ func (c *conn) one(query string, args []any, each func(r row) error) (found bool
 }
 
 func (c *conn) close() error {
+	var errs []error
 	for _, s := range c.stmts {
-		s.Close()
+		errs = append(errs, s.Close())
 	}
-	return c.c.Close()
+	return errors.Join(append(errs, c.c.Close())...)
 }
 
 // row reads columns by position.

@@ -104,7 +104,7 @@ func open(path string, o Options) (_ *Store, err error) {
 	pragmas := "_pragma=busy_timeout(5000)&_pragma=synchronous(" + sync + ")&_pragma=temp_store(MEMORY)&_pragma=cache_size(-32768)"
 	defer func() {
 		if err != nil {
-			s.Close()
+			_ = s.Close() // err says why it is
 		}
 	}()
 	if path == Memory {
@@ -173,12 +173,12 @@ func lockFile(path string) (*os.File, error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		owner, _ := os.ReadFile(path)
-		f.Close()
-		return nil, fmt.Errorf("%w: process %s has it open; talk to it over its API, stop it, or use PostgreSQL for several workers",
-			pawl.ErrLocked, strings.TrimSpace(string(owner)))
+		return nil, errors.Join(fmt.Errorf("%w: process %s has it open; talk to it over its API, stop it, or use PostgreSQL for several workers",
+			pawl.ErrLocked, strings.TrimSpace(string(owner))), f.Close())
 	}
-	f.Truncate(0)
-	f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	// For people only, so that a full disk does not matter; always as long, so that nothing of
+	// an earlier owner is left.
+	_, _ = fmt.Fprintf(f, "%-19d\n", os.Getpid())
 	return f, nil
 }
 
@@ -218,8 +218,7 @@ func prepareLog(path string, size int) error {
 	}
 	err = errors.Join(err, wal.Close())
 	if err != nil {
-		os.Remove(path + "-wal")
-		return fmt.Errorf("make room for the log: %w", err)
+		return errors.Join(fmt.Errorf("make room for the log: %w", err), os.Remove(path+"-wal"))
 	}
 	return nil
 }
@@ -422,7 +421,8 @@ func (s *Store) shut() error {
 	if s.w != nil {
 		if s.broken == nil {
 			s.broken = pawl.ErrClosed
-			s.w.exec("PRAGMA incremental_vacuum(1000)")
+			_, err := s.w.exec("PRAGMA incremental_vacuum(1000)")
+			errs = append(errs, err)
 		}
 		errs = append(errs, s.w.close())
 		s.w = nil

@@ -283,7 +283,7 @@ func reason(data json.RawMessage) string {
 	var o struct {
 		Reason string `json:"reason"`
 	}
-	json.Unmarshal(data, &o)
+	_ = json.Unmarshal(data, &o) // an order that is no JSON has no reason
 	return o.Reason
 }
 
