@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"strings"
 	"time"
 )
@@ -249,8 +250,8 @@ type ForkOptions struct {
 
 // Fork starts a new run from the journal of another: what is recorded before the step From
 // is taken over, From and what follows runs anew. Hooks that are open there and children
-// that have not ended there are the original's: the fork makes its own. ErrNotFound: no
-// such run or step.
+// that have not ended there are the original's: the fork makes its own. It has the attributes
+// that the original had at From; its streams begin empty. ErrNotFound: no such run or step.
 func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, error) {
 	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
 	if err != nil {
@@ -270,6 +271,7 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 		left[k] = v
 	}
 	found := o.From == ""
+	attrs, later := map[string]any{}, map[string]any{} // set before From, and at any time
 	open := map[string]int64{} // hooks and children that are the original's: the fork makes its own
 	for entry, err := range e.Journal(ctx, run) {
 		if err != nil {
@@ -279,14 +281,20 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 			input = entry.Data
 			continue
 		}
-		if found {
-			break
-		}
-		if entry.Key == o.From && entry.Kind != KindAttempt {
+		if entry.Key == o.From && entry.Kind != KindAttempt && !found {
 			cp.Until, found = entry.Seq, true
-			break
+		}
+		if entry.Kind == KindAttributes {
+			if err := json.Unmarshal(entry.Data, &later); err != nil {
+				return info, fmt.Errorf("fork run %s: %w: entry %d: %w", run.ID, errUnreadable, entry.Seq, err)
+			}
+		}
+		if found {
+			continue
 		}
 		switch entry.Kind {
+		case KindAttributes:
+			maps.Copy(attrs, later)
 		case KindHook, KindChild:
 			open[entry.Key] = entry.Seq
 		case KindHookClosed:
@@ -313,7 +321,13 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 	for _, seq := range open {
 		cp.Omit = append(cp.Omit, seq)
 	}
-	opts := []StartOption{Tenant(info.Tenant)}
+	for name, v := range info.Attrs {
+		if _, set := later[name]; !set { // it has it from its start
+			attrs[name] = v
+		}
+	}
+	maps.DeleteFunc(attrs, func(_ string, v any) bool { return v == nil })
+	opts := []StartOption{Tenant(info.Tenant), Attributes(attrs)}
 	if o.ID != "" {
 		opts = append(opts, ID(o.ID))
 	}
