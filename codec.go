@@ -27,7 +27,7 @@ func decode(what string, data []byte, v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("pawl: %s does not fit %T: %w", what, v, err)
+		return &DecodingError{What: what, Type: fmt.Sprintf("%T", v)[1:], Err: err} // v is a pointer
 	}
 	return nil
 }

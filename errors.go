@@ -124,6 +124,21 @@ func (e *EncodingError) Error() string {
 func (e *EncodingError) Unwrap() error        { return e.Err }
 func (e *EncodingError) Is(target error) bool { return target == ErrEncoding }
 
+// DecodingError reports recorded or received JSON that does not fit the Go type that the code
+// asks for. It is an ErrInput: as of the data of an event, the payload of a hook, or a step's
+// result whose type was changed since.
+type DecodingError struct {
+	What string // such as: event review
+	Type string
+	Err  error
+}
+
+func (e *DecodingError) Error() string {
+	return fmt.Sprintf("pawl: %s does not fit %s: %v", e.What, e.Type, e.Err)
+}
+func (e *DecodingError) Unwrap() error        { return e.Err }
+func (e *DecodingError) Is(target error) bool { return target == ErrInput }
+
 // DivergedError reports that a journal entry is of another kind than the code asks for
 // under the same key. The run is Blocked with this text as its reason.
 type DivergedError struct {

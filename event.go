@@ -20,7 +20,8 @@ type waitOptions struct {
 // wait for it ([Engine.Publish]), and returns its data. Events of a name are buffered from
 // the start of the run on: one that came early is not lost. They are delivered in the
 // order in which they came, each to exactly one wait. With [Timeout] it returns ErrTimeout
-// when none came in time. Data that does not fit T is an error, and the event is spent.
+// when none came in time. Data that does not fit T is a *DecodingError (ErrInput),
+// and the event is spent.
 func WaitFor[T any](c *Context, event string, opts ...WaitOption) (T, error) {
 	var out T
 	b := c.b

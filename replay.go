@@ -221,6 +221,12 @@ func (r *live) attempted(key string) *Entry {
 	return e
 }
 
+// outgrown stops a run whose journal holds JSON that the code can't read any more.
+func (r *live) outgrown(misfit error) {
+	r.block(fmt.Sprintf("the code no longer fits the journal: %v; run code that fits, then retry", misfit))
+	runtime.Goexit()
+}
+
 // unread stops a run whose journal could not be read: for good if it is the journal's fault,
 // for a moment if it is the store's.
 func (r *live) unread(err error) {

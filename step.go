@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"time"
 )
 
@@ -87,7 +88,9 @@ func (s *stepContext) Value(key any) any {
 // An error of fn is tried again ([MaxAttempts], [Backoff]), unless it is [Fatal] or the
 // scope was cancelled; [RetryAfter] sets the wait. When no attempt is left Step returns a
 // *StepError that is recorded too. A panic in fn is a failed attempt. A result that has no
-// JSON form or is over the limit is fatal: ErrEncoding, ErrTooLarge.
+// JSON form, or one that does not read back, or that is over the limit, is fatal: ErrEncoding,
+// ErrTooLarge. A recorded result that no longer fits T, as its type was changed since, blocks
+// the run: nothing is lost, and Retry goes on when the code fits again.
 //
 // fn must not make durable calls; its context ends when the run is cancelled or leaves the
 // worker.
@@ -98,10 +101,12 @@ func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error
 		if err != nil {
 			return nil, err
 		}
-		return encodeResult(c, name, v)
+		return encodeResult[T](c, name, v)
 	})
 	if err == nil {
-		err = decode("result of step "+name, data, &out)
+		if misfit := decode("result of step "+name, data, &out); misfit != nil {
+			c.b.r.outgrown(misfit)
+		}
 	}
 	return out, err
 }
@@ -112,8 +117,17 @@ func Do(c *Context, name string, fn func(ctx context.Context) error, opts ...Ste
 	return err
 }
 
-func encodeResult(c *Context, name string, v any) (json.RawMessage, error) {
-	data, err := encode("result of step "+name, v, c.b.r.e.opt.MaxPayload)
+// encodeResult refuses what could not be read back, before it is recorded: what is recorded
+// must give the same result in every replay.
+func encodeResult[T any](c *Context, name string, v T) (json.RawMessage, error) {
+	what := "result of step " + name
+	data, err := encode(what, v, c.b.r.e.opt.MaxPayload)
+	if err == nil {
+		var back T
+		if misfit := json.Unmarshal(data, &back); misfit != nil {
+			err = &EncodingError{What: what, Path: fmt.Sprintf("%T", v), Err: fmt.Errorf("its own JSON does not read back: %w", misfit)}
+		}
+	}
 	return data, Fatal(err)
 }
 
@@ -148,8 +162,9 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 	attempt, first, next := 1, now(), time.Time{}
 	if e := r.attempted(key); e != nil { // failed before a restart
 		var a attemptEntry
-		if err := decode("an attempt's entry", e.Data, &a); err != nil {
-			return nil, err
+		if err := e.readable(&a); err != nil {
+			r.unread(err)
+			runtime.Goexit()
 		}
 		attempt, first, next = e.Attempt+1, a.First, a.Next
 	}

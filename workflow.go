@@ -54,8 +54,8 @@ func Define[In, Out any](name string, fn func(c *Context, in In) (Out, error), o
 	}
 	w.def.run = func(c *Context, input json.RawMessage, limit int) (json.RawMessage, error) {
 		var in In
-		if err := decode("input of "+name, input, &in); err != nil {
-			return nil, err
+		if misfit := decode("input of "+name, input, &in); misfit != nil {
+			c.b.r.outgrown(misfit)
 		}
 		out, err := fn(c, in)
 		if err != nil {
