@@ -13,6 +13,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/examples/rag-agent/rag"
 	"github.com/pawlrun/pawl/llm/openai"
 	"github.com/spf13/cobra"
 )
@@ -21,9 +22,10 @@ import (
 const drain = 10 * time.Second
 
 type devOptions struct {
-	listen string
-	store  string
-	model  string
+	listen   string
+	store    string
+	model    string
+	embedder string
 }
 
 func (a *app) devCommand() *cobra.Command {
@@ -36,7 +38,7 @@ HTTP API, and the example workflows. Kill it in any way and start it again: runs
 
 The workflows ask OpenAI, or what speaks its protocol, if OPENAI_API_KEY or
 OPENAI_BASE_URL is set. If neither is, a script answers in place of a model.`,
-		Example: fmt.Sprintf("  %[1]s dev\n  OPENAI_BASE_URL=http://localhost:11434/v1 %[1]s dev --model llama3.2", a.self),
+		Example: fmt.Sprintf("  %[1]s dev\n  OPENAI_BASE_URL=http://localhost:11434/v1 %[1]s dev --model llama3.2 --embedder nomic-embed-text", a.self),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
 	}
@@ -44,6 +46,7 @@ OPENAI_BASE_URL is set. If neither is, a script answers in place of a model.`,
 	flags.StringVar(&o.listen, "listen", defaultListen, "address to serve on, of this machine only")
 	flags.StringVar(&o.store, "store", "./pawl.db", "where the runs are kept: a file, or a postgres:// URL")
 	flags.StringVar(&o.model, "model", "gpt-4o-mini", "the model that the workflows ask")
+	flags.StringVar(&o.embedder, "embedder", rag.DefaultEmbedder, "the embedding model that rag-agent asks")
 	return cmd
 }
 
@@ -61,7 +64,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
 	model, asked := a.model(o.model)
 	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: drain, PublicURL: address})
-	if err := engine.Register(exampleWorkflows(model, o.model)...); err != nil {
+	if err := engine.Register(exampleWorkflows(model, o.model, o.embedder)...); err != nil {
 		return errors.Join(err, store.Close())
 	}
 	a.banner(engine, o, address, asked)

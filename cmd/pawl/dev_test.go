@@ -31,7 +31,7 @@ func eventually(t *testing.T, ok func() bool, shown fmt.Stringer) {
 func TestDevRunsTheExamples(t *testing.T) {
 	t.Chdir(t.TempDir()) // where content-pipeline keeps its outbox
 	env, script := provider(t, 0)
-	url, stop := dev(t, env, "--model", "tiny-1")
+	url, stop := dev(t, env, "--model", "tiny-1", "--embedder", "tiny-vectors")
 	pawlAt(t, url, "start", "research-agent", "--input", `{"topic":"tidal power"}`, "--follow").
 		want(t, 0, "✓ plan", "✓ research[0]/look-into", "✓ synthesize", "completed in", "# tidal power")
 	pawlAt(t, url, "start", "rag-agent", "--input", `{"question":"What does it cost to be late?"}`, "--wait").want(t, 0, `"supported": true`)
@@ -43,6 +43,9 @@ func TestDevRunsTheExamples(t *testing.T) {
 		if call.Model != "tiny-1" {
 			t.Errorf("asked %q, want what --model says", call.Model)
 		}
+	}
+	if embeds := script.Embeds(); len(embeds) == 0 || embeds[0].Model != "tiny-vectors" {
+		t.Errorf("asked for %d embeddings, want some of what --embedder says", len(embeds))
 	}
 	r := stop().want(t, 0, "tiny-1 at "+env["OPENAI_BASE_URL"]+", without a key", "content-pipeline, rag-agent, research-agent",
 		"pawl start research-agent", "pawl runs list", "stopping", "stopped")

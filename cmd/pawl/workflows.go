@@ -18,12 +18,11 @@ type modelAndEmbedder interface {
 }
 
 // exampleWorkflows are what dev has ready to run.
-func exampleWorkflows(m modelAndEmbedder, model string) []pawl.Definition {
+func exampleWorkflows(m modelAndEmbedder, model, embedder string) []pawl.Definition {
 	var all []pawl.Definition
 	all = append(all, research.Workflows(m, m, model)...)
 	all = append(all, content.Workflows(m, m, model)...)
-	all = append(all, rag.Workflows(m, m, model)...)
-	return all
+	return append(all, rag.New(rag.Config{Model: m, Embedder: m, Name: model, EmbedderName: embedder}))
 }
 
 // scripted answers what the examples ask without asking a model, slowly enough to watch.
