@@ -1,9 +1,11 @@
 package pawl_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,9 +42,12 @@ func TestB1_135_reservedAttributes(t *testing.T) {
 		n := boot(t, open(), nil, w)
 		_, err := w.Start(n.ctx, n.Engine, none{}, pawl.Attributes(attrs{"$seeded": "x"}))
 		is(t, err, pawl.ErrInput)
+		runs, err := n.List(n.ctx, pawl.Filter{})
+		equal(t, "runs of the refused start", fmt.Sprint(len(runs), err), "0 <nil>")
 		r := start(n, w, none{})
 		equal(t, "refused in the workflow", result(n, r), "true")
 		equal(t, "attributes", len(n.info(r.ID()).Attrs), 0)
+		equal(t, "entries", len(n.journal(r.ID(), pawl.KindAttributes)), 0)
 	})
 }
 
@@ -65,14 +70,65 @@ func TestB1_136_setAttributes(t *testing.T) {
 		equal(t, "attributes", n.info(r.ID()).Attrs, map[string]string{"phase": "done"})
 		sets := n.journal(r.ID(), pawl.KindAttributes)
 		equal(t, "sets", len(sets), 3)
-		equal(t, "the first set", string(sets[0].Data), `{"input":7,"phase":"begun"}`)
+		for i, want := range []string{`{"input":7,"phase":"begun"}`, `{"phase":"done"}`, `{"input":null}`} {
+			equal(t, fmt.Sprint("set ", i+1), string(sets[i].Data), want)
+		}
+		noTrouble(n, []string{r.ID()})
+	})
+}
+
+// Upstream a step's body sets attributes. Here a step is told apart from the run, so its
+// result says which, and the workflow sets them; a replay sets nothing twice. The *Context
+// refuses when the body of a step reaches for it.
+func TestB1_137_attributesFromAStep(t *testing.T) {
+	type out struct {
+		Value int
+		Attrs attrs
+	}
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("inside", func(c *pawl.Context, v int) (int, error) {
+			if err := c.SetAttributes(attrs{"phase": "begun", "source": "workflow"}); err != nil {
+				return 0, err
+			}
+			got, err := pawl.Step(c, "step", func(context.Context) (out, error) {
+				if err := misused(c.SetAttributes(attrs{"phase": "refused"}), "SetAttributes", "a step's body"); err != nil {
+					return out{}, pawl.Fatal(err)
+				}
+				return out{4 * v, attrs{"phase": "step-done", "source": "step-body", "input": v}}, nil
+			})
+			if err != nil {
+				return 0, err
+			}
+			if err := c.SetAttributes(got.Attrs); err != nil {
+				return 0, err
+			}
+			return got.Value, c.Sleep(20 * time.Millisecond) // and a replay
+		})
+		n := boot(t, open(), replays(), w)
+		r := start(n, w, 9)
+		equal(t, "result", result(n, r), 36)
+		want := map[string]string{"phase": "step-done", "source": "step-body", "input": "9"}
+		equal(t, "attributes", n.info(r.ID()).Attrs, want)
+		equal(t, "sets", len(n.journal(r.ID(), pawl.KindAttributes)), 2)
+		runs, err := n.List(n.ctx, pawl.Filter{Attrs: want})
+		equal(t, "found by them", fmt.Sprint(len(runs), err), "1 <nil>")
+		noTrouble(n, []string{r.ID()})
 	})
 }
 
 func TestB1_139_setAttributesParallel(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		g, came := newGate(), atomic.Int64{}
 		w := pawl.Define("parallel", func(c *pawl.Context, _ none) (none, error) {
 			_, err := pawl.Map(c, "set", []string{"a", "b", "c"}, func(c *pawl.Context, name string) (none, error) {
+				if err := pawl.Do(c, "together", func(ctx context.Context) error { // none sets before all are there
+					if came.Add(1) == 3 {
+						g.open()
+					}
+					return g.pass(ctx)
+				}); err != nil {
+					return none{}, err
+				}
 				return none{}, c.SetAttributes(attrs{name: int(name[0]-'a') + 1})
 			})
 			return none{}, err
@@ -81,6 +137,7 @@ func TestB1_139_setAttributesParallel(t *testing.T) {
 		r := start(n, w, none{})
 		result(n, r)
 		equal(t, "attributes", n.info(r.ID()).Attrs, map[string]string{"a": "1", "b": "2", "c": "3"})
+		equal(t, "sets", len(n.journal(r.ID(), pawl.KindAttributes)), 3)
 	})
 }
 
@@ -130,24 +187,39 @@ func TestB1_142_invalidAttributesAtStart(t *testing.T) {
 
 func TestB1_143_retention(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
-		w := pawl.Define("retained", func(c *pawl.Context, n int) (int, error) { return n, c.SetAttributes(attrs{"a": 1}) },
-			pawl.Retention(time.Millisecond, pawl.Completed))
+		w := pawl.Define("retained", func(c *pawl.Context, n int) (int, error) {
+			return n, errors.Join(c.SetAttributes(attrs{"a": 1}), c.Stream("s").Write(n))
+		}, pawl.Retention(time.Hour, pawl.Completed))
 		kept := pawl.Define("kept", func(c *pawl.Context, n int) (int, error) { return n, errors.New("kept") },
-			pawl.Retention(time.Millisecond, pawl.Completed))
+			pawl.Retention(time.Hour, pawl.Completed))
 		store := open()
 		n := boot(t, store, nil, w, kept)
-		r, k := start(n, w, 1), start(n, kept, 1)
+		r, k := start(n, w, 1, pawl.ID("one")), start(n, kept, 1)
 		equal(t, "result", result(n, r), 1)
 		failure(n, k)
-		purged, err := store.Purge(n.ctx, time.Now().Add(time.Second), 100)
+		info := n.info(r.ID())
+		purged, err := store.Purge(n.ctx, info.Ended.Add(time.Hour-time.Microsecond), 100)
+		equal(t, "purged before its time", fmt.Sprint(purged, err), "0 <nil>")
+		equal(t, "result before its time", result(n, r), 1)
+		purged, err = store.Purge(n.ctx, info.Ended.Add(time.Hour), 100)
 		equal(t, "purged", fmt.Sprint(purged, err), "1 <nil>")
+
 		_, err = r.Result(n.ctx)
 		is(t, err, pawl.ErrNotFound)
-		for range n.Journal(n.ctx, pawl.Ref{ID: r.ID()}) {
-			break
-		}
 		_, err = n.Get(n.ctx, pawl.Ref{ID: r.ID()})
 		is(t, err, pawl.ErrNotFound)
+		err = nil
+		for _, err = range n.Journal(n.ctx, pawl.Ref{ID: r.ID()}) {
+			break
+		}
+		is(t, err, pawl.ErrNotFound)
+		entries, err := store.Journal(n.ctx, info.Key, -1, 100)
+		equal(t, "entries left", fmt.Sprint(len(entries), err), "0 <nil>")
+		chunks, err := store.Chunks(n.ctx, info.Key, "s", 0, 100)
+		equal(t, "chunks left", fmt.Sprint(len(chunks), err), "0 <nil>")
+		runs, err := n.List(n.ctx, pawl.Filter{Attrs: map[string]string{"a": "1"}})
+		equal(t, "runs found by its attributes", fmt.Sprint(len(runs), err), "0 <nil>")
 		equal(t, "a run that ended otherwise", n.info(k.ID()).State, pawl.Failed)
+		equal(t, "its id is free", complete(n, w, 2, pawl.ID("one")), 2)
 	})
 }

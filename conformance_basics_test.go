@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,21 +55,35 @@ func TestB1_001_addTen(t *testing.T) {
 
 func TestB1_003_promiseAll(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		// Each branch waits for the one that was started after it, so that they end in reverse.
+		ended := []chan none{make(chan none), make(chan none), make(chan none), make(chan none)}
+		close(ended[3])
 		w := pawl.Define("all", func(c *pawl.Context, _ none) (string, error) {
 			var fs []*pawl.Future[string]
-			for _, s := range []string{"a", "b", "c"} {
+			for i, s := range []string{"a", "b", "c"} {
 				fs = append(fs, pawl.Go(c, s, func(c *pawl.Context) (string, error) {
-					return pawl.Step(c, "upper", func(ctx context.Context) (string, error) {
-						time.Sleep(rand.N(50 * time.Millisecond))
-						return strings.ToUpper(s), nil
+					up, err := pawl.Step(c, "upper", func(ctx context.Context) (string, error) {
+						select {
+						case <-ended[i+1]:
+							return strings.ToUpper(s), nil
+						case <-ctx.Done():
+							return "", context.Cause(ctx)
+						}
 					})
+					if err != nil {
+						return "", err
+					}
+					return up, pawl.Do(c, "end", func(context.Context) error { close(ended[i]); return nil })
 				}))
 			}
 			out, err := pawl.All(c, fs...)
 			return strings.Join(out, ""), err
 		})
 		n := boot(t, open(), nil, w)
-		equal(t, "result", complete(n, w, none{}), "ABC")
+		r := start(n, w, none{})
+		equal(t, "result", result(n, r), "ABC")
+		ups := slices.DeleteFunc(n.keys(r.ID(), pawl.KindStep), func(key string) bool { return strings.HasSuffix(key, "end") })
+		equal(t, "order in which they ended", ups, []string{"c/upper", "b/upper", "a/upper"})
 	})
 }
 
@@ -187,8 +201,10 @@ func TestB1_017_fetch(t *testing.T) {
 			return v, c.Sleep(50 * time.Millisecond) // and a replay
 		})
 		n := boot(t, open(), replays(), w)
-		equal(t, "result", complete(n, w, srv.URL), want)
+		r := start(n, w, srv.URL)
+		equal(t, "result", result(n, r), want)
 		equal(t, "requests", asked.Load(), 1)
+		equal(t, "claims", n.info(r.ID()).Epoch, 2)
 	})
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,7 +85,11 @@ func abortWith(name string, g *gate, reason error) *pawl.Workflow[none, []string
 		}
 		cancel(reason)
 		_, err := f.Wait(c)
-		return []string{saw, fmt.Sprint(err), fmt.Sprint(errors.Is(err, pawl.ErrCancelled))}, nil
+		out := []string{saw, fmt.Sprint(err), fmt.Sprint(errors.Is(err, pawl.ErrCancelled))}
+		if coded := (*codedError)(nil); errors.As(err, &coded) {
+			out = append(out, fmt.Sprint(coded.Code, coded.Detail.Field))
+		}
+		return out, nil
 	})
 }
 
@@ -107,7 +110,7 @@ func TestB1_114_abortAfterCompletion(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		w := pawl.Define("late", func(c *pawl.Context, _ none) ([]string, error) {
 			inner, cancel := pawl.WithCancel(c)
-			saw, err := pawl.Step(inner, "done", func(ctx context.Context) (string, error) { return fmt.Sprint(ctx.Err()), nil })
+			saw, err := pawl.Step(inner, "done", func(ctx context.Context) (string, error) { return fmt.Sprint("aborted: ", ctx.Err() != nil), nil })
 			if err != nil {
 				return nil, err
 			}
@@ -115,7 +118,12 @@ func TestB1_114_abortAfterCompletion(t *testing.T) {
 			return []string{saw, fmt.Sprint(inner.Sleep(time.Hour))}, nil
 		})
 		n := boot(t, open(), nil, w)
-		equal(t, "seen", complete(n, w, none{}), []string{"<nil>", "too late"})
+		r := start(n, w, none{})
+		equal(t, "seen", result(n, r), []string{"aborted: false", "too late"})
+		steps := n.journal(r.ID(), pawl.KindStep)
+		equal(t, "steps", len(steps), 1)
+		equal(t, "the step failed", steps[0].Failed, false)
+		equal(t, "its result", string(steps[0].Data), `"aborted: false"`)
 	})
 }
 
@@ -129,11 +137,12 @@ func TestB1_116_abortExternalSignal(t *testing.T) {
 		n := client(t, open(), nil, w)
 		r := start(n, w, none{}, pawl.Delay(50*time.Millisecond))
 		n.cancel(r.ID(), "external abort")
-		worker := boot(t, open(), nil, w, addTen("addTen"))
+		other := addTen("addTen")
+		worker := boot(t, open(), nil, w, other)
 		err := failure(worker, r)
 		equal(t, "state", err.State, pawl.Cancelled)
 		equal(t, "reason", err.Err.Error(), "external abort")
-		time.Sleep(100 * time.Millisecond) // its time to start passes
+		complete(worker, other, 1, pawl.Delay(100*time.Millisecond)) // the time of the first to start has passed
 		equal(t, "state", worker.info(r.ID()).State, pawl.Cancelled)
 		equal(t, "calls", bodies.get("function"), 0)
 	})
@@ -142,17 +151,19 @@ func TestB1_116_abortExternalSignal(t *testing.T) {
 func TestB1_117_abortExternalSignalInFlight(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		g := newGate()
-		var heard atomic.Value
+		saw := make(chan aborts, 2)
+		tell := func(a aborts, err error) (aborts, error) { saw <- a; return a, err }
 		w := pawl.Define("inFlight", func(c *pawl.Context, _ none) (none, error) {
 			fs := []*pawl.Future[aborts]{
-				pawl.Go(c, "poll", func(c *pawl.Context) (aborts, error) { return pawl.Step(c, "step", poller(g)) }),
+				pawl.Go(c, "poll", func(c *pawl.Context) (aborts, error) {
+					return pawl.Step(c, "step", func(ctx context.Context) (aborts, error) { return tell(poller(g)(ctx)) })
+				}),
 				pawl.Go(c, "listen", func(c *pawl.Context) (aborts, error) {
 					return pawl.Step(c, "step", func(ctx context.Context) (aborts, error) {
-						done := make(chan none)
-						context.AfterFunc(ctx, func() { heard.Store("listener"); close(done) })
+						heard := make(chan error)
+						context.AfterFunc(ctx, func() { heard <- context.Cause(ctx) })
 						g.reached <- 1
-						<-done
-						return aborts{"listener", context.Cause(ctx).Error()}, nil
+						return tell(aborts{"listener", (<-heard).Error()}, nil)
 					})
 				}),
 			}
@@ -165,7 +176,8 @@ func TestB1_117_abortExternalSignalInFlight(t *testing.T) {
 		g.wait(t)
 		n.cancel(r.ID(), "by the client")
 		equal(t, "state", failure(n, r).State, pawl.Cancelled)
-		equal(t, "heard", heard.Load(), any("listener"))
+		got := map[aborts]bool{<-saw: true, <-saw: true}
+		equal(t, "seen", got, map[aborts]bool{{"aborted", "by the client"}: true, {"listener", "by the client"}: true})
 		for _, e := range n.journal(r.ID(), pawl.KindStep) { // what a step returns all the same is recorded
 			equal(t, "failed", e.Failed, false)
 		}
@@ -243,7 +255,7 @@ func TestB1_123_abortReasonTypes(t *testing.T) {
 		want   []string
 	}{
 		"text":       {errors.New("by text"), []string{"aborted: by text", "by text", "false"}},
-		"structured": {newCoded(), []string{"aborted: coded: quota", "coded: quota", "false"}},
+		"structured": {newCoded(), []string{"aborted: coded: quota", "coded: quota", "false", "42name"}},
 		"nothing":    {nil, []string{"aborted: pawl: cancelled", "pawl: cancelled", "true"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -262,7 +274,7 @@ func TestB1_123_abortReasonTypes(t *testing.T) {
 
 func TestB1_124_abortFetch(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
-		asked := make(chan none, 1)
+		asked := make(chan none, 10)
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			asked <- none{}
 			<-r.Context().Done() // ends when the caller hangs up
@@ -286,7 +298,8 @@ func TestB1_124_abortFetch(t *testing.T) {
 		<-asked
 		n.cancel(r.ID(), "stop")
 		equal(t, "state", failure(n, r).State, pawl.Cancelled)
-		equal(t, "retries", len(n.journal(r.ID(), pawl.KindAttempt)), 0)
+		equal(t, "entries of the step", len(n.journal(r.ID(), pawl.KindStep, pawl.KindAttempt)), 0)
+		equal(t, "more requests", len(asked), 0)
 	})
 }
 
@@ -314,11 +327,37 @@ func brancher(pause time.Duration) *pawl.Workflow[none, []string] {
 	})
 }
 
+// A branch that was taken because nothing was cancelled yet is taken again in a replay,
+// which begins when the scope is cancelled already, and in a second one.
 func TestB1_127_abortDeterministicBranch(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
-		w := brancher(0)
-		n := boot(t, open(), nil, w)
-		equal(t, "branches", complete(n, w, none{}), []string{"not aborted", "post-abort", "post-abort"})
+		var bodies counts
+		w := pawl.Define("branches", func(c *pawl.Context, _ none) (string, error) {
+			inner, cancel := pawl.WithCancel(c)
+			said := ""
+			for range 2 {
+				way := "just aborted"
+				if err := inner.Sleep(0); err != nil {
+					way = "already aborted: " + err.Error()
+				}
+				if err := pawl.Do(c, way, func(context.Context) error { bodies.add(way); return nil }); err != nil {
+					return "", err
+				}
+				cancel(errors.New("test"))
+				if err := c.Sleep(30 * time.Millisecond); err != nil {
+					return "", err
+				}
+				said += way + "; "
+			}
+			return said, nil
+		})
+		n := boot(t, open(), replays(), w)
+		r := start(n, w, none{})
+		equal(t, "branches", result(n, r), "just aborted; already aborted: test; ")
+		equal(t, "steps", n.keys(r.ID(), pawl.KindStep), []string{"just aborted", "already aborted: test"})
+		equal(t, "bodies", fmt.Sprint(bodies.get("just aborted"), bodies.get("already aborted: test")), "1 1")
+		equal(t, "claims", n.info(r.ID()).Epoch, 3)
+		noTrouble(n, []string{r.ID()})
 	})
 }
 
@@ -331,6 +370,7 @@ func TestB1_128_abortDeterministicBranchFromStep(t *testing.T) {
 		if n.info(r.ID()).Epoch < 2 {
 			t.Error("there was no replay")
 		}
+		noTrouble(n, []string{r.ID()})
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +35,50 @@ func TestB1_090_closureVariable(t *testing.T) {
 		})
 		n := boot(t, open(), nil, w)
 		equal(t, "result", complete(n, w, 7), "Result: 21")
+	})
+}
+
+// A function that closes over another is passed to the code that makes a step of it.
+func TestB1_089_stepFunctionWithClosure(t *testing.T) {
+	wrap := func(prefix string, fn func(context.Context, int) (string, error)) func(context.Context, int) (string, error) {
+		return func(ctx context.Context, v int) (string, error) {
+			s, err := fn(ctx, v)
+			return prefix + s, err
+		}
+	}
+	step := func(c *pawl.Context, fn func(context.Context, int) (string, error), v int) (string, error) {
+		return pawl.Step(c, "passed", func(ctx context.Context) (string, error) { return fn(ctx, v) })
+	}
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("wrapped", func(c *pawl.Context, v int) (string, error) {
+			factor := 3
+			calculate := func(_ context.Context, v int) (string, error) { return fmt.Sprint("Result: ", factor*v), nil }
+			return step(c, wrap("Wrapped: ", calculate), v)
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, 7)
+		equal(t, "result", result(n, r), "Wrapped: Result: 21")
+		equal(t, "steps", n.keys(r.ID(), pawl.KindStep), []string{"passed"})
+	})
+}
+
+// A function has no JSON form: a start with one is refused, and nothing is stored.
+func TestB1_091_functionAsStartArgument(t *testing.T) {
+	type args struct {
+		Numbers []int
+		Add     func(a, b int) int
+	}
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("adds", func(c *pawl.Context, a args) (int, error) { return a.Add(a.Numbers[0], a.Numbers[1]), nil })
+		n := boot(t, open(), nil, w)
+		_, err := w.Start(n.ctx, n.Engine, args{[]int{3, 5}, func(a, b int) int { return a + b }})
+		is(t, err, pawl.ErrEncoding)
+		var e *pawl.EncodingError
+		if !errors.As(err, &e) || e.What != "input of adds" || e.Path != "value.Add" {
+			t.Errorf("the error does not say what and where: %v", err)
+		}
+		runs, err := n.List(n.ctx, pawl.Filter{})
+		equal(t, "runs", fmt.Sprint(len(runs), err), "0 <nil>")
 	})
 }
 
@@ -167,7 +210,43 @@ func TestB1_096_methodsAreWorkflowsAndSteps(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		w := pawl.Define("calculate", (&calculator{5}).calculate)
 		n := boot(t, open(), nil, w)
-		equal(t, "result", complete(n, w, 3), 16)
+		r := start(n, w, 3)
+		equal(t, "result", result(n, r), 16)
+		equal(t, "steps", n.keys(r.ID(), pawl.KindStep), []string{"add", "double"})
+	})
+}
+
+// tally is a value with state, which its methods use as bodies of steps.
+type tally struct {
+	Value int    `json:"value"`
+	Label string `json:"label"`
+}
+
+func (k tally) times(_ context.Context) (int, error) { return 10 * k.Value, nil }
+
+func (k *tally) raise(by int) func(context.Context) (tally, error) {
+	return func(context.Context) (tally, error) { k.Value += by; return *k, nil }
+}
+
+// The receiver of a method reaches its step, be it bound, given by hand or a pointer; and
+// what a step made of it comes from the journal in a replay.
+func TestB1_098_receiversReachSteps(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("tally", func(c *pawl.Context, k tally) ([]int, error) {
+			bound, err1 := pawl.Step(c, "bound", k.times)
+			given, err2 := pawl.Step(c, "given", func(ctx context.Context) (int, error) { return tally.times(tally{Value: bound}, ctx) })
+			raised, err3 := pawl.Step(c, "raised", k.raise(10))
+			if err := errors.Join(err1, err2, err3, c.Sleep(50*time.Millisecond)); err != nil {
+				return nil, err
+			}
+			after, err := pawl.Step(c, "after", raised.times)
+			return []int{bound, given, raised.Value, after, len(raised.Label)}, err
+		})
+		n := boot(t, open(), replays(), w)
+		r := start(n, w, tally{5, "test tally"})
+		equal(t, "results", result(n, r), []int{50, 500, 15, 150, 10})
+		equal(t, "steps", n.keys(r.ID(), pawl.KindStep), []string{"bound", "given", "raised", "after"})
+		equal(t, "claims", n.info(r.ID()).Epoch, 2)
 	})
 }
 
@@ -229,8 +308,8 @@ func (o *endings) RunEnded(info pawl.RunInfo, e *pawl.Entry) { o.c <- ending{inf
 
 // observed is what a run is told that watches others.
 type observed struct {
-	Observed, Returned, Message string
-	Fatal                       bool
+	Observed, RunID, Returned, Message string
+	Fatal                              bool
 }
 
 func watcher() *pawl.Workflow[none, observed] {
@@ -249,7 +328,7 @@ func tell(t *testing.T, n *node, o *endings, workflow string) {
 		if e.info.Workflow != workflow {
 			continue
 		}
-		out := observed{Observed: e.info.State.String(), Returned: string(e.end.Data)}
+		out := observed{Observed: e.info.State.String(), RunID: e.info.ID, Returned: string(e.end.Data)}
 		if e.end.Failed {
 			f := e.end.Failure()
 			out.Returned, out.Message, out.Fatal = "", f.Message, f.IsFatal
@@ -260,6 +339,36 @@ func tell(t *testing.T, n *node, o *endings, workflow string) {
 	t.Error("the observer was told nothing")
 }
 
+// A client sees whether somebody works, without asking him: workers count while their lease
+// goes on, and no longer when they have left or died.
+func TestB1_105_workersAreSeen(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := addTen("addTen")
+		outside := client(t, open(), nil, w)
+		workers := func(want int64) {
+			t.Helper()
+			outside.until(fmt.Sprint(want, " workers"), func() bool {
+				st, err := outside.Stats(outside.ctx)
+				outside.ok(err)
+				return st.Workers == want
+			})
+		}
+		workers(0)
+		r := start(outside, w, 1)
+		why, err := outside.Why(outside.ctx, pawl.Ref{ID: r.ID()})
+		equal(t, "why", fmt.Sprint(why, err), "it is ready and waits for a worker that knows addTen<nil>")
+		one := boot(t, open(), nil, w)
+		two := boot(t, open(), mayCrash(), w)
+		workers(2)
+		equal(t, "result", result(outside, r), 11)
+		one.stop()
+		workers(1)
+		two.until("the worker to know that it works", two.Working)
+		two.crash()
+		workers(0)
+	})
+}
+
 func TestB1_107_lifecycleOnRunCompleted(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		o := &endings{c: make(chan ending, 10)}
@@ -267,9 +376,9 @@ func TestB1_107_lifecycleOnRunCompleted(t *testing.T) {
 		n := boot(t, open(), &pawl.Options{Observer: o}, target, w)
 		r := start(n, w, none{})
 		n.hook("watcher")
-		start(n, target, 1)
+		seen := start(n, target, 1)
 		tell(t, n, o, "target")
-		equal(t, "observed", result(n, r), observed{"completed", "11", "", false})
+		equal(t, "observed", result(n, r), observed{"completed", seen.ID(), "11", "", false})
 	})
 }
 
@@ -283,13 +392,8 @@ func TestB1_108_lifecycleOnRunFailed(t *testing.T) {
 		n := boot(t, open(), &pawl.Options{Observer: o}, target, w)
 		r := start(n, w, none{})
 		n.hook("watcher")
-		start(n, target, "t-108")
+		seen := start(n, target, "t-108")
 		tell(t, n, o, "target")
-		got := result(n, r)
-		equal(t, "observed", got.Observed, "failed")
-		equal(t, "fatal", got.Fatal, true)
-		if !strings.Contains(got.Message, "lifecycle target failed: t-108") {
-			t.Errorf("message: %s", got.Message)
-		}
+		equal(t, "observed", result(n, r), observed{"failed", seen.ID(), "", "lifecycle target failed: t-108", true})
 	})
 }

@@ -63,7 +63,9 @@ func TestB1_031_errorWorkflowCrossFile(t *testing.T) {
 		w := pawl.Define("crossFile", func(c *pawl.Context, _ none) (none, error) { return none{}, panicInAnotherFile() })
 		n := boot(t, open(), nil, w)
 		r := start(n, w, none{})
-		equal(t, "message", failure(n, r).Err.Error(), "panic: Error from imported helper module")
+		err := failure(n, r)
+		equal(t, "state", err.State, pawl.Failed)
+		equal(t, "message", err.Err.Error(), "panic: Error from imported helper module")
 		if f := lastFailure(n, r.ID()); !strings.Contains(f.Stack, "conformance_harness_test.go") {
 			t.Errorf("the stack does not name the helper's file:\n%s", f.Stack)
 		}
@@ -109,8 +111,12 @@ func TestB1_033_errorStepCrossFile(t *testing.T) {
 		w := catch("crossFile", func(context.Context) (none, error) { return none{}, panicInAnotherFile() }, pawl.MaxAttempts(1))
 		n := boot(t, open(), nil, w)
 		r := start(n, w, none{})
-		equal(t, "caught", result(n, r).Message, `step "fails": panic: Error from imported helper module`)
-		f := n.journal(r.ID(), pawl.KindStep)[0].Failure()
+		equal(t, "caught", result(n, r), caught{true, `step "fails": panic: Error from imported helper module`, false, 1})
+		equal(t, "state", n.info(r.ID()).State, pawl.Completed)
+		s := n.journal(r.ID(), pawl.KindStep, pawl.KindAttempt)
+		equal(t, "steps", len(s), 1)
+		equal(t, "failed", s[0].Failed, true)
+		f := s[0].Failure()
 		for _, part := range []string{"panicInAnotherFile", "conformance_harness_test.go"} {
 			if !strings.Contains(f.Cause.Stack, part) {
 				t.Errorf("the stack does not name %s:\n%s", part, f.Cause.Stack)
@@ -424,8 +430,9 @@ func TestB1_048_serializationErrorStepReturnCaught(t *testing.T) {
 
 func TestB1_049_serializationErrorStepReturnUncaught(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		var bodies counts
 		step := pawl.Define("step", func(c *pawl.Context, _ none) (none, error) {
-			_, err := pawl.Step(c, "bad", func(context.Context) (unjson, error) { return newUnjson(), nil })
+			_, err := pawl.Step(c, "bad", func(context.Context) (unjson, error) { bodies.add("bad"); return newUnjson(), nil }, quick)
 			return none{}, err
 		})
 		whole := pawl.Define("whole", func(c *pawl.Context, _ none) (unjson, error) { return newUnjson(), nil })
@@ -435,7 +442,11 @@ func TestB1_049_serializationErrorStepReturnUncaught(t *testing.T) {
 		if !strings.Contains(err.Error(), "result of step bad") {
 			t.Errorf("the error does not say what: %v", err)
 		}
+		equal(t, "state", err.State, pawl.Failed)
+		equal(t, "attempts", bodies.get("bad"), 1)
+		equal(t, "claims", n.info(err.RunID).Epoch, 1)
 		err = failure(n, start(n, whole, none{}))
+		equal(t, "state", err.State, pawl.Failed)
 		is(t, err, pawl.ErrEncoding)
 		if !strings.Contains(err.Error(), "result of whole: "+culprit) {
 			t.Errorf("the error does not say what and where: %v", err)
@@ -470,12 +481,22 @@ func TestB1_053_errorSubclassRoundTrip(t *testing.T) {
 		"tooLarge":  pawl.ErrTooLarge,
 		"encoding":  pawl.ErrEncoding,
 		"budget":    pawl.ErrBudget,
+		"conflict":  pawl.ErrConflict,
+		"exists":    pawl.ErrExists,
+		"ended":     pawl.ErrEnded,
+		"notFound":  pawl.ErrNotFound,
+		"input":     pawl.ErrInput,
 	}
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		child := pawl.Define("child", func(c *pawl.Context, kind string) (none, error) {
 			err := pawl.Do(c, "fails", func(context.Context) error {
-				if kind == "joined" {
+				switch kind {
+				case "joined":
 					return pawl.Fatal(errors.Join(errors.New("one"), errors.New("two")))
+				case "hook":
+					return pawl.Fatal(fmt.Errorf("because: %w", &pawl.HookConflictError{Token: "t-53", RunID: "owner"}))
+				case "coded":
+					return pawl.Fatal(fmt.Errorf("because: %w", newCoded()))
 				}
 				return pawl.Fatal(fmt.Errorf("because: %w", kinds[kind]))
 			})
@@ -502,9 +523,16 @@ func TestB1_053_errorSubclassRoundTrip(t *testing.T) {
 				t.Errorf("%s: the message %q is lost in %v", kind, want, err)
 			}
 		}
+		// Of several joined errors all texts are kept, and the chain follows the first.
 		if err := failure(n, start(n, parent, "joined")); !strings.Contains(err.Error(), "one\ntwo") {
 			t.Errorf("an error of several lost some: %v", err)
 		}
+		var conflict *pawl.HookConflictError
+		if err := failure(n, start(n, parent, "hook")); !errors.As(err, &conflict) || *conflict != (pawl.HookConflictError{Token: "t-53", RunID: "owner"}) {
+			t.Errorf("the conflict is lost in %v", err)
+		}
+		coded := look(failure(n, start(n, parent, "coded")))
+		equal(t, "a user's code and details", fmt.Sprint(coded.Codes[len(coded.Codes)-1], coded.Details), "quota"+codedDetails)
 	})
 }
 

@@ -71,14 +71,179 @@ func TestB1_054_hook(t *testing.T) {
 	})
 }
 
+// Iteration goes on after a payload that does not fit, where it was left, and in replays;
+// the end of its scope ends it.
+func TestB1_054_hookIteration(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("iterates", func(c *pawl.Context, _ none) ([]string, error) {
+			h, err := pawl.NewHook[int](c, pawl.Token("t-54-all"))
+			if err != nil {
+				return nil, err
+			}
+			var got []string
+			loop := func(c *pawl.Context, stop int) {
+				for v, err := range h.All(c) {
+					if err != nil {
+						got = append(got, fmt.Sprint("error, timed out: ", errors.Is(err, pawl.ErrTimeout)))
+						continue
+					}
+					if got = append(got, fmt.Sprint(v)); v == stop {
+						break
+					}
+				}
+				got = append(got, "left")
+			}
+			loop(c, 2)
+			if err := pawl.Do(c, "between", nothing); err != nil {
+				return nil, err
+			}
+			loop(c, 4)
+			inner, cancel := pawl.WithTimeout(c, 100*time.Millisecond)
+			defer cancel(nil)
+			loop(inner, 0)
+			return got, c.Sleep(50 * time.Millisecond) // and one more replay
+		})
+		n := boot(t, open(), replays(), w)
+		r := start(n, w, none{})
+		n.reaches(r.ID(), pawl.Waiting)
+		for _, v := range []any{1, "no number", 2, 3, 4} {
+			n.resume("t-54-all", v)
+		}
+		equal(t, "payloads", result(n, r), []string{"1", "error, timed out: false", "2", "left", "3", "4", "left", "error, timed out: true", "left"})
+		equal(t, "entries", len(n.journal(r.ID(), pawl.KindPayload)), 5)
+		noTrouble(n, []string{r.ID()})
+	})
+}
+
+// A hook that is given back while its run goes on: its token is free at once, what came
+// before stays to be waited for, and nothing more arrives.
+func TestB1_054_hookDispose(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("disposes", func(c *pawl.Context, _ none) ([]string, error) {
+			h, err := pawl.NewHook[string](c, pawl.Token("t-54-close"))
+			if err != nil {
+				return nil, err
+			}
+			if _, err := pawl.WaitFor[none](c, "close"); err != nil {
+				return nil, err
+			}
+			if err := h.Close(c); err != nil {
+				return nil, err
+			}
+			early, err := h.Wait(c)
+			if err != nil {
+				return nil, err
+			}
+			_, err = h.Wait(c, pawl.Timeout(50*time.Millisecond))
+			return []string{early, fmt.Sprint(errors.Is(err, pawl.ErrTimeout))}, nil
+		})
+		other := single("other")
+		n := boot(t, open(), replays(), w, other)
+		r := start(n, w, none{})
+		n.hook("t-54-close")
+		n.resume("t-54-close", "early")
+		n.signal(r.ID(), "close", none{})
+		n.sees(r.ID(), pawl.KindHookClosed, "$hook.closed")
+		_, err := n.FindHook(n.ctx, "t-54-close")
+		is(t, err, pawl.ErrNotFound)
+		_, err = n.Resume(n.ctx, "t-54-close", "late")
+		is(t, err, pawl.ErrNotFound)
+		o := start(n, other, "t-54-close")
+		equal(t, "the token's new owner", n.hook("t-54-close").Run.ID, o.ID())
+		n.resume("t-54-close", payload{Message: "for the other"})
+		equal(t, "the other's payload", result(n, o).Message, "for the other")
+		equal(t, "payloads", result(n, r), []string{"early", "true"})
+		noTrouble(n, []string{r.ID()})
+	})
+}
+
+// A payload that does not fit the hook's schema is refused at the door: the run is not
+// woken, and the next one that fits is the first that it gets.
+func TestB1_054_hookSchema(t *testing.T) {
+	// The check is the user's: here a schema names the fields that there must be.
+	check := func(schema, data []byte) error {
+		var s struct{ Required []string }
+		var v map[string]any
+		if err := errors.Join(json.Unmarshal(schema, &s), json.Unmarshal(data, &v)); err != nil {
+			return err
+		}
+		for _, name := range s.Required {
+			if _, ok := v[name]; !ok {
+				return fmt.Errorf("%s is missing", name)
+			}
+		}
+		return nil
+	}
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		const schema = `{"required":["message"]}`
+		w := pawl.Define("checked", func(c *pawl.Context, schema string) (payload, error) {
+			h, err := pawl.NewHook[payload](c, pawl.Token("t-54-schema"), pawl.Schema(json.RawMessage(schema)))
+			if err != nil {
+				return payload{}, err
+			}
+			return h.Wait(c)
+		})
+		n := boot(t, open(), &pawl.Options{CheckSchema: check}, w)
+		r := start(n, w, schema)
+		equal(t, "schema", string(n.hook("t-54-schema").Schema), schema)
+		n.reaches(r.ID(), pawl.Waiting)
+		before := len(n.journal(r.ID()))
+		for _, bad := range []any{map[string]int{"other": 1}, "no object"} {
+			info, err := n.Resume(n.ctx, "t-54-schema", bad)
+			is(t, err, pawl.ErrInput)
+			equal(t, "whose hook refused", info.ID, r.ID())
+			if !strings.Contains(err.Error(), r.ID()) {
+				t.Errorf("the error does not name the run: %v", err)
+			}
+		}
+		_, err := n.Resume(n.ctx, "t-54-schema", map[string]int{"other": 1})
+		if err == nil || !strings.Contains(err.Error(), "message is missing") {
+			t.Errorf("the error does not say why: %v", err)
+		}
+		equal(t, "state", n.info(r.ID()).State, pawl.Waiting)
+		equal(t, "entries", len(n.journal(r.ID())), before)
+		n.resume("t-54-schema", payload{Message: "fits"})
+		equal(t, "payload", result(n, r).Message, "fits")
+		equal(t, "payloads", len(n.journal(r.ID(), pawl.KindPayload)), 1)
+
+		r = start(n, w, `{"required"`)
+		if err := failure(n, r); !strings.Contains(err.Error(), "schema of a hook is not JSON") {
+			t.Errorf("a schema that is none: %v", err)
+		}
+		equal(t, "hooks of it", len(n.journal(r.ID(), pawl.KindHook)), 0)
+		bare := boot(t, open(), nil, pawl.Define("bare", func(c *pawl.Context, _ none) (string, error) {
+			_, err := pawl.NewHook[payload](c, pawl.Schema(json.RawMessage(schema)))
+			return fmt.Sprint(misused(err, "CheckSchema")), nil
+		}))
+		info, err := bare.StartRun(bare.ctx, "bare", nil)
+		bare.ok(err)
+		equal(t, "without a check", result(bare, pawl.Attach[string](bare.Engine, info.ID)), "<nil>")
+	})
+}
+
 func TestB1_055_hookIsNotPublic(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		w := single("hook")
-		n := boot(t, open(), nil, w)
+		public := pawl.Define("webhook", func(c *pawl.Context, _ none) (none, error) {
+			h, err := pawl.NewWebhook(c)
+			if err != nil {
+				return none{}, err
+			}
+			_, err = h.Wait(c)
+			return none{}, err
+		})
+		n := boot(t, open(), nil, w, public)
 		r := start(n, w, "t-55")
-		equal(t, "public", n.hook("t-55").Public, false)
+		equal(t, "a hook is public", n.hook("t-55").Public, false)
 		n.resume("t-55", payload{Message: "via-server"})
 		equal(t, "payload", result(n, r).Message, "via-server")
+
+		p := start(n, public, none{})
+		n.reaches(p.ID(), pawl.Waiting)
+		hooks, err := n.Hooks(n.ctx, pawl.Ref{ID: p.ID()})
+		n.ok(err)
+		equal(t, "hooks", len(hooks), 1)
+		equal(t, "a webhook is public", n.hook(hooks[0].Token).Public, true)
 	})
 }
 
@@ -118,6 +283,76 @@ func TestB1_056_hooksMadeUpFront(t *testing.T) {
 			n.resume(tokens[i], fmt.Sprint(i))
 		}
 		equal(t, "payloads", result(n, r), []string{"0", "1", "2"})
+	})
+}
+
+// The engine's side of webhooks: they are public, tell the server how to answer, and a
+// step's answer reaches whoever holds the caller.
+func TestB1_056_webhooks(t *testing.T) {
+	type received struct{ URL, Method, Body, Path string }
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("webhooks", func(c *pawl.Context, _ none) ([]received, error) {
+			if _, err := pawl.NewWebhook(c, pawl.Token("guessable")); misused(err, "always random") != nil {
+				return nil, fmt.Errorf("a token of one's own: %w", err)
+			}
+			plain, err1 := pawl.NewWebhook(c)
+			static, err2 := pawl.NewWebhook(c, pawl.Answering(pawl.Response{Status: 402, Body: []byte("Hello from static response!")}))
+			manual, err3 := pawl.NewWebhook(c, pawl.RespondManually(0))
+			if err := errors.Join(err1, err2, err3); err != nil {
+				return nil, err
+			}
+			var out []received
+			for _, h := range []*pawl.Webhook{plain, static, manual} {
+				req, err := h.Wait(c)
+				if err != nil {
+					return nil, err
+				}
+				if h == manual {
+					err := pawl.Do(c, "answer", func(ctx context.Context) error {
+						return pawl.Respond(ctx, req, pawl.Response{Body: []byte("Hello from webhook!")})
+					})
+					if err != nil {
+						return nil, err
+					}
+				}
+				path, _ := strings.CutSuffix(h.URL(), h.Token())
+				out = append(out, received{req.URL, req.Method, string(req.Body), path})
+			}
+			return out, nil
+		})
+		o := replays()
+		o.PublicURL = "https://example.com/"
+		n := boot(t, open(), o, w)
+		r := start(n, w, none{})
+		n.reaches(r.ID(), pawl.Waiting)
+		hooks, err := n.Hooks(n.ctx, pawl.Ref{ID: r.ID()})
+		n.ok(err)
+		equal(t, "hooks", len(hooks), 3)
+		var answers []pawl.Answer
+		const at = "https://example.com" + pawl.WebhookPath
+		var want []received
+		for i, h := range hooks {
+			var a pawl.Answer
+			mustDecode(t, string(h.Meta), &a)
+			answers = append(answers, a)
+			equal(t, "public", h.Public, true)
+			if len(h.Token) < 24 {
+				t.Errorf("the token %q can be guessed", h.Token)
+			}
+			req := pawl.Request{ID: fmt.Sprint("req-", i), Method: "POST", URL: at + h.Token, Body: []byte(`{"message":"one"}`)}
+			n.resume(h.Token, req)
+			want = append(want, received{req.URL, "POST", `{"message":"one"}`, at})
+		}
+		equal(t, "answers in the order of making", answers, []pawl.Answer{
+			{}, {Response: &pawl.Response{Status: 402, Body: []byte("Hello from static response!")}}, {Manual: true, Wait: 30 * time.Second}})
+		equal(t, "requests", result(n, r), want)
+		var resp pawl.Response
+		chunks := read(n, r.ID(), pawl.ResponseStream+"req-2", 0)
+		equal(t, "answers of the step", len(chunks), 1)
+		mustDecode(t, chunks[0], &resp)
+		equal(t, "answer of the step", fmt.Sprint(resp.Status, string(resp.Body)), "200Hello from webhook!")
+		_, err = n.Resume(n.ctx, hooks[0].Token, pawl.Request{})
+		is(t, err, pawl.ErrNotFound)
 	})
 }
 
@@ -161,6 +396,8 @@ func TestB1_058_parallelStepsThenHook(t *testing.T) {
 		for _, h := range hooks {
 			equal(t, "conflict", h.Failed, false)
 		}
+		equal(t, "steps", len(n.journal(r.ID(), pawl.KindStep)), 20)
+		noTrouble(n, []string{r.ID()})
 	})
 }
 
@@ -187,6 +424,7 @@ func TestB1_060_hookConflict(t *testing.T) {
 		n.hook("t-60")
 		loser := start(n, w, "t-60")
 		err := failure(n, loser)
+		equal(t, "state of the loser", err.State, pawl.Failed)
 		is(t, err, pawl.ErrConflict)
 		var conflict *pawl.HookConflictError
 		if !errors.As(err, &conflict) {
@@ -218,7 +456,9 @@ func TestB1_061_hookGetConflict(t *testing.T) {
 		n := boot(t, open(), nil, w)
 		r := start(n, w, "t-61")
 		equal(t, "result", result(n, r), claimed{Marker: "registered t-61"})
-		equal(t, "hooks", len(n.journal(r.ID(), pawl.KindHook)), 1)
+		hooks := n.journal(r.ID(), pawl.KindHook)
+		equal(t, "hooks", len(hooks), 1)
+		equal(t, "conflict", hooks[0].Failed, false)
 		equal(t, "payloads", len(n.journal(r.ID(), pawl.KindPayload)), 0)
 	})
 }
@@ -319,9 +559,10 @@ func TestB1_067_hookMinRetention(t *testing.T) {
 		owner := start(n, w, time.Minute)
 		result(n, owner)
 		before := len(n.journal(owner.ID()))
-		if _, err := n.Resume(n.ctx, "t-67", none{}); !errors.Is(err, pawl.ErrNotFound) && !errors.Is(err, pawl.ErrEnded) {
-			t.Errorf("resume of an ended run's hook: %v", err)
-		}
+		_, err := n.Resume(n.ctx, "t-67", none{})
+		is(t, err, pawl.ErrNotFound)
+		_, err = n.FindHook(n.ctx, "t-67")
+		is(t, err, pawl.ErrNotFound)
 		var conflict *pawl.HookConflictError
 		if err := failure(n, start(n, w, time.Minute)); !errors.As(err, &conflict) {
 			t.Fatalf("the token was not kept: %v", err)
@@ -489,7 +730,7 @@ func TestB1_085_distributedAbort(t *testing.T) {
 		n.hook("abort:a")
 		n.resume("abort:a", "User cancelled")
 		equal(t, "chunks", read(n, r.ID(), "", 0), []string{`{"type":"abort","reason":"User cancelled","expired":false}`})
-		result(n, r)
+		equal(t, "result", result(n, r), aborted{"abort", "User cancelled", false})
 	})
 }
 
@@ -499,7 +740,7 @@ func TestB1_086_distributedAbortExpires(t *testing.T) {
 		n := boot(t, open(), replays(), w)
 		r := start(n, w, controller{"a", 200 * time.Millisecond})
 		equal(t, "chunks", read(n, r.ID(), "", 0), []string{`{"type":"abort","reason":"Controller expired","expired":true}`})
-		result(n, r)
+		equal(t, "result", result(n, r), aborted{"abort", "Controller expired", true})
 	})
 }
 

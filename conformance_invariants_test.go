@@ -391,6 +391,47 @@ func TestD6_05_cancelReachesStepsAndChildren(t *testing.T) {
 	})
 }
 
+// The deadline of a parent reaches its own step, its child and the child's step within a
+// second, and compensations run. Who ran out of time says so; the child was cancelled.
+func TestD6_05_timeoutReachesStepsAndChildren(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		var undone counts
+		seen := make(chan time.Time, 2)
+		body := func(ctx context.Context) error {
+			<-ctx.Done()
+			seen <- time.Now()
+			return context.Cause(ctx)
+		}
+		child := pawl.Define("child", func(c *pawl.Context, _ none) (none, error) {
+			c.OnFailure("child", func(context.Context) error { undone.add("child"); return nil })
+			return none{}, pawl.Do(c, "work", body)
+		})
+		parent := pawl.Define("parent", func(c *pawl.Context, _ none) (none, error) {
+			c.OnFailure("parent", func(context.Context) error { undone.add("parent"); return nil })
+			f := pawl.Go(c, "child", func(c *pawl.Context) (none, error) { return child.Call(c, none{}) })
+			if err := pawl.Do(c, "work", body); err != nil {
+				return none{}, err
+			}
+			return f.Wait(c)
+		}, pawl.Timeout(500*time.Millisecond))
+		n := boot(t, open(), nil, parent, child)
+		r := start(n, parent, none{})
+		err := failure(n, r)
+		equal(t, "state", err.State, pawl.Failed)
+		is(t, err, pawl.ErrTimeout)
+		deadline := n.info(r.ID()).Deadline
+		for range 2 {
+			if late := (<-seen).Sub(deadline); late < 0 || late > time.Second {
+				t.Errorf("a step saw the deadline %v after it", late)
+			}
+		}
+		var kid struct{ ID string }
+		mustDecode(t, string(n.journal(r.ID(), pawl.KindChild)[0].Data), &kid)
+		n.reaches(kid.ID, pawl.Cancelled)
+		equal(t, "compensations", fmt.Sprint(undone.get("parent"), undone.get("child")), "1 1")
+	})
+}
+
 // A crash among the compensations: none runs again that is recorded, none is left out.
 func TestD6_05_compensationSurvivesACrash(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
@@ -572,7 +613,7 @@ func TestD6_10_sleepersCostNoGoroutines(t *testing.T) {
 	const sleepers = 10_000
 	for _, s := range stores {
 		t.Run(s.name, func(t *testing.T) {
-			open := s.make(t)
+			open := s.make(t).open
 			w := sleeper(time.Hour)
 			n := boot(t, open(), nil, w)
 			ctx, cancel := context.WithTimeout(t.Context(), 5*patience)

@@ -76,6 +76,45 @@ func TestB3_P05_sameStepTwice(t *testing.T) {
 	})
 }
 
+// double and greetWith are what upstream makes plugins of: helpers that make steps of their own
+// beside the workflow's, and of each other.
+func double(c *pawl.Context, name string, n int) (int, error) {
+	return pawl.Step(c, name, func(context.Context) (int, error) { return 2 * n, nil })
+}
+
+func greetWith(c *pawl.Context, name string, n int) (string, error) {
+	d, err := double(c, name+" doubled", n)
+	if err != nil {
+		return "", err
+	}
+	return pawl.Step(c, name, func(context.Context) (string, error) { return fmt.Sprint("hello ", d), nil })
+}
+
+func TestB3_P08_helpersMakeSteps(t *testing.T) {
+	type out struct {
+		A, B  int
+		Greet string
+	}
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("helped", func(c *pawl.Context, _ none) (o out, err error) {
+			var errs [4]error
+			o.A, errs[0] = double(c, "a", 5)
+			o.B, errs[1] = double(c, "b", 10)
+			o.Greet, errs[2] = greetWith(c, "greet", 1)
+			errs[3] = pawl.Do(c, "plain", nothing)
+			return o, errors.Join(errs[:]...)
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		equal(t, "result", result(n, r), out{10, 20, "hello 2"})
+		var got []string
+		for _, e := range n.journal(r.ID(), pawl.KindStep) {
+			got = append(got, e.Key+"="+string(e.Data))
+		}
+		equal(t, "timeline", got, []string{"a=10", "b=20", "greet doubled=2", `greet="hello 2"`, "plain="})
+	})
+}
+
 func TestB3_P12_startAndComplete(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		g := newGate()
@@ -275,6 +314,7 @@ func TestB3_P23_pauseCompleted(t *testing.T) {
 		r := start(n, w, data("x"))
 		result(n, r)
 		is(t, n.order(n.Pause, r.ID()), pawl.ErrEnded)
+		equal(t, "state", n.info(r.ID()).State, pawl.Completed)
 	})
 }
 
@@ -286,6 +326,7 @@ func TestB3_P24_pauseCancelled(t *testing.T) {
 		n.cancel(r.ID(), "")
 		failure(n, r)
 		is(t, n.order(n.Pause, r.ID()), pawl.ErrEnded)
+		equal(t, "state", n.info(r.ID()).State, pawl.Cancelled)
 	})
 }
 
@@ -313,12 +354,23 @@ func TestB3_P25_resumePaused(t *testing.T) {
 
 func TestB3_P26_resumeRunning(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
-		w := sleeper(time.Hour)
+		g := newGate()
+		w := pawl.Define("running", func(c *pawl.Context, _ none) (string, error) {
+			if err := pawl.Do(c, "step", g.pass); err != nil {
+				return "", err
+			}
+			return pawl.WaitFor[string](c, "go")
+		})
 		n := boot(t, open(), nil, w)
 		r := start(n, w, none{})
+		g.wait(t)
+		equal(t, "state", n.info(r.ID()).State, pawl.Running)
 		is(t, n.unpause(r.ID()), pawl.ErrState)
+		g.open()
 		n.reaches(r.ID(), pawl.Waiting)
 		is(t, n.unpause(r.ID()), pawl.ErrState)
+		n.signal(r.ID(), "go", "on")
+		equal(t, "result", result(n, r), "on")
 	})
 }
 
@@ -453,6 +505,12 @@ func TestB3_P36_throwingStep(t *testing.T) {
 		if !strings.Contains(err.Error(), "Boom!") {
 			t.Errorf("the message is lost: %v", err)
 		}
+		steps := n.journal(err.RunID, pawl.KindStep, pawl.KindAttempt)
+		equal(t, "steps", len(steps), 1)
+		equal(t, "failed", steps[0].Failed, true)
+		if reason := n.info(err.RunID).Reason; !strings.Contains(reason, "Boom!") {
+			t.Errorf("the run's row does not say why: %q", reason)
+		}
 	})
 }
 
@@ -470,7 +528,9 @@ func TestB3_P40_retriesExhausted(t *testing.T) {
 		}
 		equal(t, "attempts", se.Attempts, 3)
 		equal(t, "last error", se.Err.Error(), "still no")
-		for i, e := range n.journal(r.ID(), pawl.KindAttempt) {
+		attempts := n.journal(r.ID(), pawl.KindAttempt)
+		equal(t, "failed attempts before the last", len(attempts), 2)
+		for i, e := range attempts {
 			var a struct{ Next time.Time }
 			mustDecode(t, string(e.Data), &a)
 			wait, most := a.Next.Sub(e.At), first<<i
@@ -550,9 +610,11 @@ func TestB3_P43_waitUntil(t *testing.T) {
 		if info.Due.IsZero() {
 			t.Error("it is not told when the run is due")
 		}
-		equal(t, "not early", result(n, r), true)
-		if end := n.info(r.ID()).Ended; end.Before(info.Due) {
-			t.Errorf("it ended at %v, and was due at %v", end, info.Due)
+		equal(t, "by the workflow's clock not early", result(n, r), true)
+		var asked time.Time
+		mustDecode(t, string(n.journal(r.ID(), pawl.KindStep)[0].Data), &asked)
+		if end := n.info(r.ID()).Ended; end.Before(asked) || info.Due.Before(asked) {
+			t.Errorf("it was asked to wait until %v, was due at %v and ended at %v", asked, info.Due, end)
 		}
 	})
 }
@@ -560,7 +622,7 @@ func TestB3_P43_waitUntil(t *testing.T) {
 func TestB3_P44_waitUntilPast(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		w := until("past", func(*pawl.Context) time.Time { return time.Now().Add(-time.Hour) })
-		n := boot(t, open(), nil, w)
+		n := boot(t, open(), replays(), w) // a wait would need another claim
 		r := start(n, w, none{})
 		equal(t, "result", result(n, r), true)
 		equal(t, "claims", n.info(r.ID()).Epoch, 1)
@@ -571,9 +633,12 @@ func TestB3_P45_delay(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		w := sleeper(500 * time.Millisecond)
 		n := boot(t, open(), replays(), w)
-		if d := complete(n, w, none{}); d < 500*time.Millisecond {
-			t.Errorf("it slept %v", d)
+		r := start(n, w, none{})
+		if d := result(n, r); d < 500*time.Millisecond {
+			t.Errorf("by the workflow's clock it slept %v", d)
 		}
+		notEarly(n, r.ID(), 500*time.Millisecond)
+		equal(t, "claims", n.info(r.ID()).Epoch, 2)
 	})
 }
 
@@ -853,12 +918,13 @@ func TestB3_I07_pauseKeepsResults(t *testing.T) {
 			}
 			return s, c.Sleep(300 * time.Millisecond)
 		})
-		n := boot(t, open(), nil, w)
+		naps := sleeper(400 * time.Millisecond)
+		n := boot(t, open(), nil, w, naps)
 		r := start(n, w, none{})
 		n.reaches(r.ID(), pawl.Waiting)
 		n.ok(n.order(n.Pause, r.ID()))
 		n.reaches(r.ID(), pawl.Paused)
-		time.Sleep(400 * time.Millisecond) // the sleep's end passes
+		complete(n, naps, none{}) // the end of the first run's sleep has passed
 		equal(t, "state", n.info(r.ID()).State, pawl.Paused)
 		n.ok(n.unpause(r.ID()))
 		equal(t, "result", result(n, r), "kept")

@@ -58,9 +58,22 @@ func TestB1_144_restartOfEverything(t *testing.T) {
 		}
 		second := boot(t, open(), nil, w)
 		if slept := result(second, r); slept < 500*time.Millisecond {
-			t.Errorf("it slept %v", slept)
+			t.Errorf("by the workflow's clock it slept %v", slept)
 		}
+		notEarly(second, r.ID(), 500*time.Millisecond)
 	})
+}
+
+// notEarly fails the test unless a run that has slept d, and done nothing after, ended at
+// its sleep's end or later.
+func notEarly(n *node, id string, d time.Duration) {
+	n.t.Helper()
+	info := n.info(id)
+	var sleep struct{ Until time.Time }
+	mustDecode(n.t, string(n.journal(id, pawl.KindSleep)[0].Data), &sleep)
+	if sleep.Until.Before(info.Created.Add(d)) || info.Ended.Before(sleep.Until) {
+		n.t.Errorf("a run of %v slept %v, was to wake at %v and ended at %v", info.Created, d, sleep.Until, info.Ended)
+	}
 }
 
 func TestB1_145_killedMidStep(t *testing.T) {
@@ -187,6 +200,7 @@ func TestB1_149_hookStorm(t *testing.T) {
 		n, other := boot(t, open(), replays(), w), client(t, open(), nil)
 		r := start(n, w, none{})
 		n.hook("t-149")
+		n.reaches(r.ID(), pawl.Waiting)
 		var wg sync.WaitGroup
 		for i := range many {
 			wg.Go(func() {
@@ -203,6 +217,10 @@ func TestB1_149_hookStorm(t *testing.T) {
 			want[i] = i
 		}
 		equal(t, "payloads", got, want)
+		equal(t, "entries", len(n.journal(r.ID(), pawl.KindPayload)), many)
+		if n.info(r.ID()).Epoch < 2 {
+			t.Error("there was no replay")
+		}
 		noTrouble(n, []string{r.ID()})
 	})
 }
@@ -332,7 +350,10 @@ func TestB1_153_hookSleep(t *testing.T) {
 					t.Errorf("run %d got %q", i, got)
 				}
 				noTrouble(n, []string{r.ID()})
-				equal(t, "payloads", len(n.journal(r.ID(), pawl.KindPayload)) <= 2, true)
+				taken := slices.DeleteFunc(n.journal(r.ID(), pawl.KindPayload), func(e pawl.Entry) bool { return e.Failed })
+				if len(taken) != 1 {
+					t.Errorf("run %d took %d payloads", i, len(taken))
+				}
 			})
 		}
 		wg.Wait()

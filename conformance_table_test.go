@@ -15,7 +15,8 @@ import (
 // row is a line of the table in docs/conformance.md that has a case.
 var row = regexp.MustCompile(`(?m)^\| ((?:B1|B3|D6|Misuse)_\w+) \| (.+) \| (.+) \|$`)
 
-var named = regexp.MustCompile("`(Test\\w+)`")
+// named is a test that a row names: of this package, or of one in a folder beside it.
+var named = regexp.MustCompile("`(?:(\\w+)\\.)?(Test\\w+)`")
 
 // TestConformanceTableIsTrue holds docs/conformance.md against the tests that there are.
 func TestConformanceTableIsTrue(t *testing.T) {
@@ -23,23 +24,8 @@ func TestConformanceTableIsTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob("conformance_*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tests []string
-	for _, name := range files {
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range f.Decls {
-			fn, ok := d.(*ast.FuncDecl)
-			if ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") && fn.Name.Name != t.Name() {
-				tests = append(tests, fn.Name.Name)
-			}
-		}
-	}
+	tests := slices.DeleteFunc(testsIn(t, "conformance_*_test.go"), func(name string) bool { return name == t.Name() })
+	there := map[string][]string{"": testsIn(t, "*_test.go")}
 	var cases, mentioned []string
 	for _, m := range row.FindAllStringSubmatch(string(doc), -1) {
 		id, answer := m[1], m[3]
@@ -49,10 +35,16 @@ func TestConformanceTableIsTrue(t *testing.T) {
 		cases = append(cases, id)
 		found := named.FindAllStringSubmatch(answer, -1)
 		for _, n := range found {
-			if !slices.Contains(tests, n[1]) {
-				t.Errorf("case %s names %s, which does not exist", id, n[1])
+			folder, name := n[1], n[2]
+			if there[folder] == nil {
+				there[folder] = testsIn(t, filepath.Join(folder, "*_test.go"))
 			}
-			mentioned = append(mentioned, n[1])
+			if !slices.Contains(there[folder], name) {
+				t.Errorf("case %s names %s, which does not exist", id, n[0])
+			}
+			if folder == "" {
+				mentioned = append(mentioned, name)
+			}
 		}
 		_, reason, _ := strings.Cut(answer, ": ")
 		open := strings.HasPrefix(answer, "not applicable: ") || strings.HasPrefix(answer, "later: ")
@@ -71,4 +63,25 @@ func TestConformanceTableIsTrue(t *testing.T) {
 	if len(cases) < 200 {
 		t.Errorf("the table has %d cases only", len(cases))
 	}
+}
+
+// testsIn lists the tests in the files that match a pattern.
+func testsIn(t *testing.T, pattern string) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("files like %s: %v, %v", pattern, files, err)
+	}
+	for _, name := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") {
+				names = append(names, fn.Name.Name)
+			}
+		}
+	}
+	return names
 }

@@ -20,8 +20,8 @@ const (
 	Blocked                    // its code no longer fits its journal, or it keeps crashing its worker; Reason says which
 )
 
-// moves is the whole life of a run. The stores, the API and the dashboard read it; no
-// move leaves a terminal state but an operator's Retry.
+// moves is the whole life of a run: no store makes another move, and the tests run under
+// triggers that would refuse one. No move leaves a terminal state but an operator's Retry.
 var moves = map[State][]State{
 	Pending: {Running, Paused, Cancelled},
 	Running: {Waiting, Completed, Failed, Cancelled, Paused, Blocked, Pending},

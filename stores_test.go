@@ -1,6 +1,8 @@
 package pawl_test
 
 import (
+	"database/sql"
+	"errors"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -9,11 +11,17 @@ import (
 	"github.com/pawlrun/pawl/sqlite"
 )
 
-// namedStore makes, for one test, a place to keep runs in. Each call of what it returns
-// is one more process that opens that place.
+// namedStore makes, for one test, a place to keep runs in.
 type namedStore struct {
 	name string
-	make func(t *testing.T) (open func() pawl.Store)
+	make func(t *testing.T) place
+}
+
+// place is where runs are kept. Each call of open is one more process that opens it; exec
+// goes past the store. It refuses moves that the table of states does not have.
+type place struct {
+	open func() pawl.Store
+	exec func(sql string) error
 }
 
 // eachStore runs f once per store. What open returns may be closed by f, and is closed
@@ -24,16 +32,16 @@ func eachStore(t *testing.T, f func(t *testing.T, open func() pawl.Store)) {
 	for _, s := range stores {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			f(t, s.make(t))
+			f(t, s.make(t).open)
 		})
 	}
 }
 
 // sqliteStores keeps runs in one file. As one process only may open it, those who have it
 // open at the same time share it; when the last one closes it, the file is closed.
-func sqliteStores(t *testing.T) func() pawl.Store {
+func sqliteStores(t *testing.T) place {
 	f := &sharedFile{path: filepath.Join(t.TempDir(), "pawl.db")}
-	return func() pawl.Store {
+	return place{exec: f.exec, open: func() pawl.Store {
 		t.Helper()
 		s, err := f.open()
 		if err != nil {
@@ -41,7 +49,7 @@ func sqliteStores(t *testing.T) func() pawl.Store {
 		}
 		closeAtEnd(t, s)
 		return s
-	}
+	}}
 }
 
 func closeAtEnd(t *testing.T, s pawl.Store) {
@@ -65,6 +73,9 @@ func (f *sharedFile) open() (pawl.Store, error) {
 	defer f.mu.Unlock()
 	if f.users == 0 {
 		s, err := sqlite.Open(f.path, &sqlite.Options{WALSize: -1})
+		if err == nil {
+			err = f.exec(guardSQLite)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -72,6 +83,15 @@ func (f *sharedFile) open() (pawl.Store, error) {
 	}
 	f.users++
 	return &fileUser{Store: f.store, f: f}, nil
+}
+
+func (f *sharedFile) exec(query string) error {
+	db, err := sql.Open("sqlite", "file:"+f.path+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		return err
+	}
+	_, err = db.Exec(query)
+	return errors.Join(err, db.Close())
 }
 
 type fileUser struct {
