@@ -3,6 +3,7 @@ package pawl
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"sort"
@@ -47,6 +48,47 @@ func (c *Context) SetAttributes(m map[string]any) error {
 		}
 	})
 	return full
+}
+
+// SetAttributes sets attributes of the run from the body of a step: others see them while it
+// is under way. They are durable when it returns, and what a failed attempt has set stays.
+// ctx must be that of the body: ErrMisuse.
+func SetAttributes(ctx context.Context, m map[string]any) error {
+	s, _ := ctx.Value(stepKey{}).(*stepContext)
+	if s == nil {
+		return &MisuseError{Call: "SetAttributes", Why: "it needs the context that a step's body was given; a workflow function has Context.SetAttributes"}
+	}
+	attrs, err := attributes(m)
+	if err != nil {
+		return err
+	}
+	r := s.r
+	if err := r.knowAttrs(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	if r.dead.Load() || r.phase == ending {
+		r.mu.Unlock()
+		return context.Cause(r.ctx)
+	}
+	if err := r.countAttrs(attrs); err != nil {
+		r.mu.Unlock()
+		return err
+	}
+	ch := r.collect(&Change{})
+	// The attempt marks it as a body's: no replay asks for it.
+	ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindAttributes, Key: s.key, Attempt: s.attempt, At: now(), Data: mustJSON(m)})
+	ch.Attrs = attrs
+	it := &item{worker: r.worker, change: ch, wake: make(chan signal, 1)}
+	first := r.e.pipe.put(it)
+	r.mu.Unlock()
+	r.e.pipe.wait(it, first)
+	if err := errors.Join(it.err, ch.Err); err != nil {
+		r.lost(err)
+		return err
+	}
+	r.e.watch.touch(r.info.Key)
+	return nil
 }
 
 // knowAttrs learns which attributes the run has.
@@ -98,6 +140,8 @@ func attributes(m map[string]any) ([]Attr, error) {
 		switch {
 		case name == "" || strings.HasPrefix(name, "$"):
 			return nil, fmt.Errorf("%w: attribute %q: names are not empty and do not start with $", ErrInput, name)
+		case !isText(name):
+			return nil, fmt.Errorf("%w: attribute %q: names are UTF-8 without NUL", ErrInput, name)
 		case len(name) > maxAttrName:
 			return nil, &TooLargeError{What: fmt.Sprintf("the name of attribute %.20q…", name), Size: len(name), Limit: maxAttrName}
 		}
@@ -113,6 +157,9 @@ func attributes(m map[string]any) ([]Attr, error) {
 			}
 			if len(s) > maxAttrValue {
 				return nil, &TooLargeError{What: "attribute " + name, Size: len(s), Limit: maxAttrValue}
+			}
+			if !isText(s) {
+				return nil, fmt.Errorf("%w: attribute %s: values are UTF-8 without NUL, this one is %.40q", ErrInput, name, s)
 			}
 			a.Value = &s
 		}

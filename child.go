@@ -3,6 +3,8 @@ package pawl
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
 )
 
 // Child is a run that another run started.
@@ -206,24 +208,40 @@ func ContinueAs[In any](c *Context, in In) error {
 // undoPrefix begins the keys of compensations that ran.
 const undoPrefix = "$undo:"
 
-// undo is a compensation.
+// isUndo reports whether an entry is a compensation's.
+func isUndo(e *Entry) bool {
+	name := e.Key[strings.LastIndexByte(e.Key, '/')+1:]
+	return e.Kind == KindStep && strings.HasPrefix(name, undoPrefix)
+}
+
+// undo is a compensation. Its key is that of its place on the branch that registered it:
+// the order among branches is not the same in every replay.
 type undo struct {
-	name string
-	fn   func(context.Context) error
+	key string
+	fn  func(context.Context) error
 }
 
 // OnFailure registers a compensation: if the run fails or is cancelled, fn runs as a step
 // before the run ends, last registered first, even when the run's own scope is cancelled.
 // A compensation that fails does not keep the others from running. Register it after the
-// step that it undoes.
+// step that it undoes. It returns nothing to look at, so a call in a wrong place (see ErrMisuse)
+// blocks the run.
 func (c *Context) OnFailure(name string, fn func(ctx context.Context) error) {
-	if err := checkName("compensation", name); err != nil {
-		c.b.r.e.log.Error("pawl: OnFailure", "error", err)
-		name = "unnamed"
+	b, r := c.b, c.b.r
+	err := b.enter("OnFailure", name)
+	if err == nil {
+		defer b.exit()
+		if err = checkName("compensation", name); err != nil {
+			err = &MisuseError{Call: "OnFailure", Why: err.Error()}
+		}
 	}
-	r := c.b.r
+	if err != nil { // to go on would mean to forget it
+		r.block(err.Error())
+		return
+	}
+	key := b.nextKey(undoPrefix + name)
 	r.mu.Lock()
-	r.undo = append(r.undo, undo{name, fn})
+	r.undo = append(r.undo, undo{key, fn})
 	r.mu.Unlock()
 }
 
@@ -232,6 +250,17 @@ func (r *live) compensate(c *Context) {
 	r.mu.Lock()
 	todo := r.undo
 	r.undo = nil
+	slices.Reverse(todo)
+	// What ran before a crash is looked up first: a replay ends at the first that did not.
+	var ran []undo
+	todo = slices.DeleteFunc(todo, func(u undo) bool {
+		if r.past.entries[u.key] == nil {
+			return false
+		}
+		ran = append(ran, u)
+		return true
+	})
+	todo = append(ran, todo...)
 	r.mu.Unlock()
 	if len(todo) == 0 {
 		return
@@ -240,12 +269,10 @@ func (r *live) compensate(c *Context) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	inner := &Context{b: c.b, s: &scope{ctx: ctx, cancel: cancel}}
-	for i := len(todo) - 1; i >= 0; i-- {
-		fn := todo[i].fn
-		key := c.b.nextKey(undoPrefix + todo[i].name)
-		_, err := inner.stepAs(key, nil, func(ctx context.Context) (json.RawMessage, error) { return nil, fn(ctx) })
+	for _, u := range todo {
+		_, err := inner.stepAs(u.key, nil, func(ctx context.Context) (json.RawMessage, error) { return nil, u.fn(ctx) })
 		if err != nil {
-			r.e.log.Error("pawl: compensation failed", "run", r.info.ID, "compensation", todo[i].name, "error", err)
+			r.e.log.Error("pawl: compensation failed", "run", r.info.ID, "compensation", u.key, "error", err)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
 	"time"
 )
 
@@ -56,7 +55,6 @@ func Retain(d time.Duration) HookOption {
 type Hook[T any] struct {
 	key   string
 	token string
-	waits int
 }
 
 type hookEntry struct {
@@ -133,20 +131,21 @@ func (h *Hook[T]) Token() string { return h.token }
 // time.
 func (h *Hook[T]) Wait(c *Context, opts ...WaitOption) (T, error) {
 	var out T
-	h.waits++
-	data, err := c.nextPayload("Hook.Wait", h.key, h.waits, opts)
+	data, err := c.nextPayload("Hook.Wait", h.key, opts)
 	if err == nil {
 		err = decode("payload of a hook", data, &out)
 	}
 	return out, err
 }
 
-func (c *Context) nextPayload(call, key string, n int, opts []WaitOption) (json.RawMessage, error) {
+// nextPayload records under a key of the branch that waits: several may wait for one hook,
+// and which of them comes first is not the same in every replay.
+func (c *Context) nextPayload(call, hook string, opts []WaitOption) (json.RawMessage, error) {
 	if err := c.b.enter(call, ""); err != nil {
 		return nil, err
 	}
 	defer c.b.exit()
-	return c.receive(KindPayload, key+"."+strconv.Itoa(n), MsgHook+key, "", opts)
+	return c.receive(KindPayload, c.b.nextKey("$payload:"+hook), MsgHook+hook, "", opts)
 }
 
 // All returns payloads as they come, until the loop is left, or with an error: of decoding,
@@ -164,7 +163,7 @@ func (h *Hook[T]) All(c *Context) iter.Seq2[T, error] {
 }
 
 // Close gives the token back: from then on nobody reaches the hook. Payloads that came
-// before stay to be waited for.
+// before stay to be waited for. A second Close does nothing.
 func (h *Hook[T]) Close(c *Context) error { return c.closeHook("Hook.Close", h.key) }
 
 func (c *Context) closeHook(call, key string) error {
@@ -173,7 +172,17 @@ func (c *Context) closeHook(call, key string) error {
 		return err
 	}
 	defer b.exit()
+	// Whoever comes first closes it: in a replay that may be another than the first time.
 	entry := key + ".closed"
+	r.mu.Lock()
+	again := r.closed[key]
+	if r.past.entries[entry] != nil {
+		r.closed[key] = true
+	}
+	r.mu.Unlock()
+	if again {
+		return nil
+	}
 	if c.recorded(KindHookClosed, entry) != nil {
 		return nil
 	}
@@ -181,6 +190,10 @@ func (c *Context) closeHook(call, key string) error {
 		return err
 	}
 	b.commit(func(ch *Change) {
+		if r.closed[key] {
+			return
+		}
+		r.closed[key] = true
 		ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindHookClosed, Key: entry, At: now()})
 		ch.Unhooks = []string{key}
 	})

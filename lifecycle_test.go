@@ -3,6 +3,7 @@ package pawl_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -527,5 +528,51 @@ func TestP5AWriteGivenUpGivesUpTheWorker(t *testing.T) {
 		n.until("the worker to give up", func() bool { return !n.Working() })
 		thaw()
 		result(n, r)
+	})
+}
+
+// TestCompensationsOfBranchesSurviveACrash: each runs for its own branch, in whatever order
+// those come in the replay.
+func TestCompensationsOfBranchesSurviveACrash(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		var bodies counts
+		g := newGate()
+		turns := []chan none{make(chan none), make(chan none), make(chan none)}
+		close(turns[2])
+		w := pawl.Define("saga", func(c *pawl.Context, _ none) (none, error) {
+			_, err := pawl.Map(c, "part", []int{0, 1, 2}, func(c *pawl.Context, i int) (none, error) {
+				if err := pawl.Do(c, "book", func(context.Context) error { <-turns[i]; return nil }); err != nil {
+					return none{}, err
+				}
+				c.OnFailure("cancel", func(ctx context.Context) error {
+					if bodies.add(fmt.Sprint("undo ", i)) == 1 && i == 1 {
+						return g.pass(ctx)
+					}
+					return nil
+				})
+				return none{}, pawl.Do(c, "registered", func(context.Context) error {
+					if i > 0 && bodies.add(fmt.Sprint("registered ", i)) == 1 {
+						close(turns[i-1])
+					}
+					return nil
+				})
+			})
+			if err != nil {
+				return none{}, err
+			}
+			return none{}, errors.New("it failed")
+		})
+		first := boot(t, open(), mayCrash(), w)
+		r := start(first, w, none{})
+		g.wait(t) // undone: 0; at it: 1
+		first.crash()
+		g.open()
+		second := boot(t, open(), nil, w)
+		failure(second, r)
+		for key, want := range map[string]int{"undo 0": 1, "undo 1": 2, "undo 2": 1} {
+			if got := bodies.get(key); got != want {
+				t.Errorf("%q ran %d times, want %d", key, got, want)
+			}
+		}
 	})
 }

@@ -69,6 +69,7 @@ type live struct {
 	order    *Failure         // why the run is being cancelled
 	streams  map[string]int64 // next index; -1: closed
 	versions map[string]int
+	closed   map[string]bool // hooks that were closed, by key
 	attrs    map[string]bool // names of the run's attributes; nil: not asked yet
 	children map[int64]bool  // attached and not known to have ended
 	input    json.RawMessage
@@ -93,7 +94,7 @@ var (
 const lingering = 20 * time.Millisecond
 
 func newLive(e *Engine, def *definition, info RunInfo) *live {
-	r := &live{e: e, def: def, info: info, worker: info.Worker}
+	r := &live{e: e, def: def, info: info, worker: info.Worker, closed: map[string]bool{}}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	return r
 }

@@ -66,15 +66,16 @@ func (e *Engine) Resume(ctx context.Context, token string, data any) (RunInfo, e
 	if err != nil {
 		return RunInfo{}, err
 	}
-	if e.opt.CheckSchema != nil {
-		h, err := e.store.FindHook(ctx, token)
-		if err != nil {
-			return RunInfo{}, err
+	h, err := e.store.FindHook(ctx, token)
+	if err != nil {
+		return RunInfo{}, err
+	}
+	if len(h.Schema) > 0 {
+		if e.opt.CheckSchema == nil {
+			return h.Run, fmt.Errorf("%w: hook %s of run %s has a schema, and this engine has no Options.CheckSchema to hold the payload against it", ErrState, h.Key, h.Run.ID)
 		}
-		if len(h.Schema) > 0 {
-			if err := e.opt.CheckSchema(h.Schema, body); err != nil {
-				return h.Run, fmt.Errorf("%w: payload of hook %s of run %s: %w", ErrInput, h.Key, h.Run.ID, err)
-			}
+		if err := e.opt.CheckSchema(h.Schema, body); err != nil {
+			return h.Run, fmt.Errorf("%w: payload of hook %s of run %s: %w", ErrInput, h.Key, h.Run.ID, err)
 		}
 	}
 	s, err := e.send(ctx, &Send{Token: token, Data: body})
@@ -225,7 +226,7 @@ func (e *Engine) Retry(ctx context.Context, run Ref) (RunInfo, error) {
 			if err != nil {
 				return info, err
 			}
-			if entry.Kind == KindStep && strings.HasPrefix(entry.Key, undoPrefix) {
+			if isUndo(&entry) {
 				return info, fmt.Errorf("retry run %s: %w: its compensations have undone what its journal holds as done; fork it from a step before, or start it anew", run.ID, ErrState)
 			}
 		}
@@ -272,7 +273,7 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 	}
 	found := o.From == ""
 	attrs, later := map[string]any{}, map[string]any{} // set before From, and at any time
-	open := map[string]int64{} // hooks and children that are the original's: the fork makes its own
+	open := map[string]int64{}                         // hooks and children that are the original's: the fork makes its own
 	for entry, err := range e.Journal(ctx, run) {
 		if err != nil {
 			return info, err
@@ -281,20 +282,28 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 			input = entry.Data
 			continue
 		}
-		if entry.Key == o.From && entry.Kind != KindAttempt && !found {
+		before := entry.Key == o.From && (entry.Kind == KindAttempt || entry.Kind == KindAttributes) // what its attempts left
+		if entry.Key == o.From && !before && !found {
 			cp.Until, found = entry.Seq, true
 		}
 		if entry.Kind == KindAttributes {
-			if err := json.Unmarshal(entry.Data, &later); err != nil {
-				return info, fmt.Errorf("fork run %s: %w: entry %d: %w", run.ID, errUnreadable, entry.Seq, err)
+			var set map[string]any
+			if err := entry.readable(&set); err != nil {
+				return info, fmt.Errorf("fork run %s: %w", run.ID, err)
+			}
+			maps.Copy(later, set)
+			if !found && !before {
+				maps.Copy(attrs, set)
 			}
 		}
 		if found {
 			continue
 		}
+		if before {
+			cp.Omit = append(cp.Omit, entry.Seq)
+			continue
+		}
 		switch entry.Kind {
-		case KindAttributes:
-			maps.Copy(attrs, later)
 		case KindHook, KindChild:
 			open[entry.Key] = entry.Seq
 		case KindHookClosed:

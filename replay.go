@@ -144,6 +144,9 @@ func (r *live) recall(p *past, e *Entry) error {
 		}
 	case KindResult:
 	default:
+		if e.Kind == KindAttributes && e.Attempt > 0 { // a body's
+			break
+		}
 		if p.entries[e.Key] == nil {
 			p.perPath[pathOf(e.Key)]++
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Definition is what an engine can register: a *Workflow of any types.
@@ -288,8 +289,11 @@ func checkName(what, name string) error {
 		return fmt.Errorf("pawl: the name of a %s is %d bytes long, the limit is %d: %q…", what, len(name), maxName, name[:32])
 	case strings.HasPrefix(name, "$"):
 		return fmt.Errorf("pawl: the name of a %s starts with $, which is pawl's own: %q", what, name)
-	case strings.ContainsRune(name, 0):
-		return fmt.Errorf("pawl: the name of a %s contains a NUL byte: %q", what, name)
+	case !isText(name):
+		return fmt.Errorf("pawl: the name of a %s is not UTF-8 without NUL: %q", what, name)
 	}
 	return nil
 }
+
+// isText reports whether every store takes s as text.
+func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }

@@ -112,7 +112,12 @@ func (s *Store) Claim(ctx context.Context, q pawl.ClaimRequest) (out pawl.Claims
 	err = s.write(func(t *tx) error {
 		out = pawl.Claims{}
 		t.at(q.Now)
-		if err := t.fence(q.Worker); err != nil {
+		// One whose own lease has ended is left for others to bury: it may get nothing.
+		leased, err := t.one("SELECT 1 FROM workers WHERE id = ? AND until >= ?", []any{q.Worker, q.Now}, func(row) error { return nil })
+		if err == nil && !leased {
+			err = pawl.ErrFenced
+		}
+		if err != nil {
 			return err
 		}
 		if err := t.buryWhere("until < ?", []any{q.Now}); err != nil {

@@ -143,6 +143,20 @@ var claims = []promise{
 			d.Errorf("Due of a claim that gave runs is %v; want %v", got, early)
 		}
 	}},
+	{"a worker whose lease has ended gets nothing, and its end is for others to declare", func(d *desk) {
+		late, other := d.join("late"), d.join("other")
+		held := d.hold(late, "held")
+		d.start("a")
+		d.ok(d.store.Beat(d.ctx, late, d.now, d.now.Add(time.Second)))
+		d.pass(2 * time.Second)
+		_, err := d.store.Claim(d.ctx, pawl.ClaimRequest{Worker: late, Now: d.now, Limit: 10, Workflows: []string{flow}})
+		d.is("the claim", err, pawl.ErrFenced)
+		found, err := d.store.Audit(d.ctx, d.now)
+		d.ok(err)
+		d.same("findings", len(found), 0)
+		d.ok(d.store.Beat(d.ctx, other, d.now, d.now.Add(time.Minute)))
+		d.claimed(other, "a", held.ID)
+	}},
 	{"no run is given to two workers", func(d *desk) {
 		const n = 60
 		workers := []int64{d.join("w0"), d.join("w1"), d.join("w2"), d.join("w3")}
