@@ -43,6 +43,7 @@ test-needs:
 
 lint: $(GOLANGCI) ## Run the linters
 	$(GOLANGCI) run ./...
+	cd bench && ../$(GOLANGCI) run ./...
 
 # The version is in the name, so that a new one is fetched.
 $(GOLANGCI):
@@ -61,8 +62,7 @@ fuzz: test-needs ## Fuzz every Fuzz function for a while (FUZZ_TIME=5m)
 	done
 
 bench: ## Measure pawl beside its peers
-	@[ -f bench/Makefile ] || { echo "there is no bench/Makefile" >&2; exit 1; }
-	$(MAKE) -C bench
+	$(MAKE) -C bench run peers
 
 clean: ## Remove what make has built and what tests have left
 	rm -rf bin .crash coverage*.out coverage*.html

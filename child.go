@@ -270,7 +270,7 @@ func (r *live) compensate(c *Context) {
 	defer cancel(nil)
 	inner := &Context{b: c.b, s: &scope{ctx: ctx, cancel: cancel}}
 	for _, u := range todo {
-		_, err := inner.stepAs(u.key, nil, func(ctx context.Context) (json.RawMessage, error) { return nil, u.fn(ctx) })
+		err := inner.stepAs(u.key, nil, func(ctx context.Context) (json.RawMessage, error) { return nil, u.fn(ctx) }, nil)
 		if err != nil {
 			r.e.log.Error("pawl: compensation failed", "run", r.info.ID, "compensation", u.key, "error", err)
 		}

@@ -96,61 +96,67 @@ func (s *stepContext) Value(key any) any {
 // worker.
 func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error), opts ...StepOption) (T, error) {
 	var out T
-	data, err := c.step("Step", name, opts, func(ctx context.Context) (json.RawMessage, error) {
+	err := c.step("Step", name, opts, func(ctx context.Context) (json.RawMessage, error) {
 		v, err := fn(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return encodeResult[T](c, name, v)
-	})
-	if err == nil {
-		if misfit := decode("result of step "+name, data, &out); misfit != nil {
-			c.b.r.outgrown(misfit)
+		return encodeResult(c, name, v)
+	}, func(data json.RawMessage) error {
+		if len(data) == 0 {
+			return nil
 		}
+		err := json.Unmarshal(data, &out)
+		if err != nil {
+			err = &DecodingError{What: "result of step " + name, Type: fmt.Sprintf("%T", out), Err: err}
+		}
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, err
 	}
-	return out, err
+	return out, nil
 }
 
 // Do is Step for a body without a result.
 func Do(c *Context, name string, fn func(ctx context.Context) error, opts ...StepOption) error {
-	_, err := c.step("Do", name, opts, func(ctx context.Context) (json.RawMessage, error) { return nil, fn(ctx) })
-	return err
+	return c.step("Do", name, opts, func(ctx context.Context) (json.RawMessage, error) { return nil, fn(ctx) }, nil)
 }
 
-// encodeResult refuses what could not be read back, before it is recorded: what is recorded
-// must give the same result in every replay.
-func encodeResult[T any](c *Context, name string, v T) (json.RawMessage, error) {
-	what := "result of step " + name
-	data, err := encode(what, v, c.b.r.e.opt.MaxPayload)
-	if err == nil {
-		var back T
-		if misfit := json.Unmarshal(data, &back); misfit != nil {
-			err = &EncodingError{What: what, Path: fmt.Sprintf("%T", v), Err: fmt.Errorf("its own JSON does not read back: %w", misfit)}
-		}
-	}
+func encodeResult(c *Context, name string, v any) (json.RawMessage, error) {
+	data, err := encode("result of step "+name, v, c.b.r.e.opt.MaxPayload)
 	return data, Fatal(err)
 }
 
-func (c *Context) step(call, name string, opts []StepOption, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
+// step runs body, unless its result is recorded, and hands the result to read, if there is
+// one to hand it to.
+func (c *Context) step(call, name string, opts []StepOption, body func(context.Context) (json.RawMessage, error), read func(json.RawMessage) error) error {
 	b := c.b
 	if err := b.enter(call, name); err != nil {
-		return nil, err
+		return err
 	}
 	defer b.exit()
 	if err := checkName("step", name); err != nil {
-		return nil, &MisuseError{Call: call, Why: err.Error()}
+		return &MisuseError{Call: call, Why: err.Error()}
 	}
-	return c.stepAs(b.nextKey(name), opts, body)
+	return c.stepAs(b.nextKey(name), opts, body, read)
 }
 
 // stepAs is step for a key that is known.
-func (c *Context) stepAs(key string, opts []StepOption, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
+func (c *Context) stepAs(key string, opts []StepOption, body func(context.Context) (json.RawMessage, error), read func(json.RawMessage) error) error {
 	b, r := c.b, c.b.r
 	if e := c.recorded(KindStep, key); e != nil {
-		return stepResult(e)
+		data, err := stepResult(e)
+		if err == nil && read != nil {
+			if misfit := read(data); misfit != nil {
+				r.outgrown(misfit)
+			}
+		}
+		return err
 	}
 	if err := c.act(); err != nil {
-		return nil, err
+		return err
 	}
 	o := stepOptions{retry: r.def.opts.retry}
 	for _, opt := range opts {
@@ -171,7 +177,7 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 	for {
 		if next.After(time.Now()) {
 			if err := c.pauseUntil(key, next); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if o.total > 0 && time.Since(first) >= o.total && attempt > 1 {
@@ -183,6 +189,11 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		began := time.Now()
 		data, err := c.attempt(key, attempt, first, &o, body)
 		took := time.Since(began)
+		if err == nil && read != nil { // before it is recorded: it must give the same in every replay
+			if misfit := read(data); misfit != nil {
+				err = Fatal(&EncodingError{What: "result of step " + key, Path: "it", Err: fmt.Errorf("what it was encoded as does not read back: %w", misfit)})
+			}
+		}
 		if err == nil {
 			at := now()
 			b.commit(func(ch *Change) {
@@ -190,12 +201,12 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 			})
 			b.tell(at)
 			r.e.opt.Observer.StepEnded(r.info, key, attempt, took, nil)
-			return data, nil
+			return nil
 		}
 		r.e.opt.Observer.StepEnded(r.info, key, attempt, took, err)
 		if c.s.ctx.Err() != nil { // cancelled, not failed: no attempt is burned
 			if err := c.act(); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		wait, asked := retryAfter(err)
@@ -224,7 +235,7 @@ type attemptEntry struct {
 }
 
 // endStep records that the step failed.
-func (c *Context) endStep(key string, attempts int, first time.Time, err error) (json.RawMessage, error) {
+func (c *Context) endStep(key string, attempts int, first time.Time, err error) error {
 	r := c.b.r
 	failure := failureOf(&StepError{Step: key, Attempts: attempts, Err: err})
 	at := now()
@@ -234,7 +245,7 @@ func (c *Context) endStep(key string, attempts int, first time.Time, err error) 
 		ch.Entries = append(ch.Entries, e)
 	})
 	c.b.tell(at)
-	return stepResult(&e)
+	return e.Failure().err()
 }
 
 func stepResult(e *Entry) (json.RawMessage, error) {
