@@ -74,7 +74,7 @@ func run() (err error) {
 	}
 	fmt.Printf("%s, %d CPUs, store %s; fdatasync of 4 KiB in place: p50 %v, p99 %v\n", runtime.Version(), runtime.NumCPU(), kind(), p50, p99)
 	if *bare {
-		return repeated("bare store, 1,000 writers", func() (figures, error) { return bareStore(1000, n(200_000)) })
+		return repeated("bare store, 1,000 writers", func() (figures, error) { return bareStore(1000, n(20_000)) })
 	}
 	for _, w := range workloads {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), w.name) {

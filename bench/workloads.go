@@ -398,9 +398,10 @@ func longRun(steps int) (figures, error) {
 	return figures{{"steps/s, first tenth", head, ""}, {"steps/s, last tenth", tail, ""}, {"last / first", tail / head * 100, "%"}}, b.stop()
 }
 
-// bareStore is the load of ten without an engine: writers that append an entry each and
-// wait until it is durable, one goroutine that commits what has come.
-func bareStore(writers, entries int) (figures, error) {
+// bareStore is the load of ten without an engine: each writer starts a run, appends ten
+// entries one after the other and ends it, and waits each time until that is durable; one
+// goroutine commits what has come.
+func bareStore(writers, runs int) (figures, error) {
 	store, err := open(newPath())
 	if err != nil {
 		return nil, err
@@ -411,11 +412,12 @@ func bareStore(writers, entries int) (figures, error) {
 		return nil, err
 	}
 	type ask struct {
-		ch   *pawl.Change
-		done chan struct{}
+		start *pawl.Start // or
+		ch    *pawl.Change
+		done  chan struct{}
 	}
 	queue := make(chan ask, writers)
-	var firstErr error
+	failed := make(chan error, 1)
 	go func() {
 		b := &pawl.Batch{}
 		var asks []ask
@@ -431,12 +433,20 @@ func bareStore(writers, entries int) (figures, error) {
 					more = false
 				}
 			}
-			*b = pawl.Batch{Worker: worker, Now: time.Now(), Changes: b.Changes[:0]}
+			*b = pawl.Batch{
+				Worker: worker, Now: time.Now(), Room: len(asks), Workflows: []string{"ten"},
+				Changes: b.Changes[:0], Starts: b.Starts[:0], Granted: b.Granted[:0],
+			}
 			for _, a := range asks {
-				b.Changes = append(b.Changes, a.ch)
+				if a.start != nil {
+					b.Starts = append(b.Starts, a.start)
+				} else {
+					b.Changes = append(b.Changes, a.ch)
+				}
 			}
 			if err := store.Commit(ctx, b); err != nil {
-				firstErr = err
+				failed <- err
+				return
 			}
 			for _, a := range asks {
 				a.done <- struct{}{}
@@ -447,23 +457,44 @@ func bareStore(writers, entries int) (figures, error) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	start := time.Now()
-	for w := range writers {
+	for range writers {
 		wg.Go(func() {
-			a := ask{&pawl.Change{Run: int64(w + 1), Entries: make([]pawl.Entry, 1)}, make(chan struct{}, 1)}
-			for seq := int64(0); next.Add(1) <= int64(entries); seq++ {
-				a.ch.Entries[0] = pawl.Entry{Seq: seq, Kind: pawl.KindStep, Key: "step#7", At: time.Now(), Data: data}
-				queue <- a
-				<-a.done
+			done := make(chan struct{}, 1)
+			ch := &pawl.Change{Epoch: 1, Entries: make([]pawl.Entry, 1)}
+			for n := next.Add(1); n <= int64(runs); n = next.Add(1) {
+				st := &pawl.Start{Run: pawl.NewRun{ID: fmt.Sprint("run", n), Workflow: "ten", Input: []byte("1"), Keep: -1, Eager: true}}
+				queue <- ask{start: st, done: done}
+				<-done
+				ch.Run, ch.To = st.Key, nil
+				for seq := range int64(10) {
+					ch.Entries[0] = pawl.Entry{Seq: seq + 1, Kind: pawl.KindStep, Key: "step#7", At: time.Now(), Data: data}
+					queue <- ask{ch: ch, done: done}
+					<-done
+				}
+				ch.Entries[0] = pawl.Entry{Seq: 11, Kind: pawl.KindResult, At: time.Now(), Data: data}
+				ch.To = &pawl.Move{State: pawl.Completed, Keep: -1}
+				queue <- ask{ch: ch, done: done}
+				<-done
 			}
 		})
 	}
-	wg.Wait()
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	select {
+	case err := <-failed:
+		return nil, err
+	case <-ended:
+	}
 	wall := time.Since(start)
 	close(queue)
-	if firstErr != nil {
-		return nil, firstErr
+	done, err := store.Stats(ctx, time.Now())
+	if err == nil && done.Runs[pawl.Completed] != int64(runs) {
+		err = fmt.Errorf("%d of %d runs have completed", done.Runs[pawl.Completed], runs)
 	}
-	return figures{{"entries/s", float64(entries) / wall.Seconds(), ""}}, store.Close()
+	if err != nil {
+		return nil, err
+	}
+	return figures{{"steps/s", float64(10*runs) / wall.Seconds(), ""}}, store.Close()
 }
 
 func ms(d time.Duration) float64 { return math.Round(d.Seconds()*1e5) / 100 }

@@ -1,0 +1,20 @@
+module github.com/pawlrun/pawl/bench/peers
+
+go 1.26.0
+
+require (
+	github.com/pawlrun/pawl v0.0.0
+	github.com/pawlrun/pawl/bench/peers/load v0.0.0
+)
+
+require (
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/pgx/v5 v5.12.0 // indirect
+	golang.org/x/text v0.41.0 // indirect
+)
+
+replace (
+	github.com/pawlrun/pawl => ../..
+	github.com/pawlrun/pawl/bench/peers/load => ./load
+)
