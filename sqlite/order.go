@@ -1,0 +1,194 @@
+package sqlite
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/pawlrun/pawl"
+)
+
+// order carries out what an operator wants.
+func (t *tx) order(o *pawl.Order) error {
+	info, found, err := t.lookup(o.Tenant, o.RunID)
+	if err != nil {
+		return err
+	}
+	if !found {
+		o.Err = fmt.Errorf("%w: run %s", pawl.ErrNotFound, o.RunID)
+		return nil
+	}
+	o.Info = info
+	refuse := func(why string) error {
+		o.Err = fmt.Errorf("%w: it is %s; %s", pawl.ErrState, info.State, why)
+		return nil
+	}
+	if info.State.Terminal() && o.Verb != pawl.VerbRetry && o.Verb != pawl.VerbDelete {
+		o.Err = fmt.Errorf("%w: it is %s", pawl.ErrEnded, info.State)
+		return nil
+	}
+	switch o.Verb {
+	case pawl.VerbCancel:
+		err = t.cancel(info.Key, o.Data)
+	case pawl.VerbPause:
+		switch {
+		case info.State == pawl.Paused || info.State == pawl.Blocked:
+			return refuse("nothing is there to pause")
+		case info.Worker != 0:
+			_, err = t.deliver(info.Key, pawl.MsgPause, o.Data)
+		default:
+			// One that never began stays so. Behind a limit it stands in nobody's way; a
+			// singleton it goes on to queue for.
+			_, err = t.exec(`UPDATE runs SET state = ?, reason = ?, rank = NULL, due = NULL, epoch = epoch + (epoch > 0), updated = ?,
+				gate = CASE WHEN gate LIKE 'limit %' THEN NULL ELSE gate END WHERE key = ?`,
+				int64(pawl.Paused), text(reason(o.Data)), t.us, info.Key)
+			if err == nil && info.Gate == "" {
+				err = t.stepAside(info.Limits)
+			}
+		}
+	case pawl.VerbUnpause:
+		if info.State != pawl.Paused && info.State != pawl.Blocked {
+			return refuse("only a paused or blocked run can be resumed")
+		}
+		err = t.unpause(&info)
+	case pawl.VerbWake:
+		if info.State == pawl.Pending && info.Epoch == 0 {
+			_, err = t.exec("UPDATE runs SET rank = coalesce(rank, ?), due = NULL, not_before = NULL WHERE key = ?", t.rank(info.Priority), info.Key)
+			t.woke = true
+			break
+		}
+		_, err = t.deliver(info.Key, pawl.MsgWake, o.Data)
+	case pawl.VerbRetry:
+		switch info.State {
+		case pawl.Blocked:
+			err = t.unpause(&info)
+		case pawl.Failed:
+			err = t.retry(&info, o)
+		default:
+			return refuse("only a failed or blocked run can be retried")
+		}
+	case pawl.VerbDelete:
+		if !info.State.Terminal() {
+			return refuse("cancel it first")
+		}
+		err = t.delete(info.Key)
+	}
+	if err != nil || o.Err != nil || o.Verb == pawl.VerbDelete {
+		return err
+	}
+	o.Info, _, err = t.get(info.Key)
+	return err
+}
+
+func reason(data json.RawMessage) string {
+	var o struct {
+		Reason string `json:"reason"`
+	}
+	_ = json.Unmarshal(data, &o) // an order that is no JSON has no reason
+	return o.Reason
+}
+
+// unpause lets a run go on: as it never began, or from its journal.
+func (t *tx) unpause(info *pawl.RunInfo) error {
+	if info.NotBefore.After(t.now) {
+		_, err := t.exec("UPDATE runs SET state = ?, reason = NULL, due = not_before, updated = ? WHERE key = ?", int64(pawl.Pending), t.us, info.Key)
+		if t.b.Due.IsZero() || info.NotBefore.Before(t.b.Due) {
+			t.b.Due = info.NotBefore
+		}
+		return err
+	}
+	t.woke = true
+	_, err := t.exec("UPDATE runs SET state = ?, reason = NULL, rank = ?, due = NULL, strikes = NULL, updated = ? WHERE key = ?",
+		int64(pawl.Pending), t.rank(info.Priority), t.us, info.Key)
+	return err
+}
+
+// retry reopens a failed run: the journal says which failures are to be forgotten.
+func (t *tx) retry(info *pawl.RunInfo, o *pawl.Order) error {
+	t.woke = true
+	if err := t.note(info.Key, pawl.Entry{Kind: pawl.KindOrder, Key: "$retry", At: t.now, Data: o.Data}); err != nil {
+		return err
+	}
+	_, err := t.exec(`UPDATE runs SET state = ?, reason = NULL, ended = NULL, expires = NULL, rank = ?, epoch = epoch + 1, strikes = NULL,
+		deadline = CASE WHEN deadline <= ? THEN NULL ELSE deadline END, updated = ? WHERE key = ?`,
+		int64(pawl.Pending), t.rank(info.Priority), t.us, t.us, info.Key)
+	if err == nil {
+		err = t.retake(info.Key)
+	}
+	return err
+}
+
+// retake asks for the singleton key that a run had before it ended: it holds it again, or
+// queues for it.
+func (t *tx) retake(run int64) error {
+	n, err := t.exec("UPDATE runs SET gate = 'singleton ' || singleton WHERE key = ? AND singleton IN (SELECT single FROM runs WHERE single IS NOT NULL)", run)
+	if err == nil && n == 0 {
+		_, err = t.exec("UPDATE runs SET single = singleton WHERE key = ? AND singleton IS NOT NULL", run)
+	}
+	return err
+}
+
+// cancel ends a run that was never worked at once, and tells the others.
+func (t *tx) cancel(run int64, data json.RawMessage) error {
+	info, found, err := t.get(run)
+	if err != nil || !found {
+		return err
+	}
+	if info.State.Terminal() {
+		if info.Next == "" {
+			return nil
+		}
+		next, found, err := t.lookup(info.Tenant, info.Next) // it goes on under another name
+		if err != nil || !found {
+			return err
+		}
+		return t.cancel(next.Key, data)
+	}
+	if info.Epoch > 0 && info.State != pawl.Blocked {
+		if info.State == pawl.Paused || info.Gate != "" || info.Worker == 0 && info.Limits != "" { // to end it needs no place
+			_, err := t.exec("UPDATE runs SET state = ?, reason = NULL, gate = NULL, limits = NULL, rank = ?, updated = ? WHERE key = ?",
+				int64(pawl.Pending), t.rank(info.Priority), t.us, run)
+			if err == nil && info.Gate == "" {
+				err = t.stepAside(info.Limits)
+			}
+			if err != nil {
+				return err
+			}
+			t.woke = true
+		}
+		_, err = t.deliver(run, pawl.MsgCancel, data)
+		return err
+	}
+	f := &pawl.Failure{Message: reason(data), Type: "order", Code: "cancelled"}
+	if f.Message == "" {
+		f.Message = "cancelled"
+	}
+	result := mustJSON(f)
+	if err := t.note(run, pawl.Entry{Kind: pawl.KindResult, At: t.now, Failed: true, Data: result}); err != nil {
+		return err
+	}
+	var expires any
+	if info.Keep >= 0 {
+		expires = t.us + info.Keep.Microseconds()
+	}
+	_, err = t.exec("UPDATE runs SET state = ?, reason = ?, rank = NULL, due = NULL, gate = NULL, epoch = epoch + 1, updated = ?, ended = ?, expires = ? WHERE key = ?",
+		int64(pawl.Cancelled), f.Message, t.us, t.us, expires, run)
+	if err != nil {
+		return err
+	}
+	if err := t.afterEnd(run, pawl.Cancelled, result, nil); err != nil || info.Gate != "" {
+		return err
+	}
+	return t.stepAside(info.Limits)
+}
+
+func (t *tx) delete(run int64) error {
+	for _, q := range []string{
+		"DELETE FROM journal WHERE run = ?", "DELETE FROM inbox WHERE run = ?", "DELETE FROM waits WHERE run = ?", "DELETE FROM hooks WHERE run = ?",
+		"DELETE FROM chunks WHERE run = ?", "DELETE FROM attrs WHERE run = ?", "DELETE FROM slots WHERE run = ?", "DELETE FROM runs WHERE key = ?",
+	} {
+		if _, err := t.exec(q, run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
