@@ -231,6 +231,9 @@ func (p *pipeline) commit(items []*item) error {
 	b.Worker, b.Workflows = w, p.e.names
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		b.Now, b.Room = time.Now(), p.e.room()
+		if p.e.hungry.Load() { // there is a queue: whatever is ready goes by its rank
+			b.Room = 0
+		}
 		p.began.Store(b.Now.UnixNano())
 		err := p.e.store.Commit(context.Background(), b)
 		p.began.Store(0)

@@ -31,7 +31,6 @@ func (e *Engine) schedule(ctx, inner context.Context, id int64) {
 				e.hungry.Store(true)
 				break
 			}
-			e.hungry.Store(false)
 			claims, err := e.store.Claim(inner, ClaimRequest{Worker: id, Now: time.Now(), Limit: n, Workflows: e.names})
 			if err != nil {
 				switch {
@@ -47,6 +46,7 @@ func (e *Engine) schedule(ctx, inner context.Context, id int64) {
 			for _, c := range claims.Runs {
 				e.take(c)
 			}
+			e.hungry.Store(claims.More)
 			if !claims.Due.IsZero() && claims.Due.Before(next) {
 				next = claims.Due
 			}
