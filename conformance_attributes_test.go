@@ -196,7 +196,7 @@ func TestB1_143_retention(t *testing.T) {
 		n := boot(t, store, nil, w, kept)
 		r, k := start(n, w, 1, pawl.ID("one")), start(n, kept, 1)
 		equal(t, "result", result(n, r), 1)
-		failure(n, k)
+		equal(t, "state", failure(n, k).State, pawl.Failed)
 		info := n.info(r.ID())
 		purged, err := store.Purge(n.ctx, info.Ended.Add(time.Hour-time.Microsecond), 100)
 		equal(t, "purged before its time", fmt.Sprint(purged, err), "0 <nil>")

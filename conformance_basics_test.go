@@ -179,7 +179,9 @@ func TestB1_017_fetch(t *testing.T) {
 		var asked atomic.Int64
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			asked.Add(1)
-			json.NewEncoder(w).Encode(want)
+			if err := json.NewEncoder(w).Encode(want); err != nil {
+				t.Error(err)
+			}
 		}))
 		defer srv.Close()
 		w := pawl.Define("fetch", func(c *pawl.Context, url string) (todo, error) {

@@ -476,6 +476,9 @@ func (s *cut) Watch(ctx context.Context, hint func()) error {
 // panicInAnotherFile is a helper whose file a stack must name.
 func panicInAnotherFile() error { panic("Error from imported helper module") }
 
+// noMap is one that nothing can be put into.
+func noMap() map[string]int { return nil }
+
 func mustDecode(t *testing.T, raw string, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(raw), v); err != nil {

@@ -470,7 +470,7 @@ func TestD6_05_compensationSurvivesACrash(t *testing.T) {
 			second := boot(t, open(), nil, w)
 			g.wait(t)
 			g.open()
-			failure(second, r)
+			equal(t, "state", failure(second, r).State, pawl.Cancelled)
 			for key, want := range map[string]int{"a": 1, "b": 1, "c": 1, "undo c": 1, "undo b": 2, "undo a": 1} {
 				if got := bodies.get(key); got != want {
 					t.Errorf("%s: body of %q ran %d times, want %d", how, key, got, want)

@@ -224,18 +224,16 @@ func TestMisuse_panics(t *testing.T) {
 			case "step":
 				return pawl.Step(c, "second", func(context.Context) (int, error) {
 					if n := bodies.add(c.RunID()); n < 2 {
-						panicInAnotherFile()
+						return 0, panicInAnotherFile()
 					}
 					return 2, nil
 				}, quick)
 			case "branch":
-				return pawl.Go(c, "b", func(*pawl.Context) (int, error) { panicInAnotherFile(); return 0, nil }).Wait(c)
+				return pawl.Go(c, "b", func(*pawl.Context) (int, error) { return 0, panicInAnotherFile() }).Wait(c)
 			case "nil":
-				var m map[string]int
-				m["x"] = 1
+				noMap()["x"] = 1
 			}
-			panicInAnotherFile()
-			return 0, nil
+			return 0, panicInAnotherFile()
 		})
 		n := boot(t, open(), nil, w)
 		r := start(n, w, "step")

@@ -159,7 +159,7 @@ func TestB3_P14_timeoutAndRetries(t *testing.T) {
 		if d := i.Deadline.Sub(i.Created); d < 4*time.Second || d > 6*time.Second {
 			t.Errorf("the deadline is %v after the start", d)
 		}
-		failure(n, r)
+		equal(t, "state", failure(n, r).State, pawl.Failed)
 		equal(t, "attempts", bodies.get("x"), 3)
 	})
 }
@@ -324,7 +324,7 @@ func TestB3_P24_pauseCancelled(t *testing.T) {
 		n := boot(t, open(), nil, w)
 		r := start(n, w, none{})
 		n.cancel(r.ID(), "")
-		failure(n, r)
+		equal(t, "state", failure(n, r).State, pawl.Cancelled)
 		is(t, n.order(n.Pause, r.ID()), pawl.ErrEnded)
 		equal(t, "state", n.info(r.ID()).State, pawl.Cancelled)
 	})
@@ -394,7 +394,7 @@ func TestB3_P28_cancelTwice(t *testing.T) {
 		n := boot(t, open(), nil, w)
 		r := start(n, w, none{})
 		n.cancel(r.ID(), "once")
-		failure(n, r)
+		equal(t, "state", failure(n, r).State, pawl.Cancelled)
 		is(t, n.order(n.Cancel, r.ID()), pawl.ErrEnded)
 		equal(t, "reason", n.info(r.ID()).Reason, "once")
 	})

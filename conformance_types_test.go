@@ -47,7 +47,9 @@ func f(ctx context.Context, c *pawl.Context, e *pawl.Engine) {
 		}
 		var said []string
 		conf := types.Config{Importer: imp, Error: func(err error) { said = append(said, err.Error()) }}
-		conf.Check("p", files, []*ast.File{f}, nil)
+		if _, err := conf.Check("p", files, []*ast.File{f}, nil); err == nil {
+			return ""
+		}
 		return strings.Join(said, "\n")
 	}
 

@@ -568,7 +568,7 @@ func TestCompensationsOfBranchesSurviveACrash(t *testing.T) {
 		first.crash()
 		g.open()
 		second := boot(t, open(), nil, w)
-		failure(second, r)
+		equal(t, "state", failure(second, r).State, pawl.Failed)
 		for key, want := range map[string]int{"undo 0": 1, "undo 1": 2, "undo 2": 1} {
 			if got := bodies.get(key); got != want {
 				t.Errorf("%q ran %d times, want %d", key, got, want)
