@@ -127,7 +127,7 @@ type story struct {
 func newStory(t *testing.T, store, mutant string) *story {
 	t.Parallel()
 	seed := crashSeed(t)
-	s := &story{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), patience: 2 * time.Minute, dir: t.TempDir()}
+	s := &story{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), patience: time.Minute, dir: t.TempDir()}
 	s.cfg = crashConfig{Store: store, Seed: seed, Runs: 60, Lease: time.Second, Drive: true, Mutant: mutant, Ledger: filepath.Join(s.dir, "ledger")}
 	t.Logf("PAWL_CRASH_SEED=%d repeats the programs", seed)
 	return s
@@ -204,18 +204,35 @@ func (s *story) killing(n int) {
 	}
 }
 
-// finish lets a last worker bring every run to its end.
+// finish lets a last worker bring every run to its end. However long that takes, something
+// must happen: the ledger must not stand still.
 func (s *story) finish() error {
 	cmd := s.spawn(s.cfg)
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(s.patience):
-		end := errors.Join(cmd.Process.Signal(syscall.SIGQUIT), <-done)
-		return fmt.Errorf("runs were still not at their end %v after the last kill (P5); their worker was stopped: %w\n%s", s.patience, end, unfinished(s.cfg.Store))
+	var size int64
+	for moved := time.Now(); time.Since(moved) < s.patience; {
+		select {
+		case err := <-done:
+			if err != nil {
+				err = fmt.Errorf("the last worker: %w\n%s", err, s.lastWords(cmd))
+			}
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+		if info, err := os.Stat(s.cfg.Ledger); err == nil && info.Size() > size {
+			size, moved = info.Size(), time.Now()
+		}
 	}
+	end := errors.Join(cmd.Process.Signal(syscall.SIGQUIT), <-done)
+	return fmt.Errorf("nothing has happened for %v, and runs are not at their end (P5); their worker was stopped: %w\n%s\n%s",
+		s.patience, end, unfinished(s.cfg.Store), s.lastWords(cmd))
+}
+
+// lastWords is what a process said at last; of one that got SIGQUIT, where its goroutines were.
+func (s *story) lastWords(cmd *exec.Cmd) string {
+	text := cmd.Stderr.(*bytes.Buffer).String()
+	return text[:min(len(text), 30_000)]
 }
 
 func (s *story) check() {

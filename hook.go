@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -145,8 +146,11 @@ func (c *Context) nextPayload(call, hook string, opts []WaitOption) (json.RawMes
 		return nil, err
 	}
 	defer c.b.exit()
-	return c.receive(KindPayload, c.b.nextKey("$payload:"+hook), MsgHook+hook, "", opts)
+	return c.receive(KindPayload, c.b.nextKey("$payload:"+flat.Replace(hook)), MsgHook+hook, "", opts)
 }
+
+// flat makes a key part of a name. Two keys may become one: the occurrence tells them apart.
+var flat = strings.NewReplacer("/", ".", "#", ".")
 
 // All returns payloads as they come, until the loop is left, or with an error: of decoding,
 // after which it goes on, or of a cancelled scope, which ends it.
