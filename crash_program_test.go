@@ -331,67 +331,17 @@ func drive(ctx context.Context, e *pawl.Engine, w *pawl.Workflow[program, int], 
 
 // feed sends what a run's program waits for. What was sent before, by this process or one
 // that was killed, is seen in the ledger's S lines only if it was accepted; so a send is
-// made when the run waits for it and has nothing.
+// made when the run waits for it and has nothing. A call that failed, as those of a worker do
+// that lost its lease, is made again: what came of it is in the journal.
 func feed(ctx context.Context, e *pawl.Engine, l ledger, id string, p program) error {
-	for {
-		info, err := e.Get(ctx, pawl.Ref{ID: id})
-		if err != nil || info.State.Terminal() || info.State == pawl.Blocked {
-			return err
+	for failures := 0; ; {
+		ended, err := feedOnce(ctx, e, l, id, p)
+		if ended {
+			return nil
 		}
-		sent := map[string]bool{}
-		var kids []pawl.Entry
-		for entry, err := range e.Journal(ctx, pawl.Ref{ID: id}) {
-			if err != nil {
-				return err
-			}
-			switch entry.Kind {
-			case pawl.KindEvent, pawl.KindPayload:
-				sent[entry.Key] = true
-			case pawl.KindChild:
-				kids = append(kids, entry)
-			}
-		}
-		hook := 0
-		p.walk(func(op operation) {
-			name := "op" + strconv.Itoa(op.index)
-			switch op.kind {
-			case opEvent:
-				if err == nil && !sent["$event:"+name] && info.State == pawl.Waiting && waitsFor(ctx, e, id, name) {
-					if err = e.Signal(ctx, id, name, op.value); err == nil {
-						l.line("S", id, name, "1")
-					} else if errors.Is(err, pawl.ErrEnded) {
-						err = nil
-					}
-				}
-			case opHook:
-				hook++
-				if err == nil {
-					token := id + ":" + name
-					if h, herr := e.FindHook(ctx, token); herr == nil && !sent["$payload:"+strings.NewReplacer("/", ".", "#", ".").Replace(h.Key)] && info.State == pawl.Waiting {
-						if _, err = e.Resume(ctx, token, op.value); err == nil {
-							l.line("S", id, name, "1")
-						} else if errors.Is(err, pawl.ErrNotFound) {
-							err = nil
-						}
-					}
-				}
-			}
-		})
-		if err != nil {
-			return err
-		}
-		n := 0
-		p.walk(func(op operation) {
-			if op.kind != opChild || n == len(kids) || err != nil {
-				return
-			}
-			var c struct{ ID string }
-			if err = json.Unmarshal(kids[n].Data, &c); err == nil {
-				n++
-				err = feed(ctx, e, l, c.ID, op.child)
-			}
-		})
-		if err != nil {
+		if failures++; err == nil {
+			failures = 0
+		} else if failures == 500 {
 			return err
 		}
 		select {
@@ -400,6 +350,67 @@ func feed(ctx context.Context, e *pawl.Engine, l ledger, id string, p program) e
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+func feedOnce(ctx context.Context, e *pawl.Engine, l ledger, id string, p program) (ended bool, err error) {
+	info, err := e.Get(ctx, pawl.Ref{ID: id})
+	if err != nil || info.State.Terminal() || info.State == pawl.Blocked {
+		return err == nil, err
+	}
+	sent := map[string]bool{}
+	var kids []pawl.Entry
+	for entry, err := range e.Journal(ctx, pawl.Ref{ID: id}) {
+		if err != nil {
+			return false, err
+		}
+		switch entry.Kind {
+		case pawl.KindEvent, pawl.KindPayload:
+			sent[entry.Key] = true
+		case pawl.KindChild:
+			kids = append(kids, entry)
+		}
+	}
+	hook := 0
+	p.walk(func(op operation) {
+		name := "op" + strconv.Itoa(op.index)
+		switch op.kind {
+		case opEvent:
+			if err == nil && !sent["$event:"+name] && info.State == pawl.Waiting && waitsFor(ctx, e, id, name) {
+				if err = e.Signal(ctx, id, name, op.value); err == nil {
+					l.line("S", id, name, "1")
+				} else if errors.Is(err, pawl.ErrEnded) {
+					err = nil
+				}
+			}
+		case opHook:
+			hook++
+			if err == nil {
+				token := id + ":" + name
+				if h, herr := e.FindHook(ctx, token); herr == nil && !sent["$payload:"+strings.NewReplacer("/", ".", "#", ".").Replace(h.Key)] && info.State == pawl.Waiting {
+					if _, err = e.Resume(ctx, token, op.value); err == nil {
+						l.line("S", id, name, "1")
+					} else if errors.Is(err, pawl.ErrNotFound) {
+						err = nil
+					}
+				}
+			}
+		}
+	})
+	if err != nil {
+		return false, err
+	}
+	n := 0
+	p.walk(func(op operation) {
+		if op.kind != opChild || n == len(kids) || err != nil {
+			return
+		}
+		var c struct{ ID string }
+		if err = json.Unmarshal(kids[n].Data, &c); err == nil {
+			n++
+			err = feed(ctx, e, l, c.ID, op.child)
+		}
+	})
+	return false, err
 }
 
 // waitsFor reports whether the run is registered as waiting for an event right now: as the
