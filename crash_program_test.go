@@ -425,10 +425,6 @@ func mutate(name string, s pawl.Store, opt *pawl.Options) pawl.Store {
 	switch name {
 	case "":
 		return s
-	case "no fence": // the other half is in the database
-		lease := opt.Lease
-		opt.Lease = time.Hour
-		return &immortal{Store: s, lease: lease}
 	case "ack before commit":
 		return &ackFirst{Store: s}
 	case "no poll":
@@ -437,25 +433,6 @@ func mutate(name string, s pawl.Store, opt *pawl.Options) pawl.Store {
 	}
 	panic("no mutant is called " + name)
 }
-
-// immortal lets a worker believe in its lease for ever, whatever it is told.
-type immortal struct {
-	pawl.Store
-	lease time.Duration
-}
-
-func (s *immortal) Join(ctx context.Context, w pawl.WorkerInfo, _ time.Time) (int64, error) {
-	id, err := s.Store.Join(ctx, w, time.Now().Add(s.lease))
-	go func() {
-		for err == nil {
-			time.Sleep(s.lease / 3)
-			_ = s.Store.Beat(context.Background(), id, time.Now(), time.Now().Add(s.lease))
-		}
-	}()
-	return id, err
-}
-
-func (s *immortal) Beat(context.Context, int64, time.Time, time.Time) error { return nil }
 
 // ackFirst says that appends are durable a while before they are.
 type ackFirst struct {
