@@ -41,7 +41,7 @@ func (w *work) order(o *pawl.Order) error {
 			// singleton it goes on to queue for.
 			gate := r.Gate
 			w.touch(r)
-			r.State, r.Reason, r.rank, r.Due = pawl.Paused, clean(reason(o.Data)), none, time.Time{}
+			r.State, r.Reason, r.rank, r.Due = pawl.Paused, clean(pawl.ReasonOf(o.Data)), none, time.Time{}
 			if r.Epoch > 0 {
 				r.Epoch++
 			}
@@ -89,14 +89,6 @@ func (w *work) order(o *pawl.Order) error {
 		o.Info = r.RunInfo
 	}
 	return err
-}
-
-func reason(data json.RawMessage) string {
-	var o struct {
-		Reason string `json:"reason"`
-	}
-	_ = json.Unmarshal(data, &o) // an order that is no JSON has no reason
-	return o.Reason
 }
 
 // unpause lets a run go on: as it never began, or from its journal.
@@ -188,7 +180,7 @@ func (w *work) cancel(r *run, data json.RawMessage) error {
 		w.deliver(r, pawl.MsgCancel, data)
 		return nil
 	}
-	f := &pawl.Failure{Message: reason(data), Type: "order", Code: "cancelled"}
+	f := &pawl.Failure{Message: pawl.ReasonOf(data), Type: "order", Code: "cancelled"}
 	if f.Message == "" {
 		f.Message = "cancelled"
 	}

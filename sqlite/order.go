@@ -40,7 +40,7 @@ func (t *tx) order(o *pawl.Order) error {
 			// singleton it goes on to queue for.
 			_, err = t.exec(`UPDATE runs SET state = ?, reason = ?, rank = NULL, due = NULL, epoch = epoch + (epoch > 0), updated = ?,
 				gate = CASE WHEN gate LIKE 'limit %' THEN NULL ELSE gate END WHERE key = ?`,
-				int64(pawl.Paused), text(reason(o.Data)), t.us, info.Key)
+				int64(pawl.Paused), text(pawl.ReasonOf(o.Data)), t.us, info.Key)
 			if err == nil && info.Gate == "" {
 				err = t.stepAside(info.Limits)
 			}
@@ -77,14 +77,6 @@ func (t *tx) order(o *pawl.Order) error {
 	}
 	o.Info, _, err = t.get(info.Key)
 	return err
-}
-
-func reason(data json.RawMessage) string {
-	var o struct {
-		Reason string `json:"reason"`
-	}
-	_ = json.Unmarshal(data, &o) // an order that is no JSON has no reason
-	return o.Reason
 }
 
 // unpause lets a run go on: as it never began, or from its journal.
@@ -158,7 +150,7 @@ func (t *tx) cancel(run int64, data json.RawMessage) error {
 		_, err = t.deliver(run, pawl.MsgCancel, data)
 		return err
 	}
-	f := &pawl.Failure{Message: reason(data), Type: "order", Code: "cancelled"}
+	f := &pawl.Failure{Message: pawl.ReasonOf(data), Type: "order", Code: "cancelled"}
 	if f.Message == "" {
 		f.Message = "cancelled"
 	}
