@@ -223,11 +223,12 @@ func TestCrashNoticesNoFence(t *testing.T) {
 	}
 }
 
-// noFence brings back workers that were declared dead, and lets the journal take what comes
-// late behind what is there.
+// noFence brings back workers that were declared dead, with an hour to live (else they are
+// declared dead again at every claim, which fences what meets it), and lets the journal take
+// what comes late behind what is there.
 const noFence = `
 	CREATE FUNCTION pawl.rise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		INSERT INTO pawl.workers (id, name, session, started, until) OVERRIDING SYSTEM VALUE VALUES (old.id, old.name, old.session, old.started, old.until);
+		INSERT INTO pawl.workers (id, name, session, started, until) OVERRIDING SYSTEM VALUE VALUES (old.id, old.name, old.session, old.started, old.until + 3600000000);
 		RETURN NULL;
 	END $$;
 	CREATE TRIGGER rise AFTER DELETE ON pawl.workers FOR EACH ROW EXECUTE FUNCTION pawl.rise();
