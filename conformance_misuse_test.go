@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -297,6 +298,24 @@ func TestMisuse_closedEngine(t *testing.T) {
 }
 
 // Engines that drain lose nothing, and a step under way may finish.
+// lines is what was logged.
+type lines struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(b)
+}
+
+func (l *lines) have(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.all.String(), text)
+}
+
 func TestMisuse_stopWhileAtWork(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		g := newGate()
@@ -308,12 +327,13 @@ func TestMisuse_stopWhileAtWork(t *testing.T) {
 			}
 			return n, pawl.Do(c, "next", func(context.Context) error { bodies.add("next"); return nil })
 		})
-		one := boot(t, open(), nil, w)
+		var log lines
+		one := boot(t, open(), &pawl.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, w)
 		r := start(one, w, none{})
 		g.wait(t)
 		var wg sync.WaitGroup
 		wg.Go(one.stop)
-		time.Sleep(50 * time.Millisecond)
+		one.until("it to stop", func() bool { return log.have("steps under way may finish") })
 		g.open()
 		wg.Wait()
 		two := boot(t, open(), nil, w)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,13 +119,29 @@ func TestB1_147_secondWorkerDoesNotRerun(t *testing.T) {
 		first := boot(t, open(), lease, w)
 		r := start(first, w, none{})
 		g.wait(t)
-		second := boot(t, open(), lease, w, other)
+		ended := time.Now().Add(2 * time.Second) // the lease under which the step began, if nobody extends it
+		looks := &claims{Store: open()}
+		second := boot(t, looks, lease, w, other)
 		equal(t, "the second worker works", complete(second, other, 1), 11)
-		time.Sleep(2500 * time.Millisecond) // longer than a lease that nobody extends
+		second.until("the second worker to have looked for work after that lease", func() bool { return looks.last.Load() > ended.UnixNano() })
 		g.open()
 		equal(t, "result", result(second, r), 1)
 		equal(t, "executions", bodies.get("long"), 1)
 	})
+}
+
+// claims knows the time of the last claim that was answered, in Unix nanoseconds.
+type claims struct {
+	pawl.Store
+	last atomic.Int64
+}
+
+func (c *claims) Claim(ctx context.Context, r pawl.ClaimRequest) (pawl.Claims, error) {
+	got, err := c.Store.Claim(ctx, r)
+	if err == nil {
+		c.last.Store(r.Now.UnixNano())
+	}
+	return got, err
 }
 
 // noTrouble fails the test if one of the runs was blocked, or its journal did not fit its code.

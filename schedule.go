@@ -214,12 +214,17 @@ func (e *Engine) drain(id int64) {
 		held = append(held, r)
 	}
 	e.mu.Unlock()
+	var rest []<-chan struct{}
+	for _, r := range held {
+		rest = append(rest, r.stopAtRest())
+	}
+	e.log.Info("pawl: worker stops: no more runs are taken, steps under way may finish", "worker", id, "runs", len(held), "within", e.opt.Drain)
 	wait := func(d time.Duration) bool {
 		deadline := time.NewTimer(d)
 		defer deadline.Stop()
-		for _, r := range held {
+		for _, r := range rest {
 			select {
-			case <-r.stopAtRest():
+			case <-r:
 			case <-deadline.C:
 				return false
 			}

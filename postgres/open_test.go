@@ -69,6 +69,31 @@ func TestManyProcessesMigrateAtOnce(t *testing.T) {
 	}
 }
 
+// A migration is done whole or not at all, and its failure is in nobody's way later.
+func TestAMigrationThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	c := session(t, url)
+	execute(t, c, `CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF to_regclass('pawl.chunks') IS NOT NULL THEN RAISE 'no more tables'; END IF;
+		END $$`)
+	execute(t, c, "CREATE EVENT TRIGGER refuse ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()")
+	if _, err := postgres.Open(t.Context(), url, nil); err == nil || !strings.Contains(err.Error(), "no more tables") {
+		t.Errorf("got %v; want the server's reason", err)
+	}
+	if left := value[[]string](t, c, "SELECT coalesce(array_agg(tablename::text), '{}') FROM pg_tables WHERE schemaname = 'pawl' AND tablename <> 'pawl_schema'"); len(left) > 0 {
+		t.Errorf("it left the tables %v", left)
+	}
+	if n := value[int](t, c, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"); n != 0 {
+		t.Errorf("%d advisory locks are held after it", n)
+	}
+	execute(t, c, "DROP EVENT TRIGGER refuse")
+	newDesk(t, openAt(t, url)).start("a")
+	if n := value[int](t, c, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"); n != 0 {
+		t.Errorf("%d advisory locks are held by a store that is open", n)
+	}
+}
+
 func TestANewerSchemaIsRefused(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
