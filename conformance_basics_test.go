@@ -283,6 +283,23 @@ func TestB1_021_resilientStart(t *testing.T) {
 	})
 }
 
+// A start says what was stored: the run with its attributes, or the run that was there.
+func TestB1_021_startTellsWhatItMet(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("once", func(c *pawl.Context, _ none) (none, error) { return none{}, c.Sleep(time.Hour) }, pawl.Singleton(pawl.KeyOf(func(none) string { return "one" })))
+		n := client(t, open(), nil, w)
+		tell := func(opts ...pawl.StartOption) string {
+			info, err := n.StartRun(n.ctx, "once", nil, opts...)
+			return fmt.Sprint(info.ID, " ", info.Existed, " ", info.Attrs, " ", err)
+		}
+		attrs := pawl.Attributes(map[string]any{"a": 1, "b": "x"})
+		equal(t, "a new run", tell(pawl.ID("first"), attrs), "first false map[a:1 b:x] <nil>")
+		equal(t, "its id again", tell(pawl.ID("first")), "first true map[a:1 b:x] <nil>")
+		equal(t, "its singleton key", tell(pawl.ID("second"), pawl.Attributes(map[string]any{"a": 2})), "first true map[a:1 b:x] <nil>")
+		equal(t, "a handle", start(n, w, none{}, pawl.ID("third")).Existed(), true)
+	})
+}
+
 // A client without a worker has no lease to wait by: it is told at once, and nothing was stored.
 func TestB1_021_startErrorIsTold(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -35,10 +36,21 @@ func (e *Engine) submitStart(ctx context.Context, s *Start) (RunInfo, error) {
 	if s.Err != nil {
 		return s.Info, fmt.Errorf("start %s: %w", workflow, s.Err)
 	}
-	if !s.Existed {
-		e.opt.Observer.RunStarted(s.Info)
+	info := s.Info
+	if s.Existed {
+		info.Existed = true
+		return e.whole(ctx, info)
 	}
-	return s.Info, nil
+	for _, a := range s.Run.Attrs {
+		if info.Attrs == nil {
+			info.Attrs = map[string]string{}
+		}
+		if a.Value != nil {
+			info.Attrs[a.Name] = *a.Value
+		}
+	}
+	e.opt.Observer.RunStarted(info)
+	return info, nil
 }
 
 // submit commits what a caller from outside asks. When ctx ends first, the answer is not
@@ -152,6 +164,8 @@ type Run[Out any] struct {
 	tenant string
 	id     string
 	key    int64
+
+	existed bool
 }
 
 // Attach makes a handle to a run by its id. It asks nothing of the store.
@@ -165,6 +179,9 @@ func Attach[Out any](e *Engine, id string, opts ...StartOption) *Run[Out] {
 
 // ID returns the run's id.
 func (r *Run[Out]) ID() string { return r.id }
+
+// Existed reports whether the start that made the handle met a run that was there already.
+func (r *Run[Out]) Existed() bool { return r.existed }
 
 // Result waits until the run has ended and returns its result. A run that ended otherwise
 // is a *RunError; one that is Blocked is too, at once, as only a person can move it. It
@@ -189,7 +206,26 @@ func (r *Run[Out]) Result(ctx context.Context) (Out, error) {
 // Wait waits until a run has ended, or is Blocked, and returns what is known of it and its
 // last entry. It follows ContinueAs.
 func (e *Engine) Wait(ctx context.Context, tenant, id string) (RunInfo, *Entry, error) {
-	return e.waitEnd(ctx, tenant, id, 0)
+	info, entry, err := e.waitEnd(ctx, tenant, id, 0)
+	if err != nil {
+		return info, entry, err
+	}
+	info, err = e.whole(ctx, info)
+	return info, entry, err
+}
+
+// whole is info with what other tables know of the run, which neither a commit's answer nor
+// a watcher's news has. A run that was deleted since stays as it was told.
+func (e *Engine) whole(ctx context.Context, info RunInfo) (RunInfo, error) {
+	full, err := e.store.Lookup(ctx, info.Tenant, info.ID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return info, nil
+	case err != nil:
+		return info, fmt.Errorf("read run %s: %w", info.ID, err)
+	}
+	full.Existed = info.Existed
+	return full, nil
 }
 
 func (e *Engine) waitEnd(ctx context.Context, tenant, id string, key int64) (RunInfo, *Entry, error) {

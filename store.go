@@ -371,7 +371,8 @@ type RunInfo struct {
 	Keep      time.Duration     `json:"-"`
 	Forked    string            `json:"forkedFrom,omitempty"`
 	Trace     string            `json:"trace,omitempty"`
-	Attrs     map[string]string `json:"attributes,omitempty"` // filled by Lookup and List
+	Attrs     map[string]string `json:"attributes,omitempty"` // filled by Lookup, List and starts
+	Existed   bool              `json:"existed,omitempty"`    // of a start's answer: the run was there already
 }
 
 // HookInfo is a live hook.

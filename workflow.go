@@ -275,7 +275,7 @@ func (w *Workflow[In, Out]) Start(ctx context.Context, e *Engine, in In, opts ..
 	if err != nil {
 		return nil, err
 	}
-	return &Run[Out]{e: e, tenant: info.Tenant, id: info.ID, key: info.Key}, nil
+	return &Run[Out]{e: e, tenant: info.Tenant, id: info.ID, key: info.Key, existed: info.Existed}, nil
 }
 
 // Limits of names, in bytes.

@@ -80,11 +80,6 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if len(q.Attributes) > 0 { // which a start does not report
-		if info, err = s.engine.Get(ctx, pawl.Ref{ID: info.ID}); err != nil {
-			return err
-		}
-	}
 	w.Header().Set("Location", RunPath(info.ID))
 	return s.tell(w, r, info, wait, http.StatusAccepted)
 }
@@ -170,6 +165,7 @@ func (s *server) tell(w http.ResponseWriter, r *http.Request, info pawl.RunInfo,
 		ctx, cancel := context.WithTimeout(r.Context(), wait)
 		defer cancel()
 		defer context.AfterFunc(stopping(r.Context()), cancel)()
+		existed := info.Existed
 		ended, _, err := s.engine.Wait(ctx, info.Tenant, info.ID)
 		if err == nil {
 			info = ended
@@ -178,9 +174,10 @@ func (s *server) tell(w http.ResponseWriter, r *http.Request, info pawl.RunInfo,
 		} else if info, err = s.engine.Get(r.Context(), pawl.Ref{Tenant: info.Tenant, ID: info.ID}); err != nil {
 			return err
 		}
-		if status = http.StatusAccepted; info.State.Terminal() {
-			status = http.StatusOK
-		}
+		status, info.Existed = http.StatusAccepted, existed
+	}
+	if info.State.Terminal() {
+		status = http.StatusOK
 	}
 	ctx, cancel := limited(r)
 	defer cancel()

@@ -25,10 +25,17 @@ func TestStartAnswersWithTheRunAndItsPlace(t *testing.T) {
 	if run.Attrs["team"] != "red" || run.Attrs["n"] != "7" || run.Priority != 3 || run.Deadline.IsZero() {
 		t.Errorf("options were lost: %s", r.body)
 	}
+	if run.Existed {
+		t.Error("a new run is said to have been there")
+	}
 	var again api.Run
 	h.ok(200, "POST", "/api/runs?wait=20s", `{"workflow":"echo","input":{"text":"hi"},"id":"one"}`, &again)
-	if again.State != pawl.Completed || string(again.Result) != `{"text":"hi"}` {
+	if again.State != pawl.Completed || string(again.Result) != `{"text":"hi"}` || !again.Existed || again.Attrs["team"] != "red" {
 		t.Errorf("the same start again, with a wait: %+v", again)
+	}
+	h.ok(200, "POST", "/api/runs", `{"workflow":"echo","input":{"text":"hi"},"id":"one"}`, &again) // it has ended
+	if !again.Existed || again.State != pawl.Completed {
+		t.Errorf("the same start again: %+v", again)
 	}
 	var got api.Run
 	h.ok(200, "GET", r.header.Get("Location"), "", &got)

@@ -22,6 +22,7 @@ func TestStartAndFollow(t *testing.T) {
 		t.Errorf("stdout %q, want the id alone", r.stdout)
 	}
 	pawlAt(t, h.url, "runs", "follow", "one").want(t, 0, "input", "✓ say", "completed in", `"a": "<b>"`)
+	pawlAt(t, h.url, "start", "echo", "--input", `{"a":"<b>"}`, "--id", "one").want(t, 0, "one", "it was there already, completed")
 	pawlAt(t, h.url, "start", "flaky", "--follow").want(t, 0, "! call (attempt 1)", "try again; again in", "✓ call (attempt 2)", "well")
 	pawlAt(t, h.url, "start", "chain", "--input", "2", "--follow").want(t, 0, "goes on as", "end of the chain")
 

@@ -65,7 +65,11 @@ func (a *app) start(ctx context.Context, q api.StartRequest, follow, wait bool) 
 		return nil
 	case !wait:
 		a.out.line("%s", run.ID)
-		newPrinter(a.stderr, false).line("started; follow it: %s", style(a.hint("runs follow %s", run.ID)))
+		what := "started"
+		if run.Existed {
+			what = fmt.Sprintf("it was there already, %s", run.State)
+		}
+		newPrinter(a.stderr, false).line("%s; follow it: %s", what, style(a.hint("runs follow %s", run.ID)))
 		return nil
 	}
 	id := run.ID
