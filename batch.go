@@ -13,6 +13,9 @@ func (b *Batch) Unanswer() {
 		for i := range ch.Hooks {
 			ch.Hooks[i].Owner = ""
 		}
+		for _, r := range ch.Reserves {
+			r.Charge, r.Over = 0, nil
+		}
 	}
 	b.eachStart(func(st *Start) { st.Key, st.Existed, st.Info, st.Err = 0, false, RunInfo{}, nil })
 	for _, m := range b.Sends {
@@ -21,6 +24,20 @@ func (b *Batch) Unanswer() {
 	for _, o := range b.Orders {
 		o.Info, o.Err = RunInfo{}, nil
 	}
+	for _, o := range b.Budgets {
+		o.Info, o.Err = Budget{}, nil
+	}
+	for _, s := range b.Settles {
+		s.Err = nil
+	}
+	for _, w := range b.Writes {
+		w.Versions, w.Err = nil, nil
+	}
+}
+
+// outside is how many things in b come from callers and not from runs.
+func (b *Batch) outside() int {
+	return len(b.Starts) + len(b.Sends) + len(b.Orders) + len(b.Budgets) + len(b.Settles) + len(b.Writes)
 }
 
 func (b *Batch) eachStart(do func(st *Start)) {

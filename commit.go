@@ -36,13 +36,16 @@ type pipeline struct {
 	began   atomic.Int64    // unix nanoseconds at which the store was asked to commit; zero: it is not being asked
 }
 
-// item is one thing to be committed. Exactly one of change, start, send, order is set.
+// item is one thing to be committed: exactly one of change to write is set.
 type item struct {
 	worker int64 // with change: who says it
 	change *Change
 	start  *Start
 	send   *Send
 	order  *Order
+	budget *BudgetOrder
+	settle *Settle
+	write  *Write
 
 	err  error       // of the transaction
 	wake chan signal // for one who waits; nil: nobody does
@@ -206,6 +209,7 @@ func (p *pipeline) commit(items []*item) error {
 	b := &p.batch
 	*b = Batch{
 		Changes: b.Changes[:0], Starts: b.Starts[:0], Sends: b.Sends[:0], Orders: b.Orders[:0],
+		Budgets: b.Budgets[:0], Settles: b.Settles[:0], Writes: b.Writes[:0],
 		Granted: b.Granted[:0], Mail: b.Mail[:0],
 	}
 	w := p.e.worker()
@@ -223,9 +227,15 @@ func (p *pipeline) commit(items []*item) error {
 			b.Sends = append(b.Sends, it.send)
 		case it.order != nil:
 			b.Orders = append(b.Orders, it.order)
+		case it.budget != nil:
+			b.Budgets = append(b.Budgets, it.budget)
+		case it.settle != nil:
+			b.Settles = append(b.Settles, it.settle)
+		case it.write != nil:
+			b.Writes = append(b.Writes, it.write)
 		}
 	}
-	if len(b.Changes)+len(b.Starts)+len(b.Sends)+len(b.Orders) == 0 {
+	if len(b.Changes)+b.outside() == 0 {
 		return nil
 	}
 	b.Worker, b.Workflows = w, p.e.names
@@ -244,7 +254,7 @@ func (p *pipeline) commit(items []*item) error {
 		switch {
 		case errors.Is(err, ErrFenced) && w != 0:
 			p.e.fenced(w, err)
-			if len(b.Starts)+len(b.Sends)+len(b.Orders) > 0 { // nothing was written: these need no lease
+			if b.outside() > 0 { // nothing was written: these need no lease
 				for _, it := range items {
 					if it.change != nil {
 						it.err = ErrFenced

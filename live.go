@@ -328,6 +328,9 @@ func (r *live) collect(ch *Change) *Change {
 		ch.Consumed, ch.Waits, ch.Unwaits = p.Consumed, p.Waits, p.Unwaits
 		p.Consumed, p.Waits, p.Unwaits = nil, nil, nil
 	}
+	if len(p.Settles) > 0 {
+		ch.Settles, p.Settles = p.Settles, nil
+	}
 	return ch
 }
 
@@ -338,7 +341,7 @@ func (r *live) note(e Entry) {
 }
 
 func (r *live) dirty() bool {
-	return len(r.pend.Entries)+len(r.pend.Consumed)+len(r.pend.Unwaits) > 0
+	return len(r.pend.Entries)+len(r.pend.Consumed)+len(r.pend.Unwaits)+len(r.pend.Settles) > 0
 }
 
 // quiet is called, under mu, when no branch can go on by itself.

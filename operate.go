@@ -492,7 +492,13 @@ func (e *Engine) Why(ctx context.Context, run Ref) (string, error) {
 	}
 	var parts []string
 	for _, w := range h.Events {
-		parts = append(parts, fmt.Sprintf("for the event %q", w.Event))
+		what := fmt.Sprintf("for the event %q", w.Event)
+		if strings.HasPrefix(w.Event, budgetEvent) {
+			if what, err = e.whyBudget(ctx, w); err != nil {
+				return "", err
+			}
+		}
+		parts = append(parts, what)
 	}
 	for _, k := range h.Hooks {
 		parts = append(parts, fmt.Sprintf("for a payload on hook %s", k.Key))

@@ -96,6 +96,9 @@ func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOpt
 	if err != nil {
 		return nil, err
 	}
+	if err := bounded(run, def.opts.budgets); err != nil {
+		return nil, fmt.Errorf("start %s: %w", def.name, err)
+	}
 	policy := def.opts.policy
 	if o.policy != nil {
 		policy = *o.policy

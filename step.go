@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,6 +66,14 @@ func InfoOf(ctx context.Context) Info {
 
 type stepKey struct{}
 
+// EngineOf returns the engine that runs the step whose body was given ctx; elsewhere nil.
+func EngineOf(ctx context.Context) *Engine {
+	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
+		return s.r.e
+	}
+	return nil
+}
+
 // stepContext is the context of a step's body.
 type stepContext struct {
 	context.Context
@@ -72,6 +81,7 @@ type stepContext struct {
 	key     string
 	attempt int
 	first   time.Time
+	account atomic.Pointer[account] // of what it spends; nil: nothing yet
 }
 
 func (s *stepContext) Value(key any) any {
@@ -174,20 +184,22 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		}
 		attempt, first, next = e.Attempt+1, a.First, a.Next
 	}
-	for {
+	for waited := false; ; {
 		if next.After(time.Now()) {
 			if err := c.pauseUntil(key, next); err != nil {
 				return err
 			}
 		}
-		if o.total > 0 && time.Since(first) >= o.total && attempt > 1 {
-			return c.endStep(key, attempt-1, first, ErrTimeout)
+		if o.total > 0 && time.Since(first) >= o.total && (attempt > 1 || waited) {
+			return c.endStep(key, max(attempt-1, 1), first, ErrTimeout)
 		}
 		if !r.e.leased(r.worker) { // the process was stopped, or the store is away: another owner may have run the step
 			b.commit(func(*Change) {})
 		}
 		began := time.Now()
-		data, err := c.attempt(key, attempt, first, &o, body)
+		ctx := &stepContext{Context: c.s.ctx, r: r, key: key, attempt: attempt, first: first}
+		data, err := c.attempt(ctx, &o, body)
+		ctx.settle()
 		took := time.Since(began)
 		if err == nil && read != nil { // before it is recorded: it must give the same in every replay
 			if misfit := read(data); misfit != nil {
@@ -205,9 +217,18 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		}
 		r.e.opt.Observer.StepEnded(r.info, key, attempt, took, err)
 		if c.s.ctx.Err() != nil { // cancelled, not failed: no attempt is burned
+			b.flush()
 			if err := c.act(); err != nil {
 				return err
 			}
+		}
+		if budget, ok := waitsFor(err); ok { // nor here
+			b.flush()
+			if err := c.awaitBudget(key, budget); err != nil {
+				return err
+			}
+			waited = true
+			continue
 		}
 		wait, asked := retryAfter(err)
 		if !asked {
@@ -268,14 +289,13 @@ func (c *Context) pauseUntil(key string, t time.Time) error {
 }
 
 // attempt runs the body once.
-func (c *Context) attempt(key string, n int, first time.Time, o *stepOptions, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
-	ctx := &stepContext{Context: c.s.ctx, r: c.b.r, key: key, attempt: n, first: first}
+func (c *Context) attempt(ctx *stepContext, o *stepOptions, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
 	if c.b.r.e.opt.Intercept != nil {
-		body = c.intercepted(key, body)
+		body = c.intercepted(ctx.key, body)
 	}
 	limit := o.attempt
 	if o.total > 0 {
-		if left := o.total - time.Since(first); limit == 0 || left < limit {
+		if left := o.total - time.Since(ctx.first); limit == 0 || left < limit {
 			limit = max(left, time.Millisecond)
 		}
 	}

@@ -24,8 +24,8 @@ type Store interface {
 	// counts as no failure of theirs.
 	Leave(ctx context.Context, worker int64, now time.Time) error
 
-	// Commit writes b in one transaction and fills in its answers. Each Change, Start, Send
-	// and Order in it is whole or absent. It refuses all with ErrFenced when b.Worker is
+	// Commit writes b in one transaction and fills in its answers. Each Change, Start, Send,
+	// Order, Write and so on in it is whole or absent. It refuses all with ErrFenced when b.Worker is
 	// not zero and no longer holds its lease: the check is part of the transaction. It
 	// refuses all with ErrRefused when a Change can't be stored; the caller then commits each
 	// by itself.
@@ -60,10 +60,22 @@ type Store interface {
 	// Holders lists what a run is queued behind or waits for, for Engine.Why.
 	Holders(ctx context.Context, run int64, now time.Time) (Holders, error)
 
+	// Budgets lists budgets by name. Their counts are those of the window that now lies in.
+	Budgets(ctx context.Context, f BudgetFilter, now time.Time) ([]Budget, error)
+	// Charges returns a page of the ledger, oldest first.
+	Charges(ctx context.Context, f ChargeFilter) ([]Charge, error)
+	// Costs sums the ledger.
+	Costs(ctx context.Context, f CostFilter) ([]Cost, error)
+
+	// Records returns records of a space whose key begins with prefix and comes after a
+	// key, in the order of their keys, at most limit. Those that have expired by now are not there.
+	Records(ctx context.Context, space, prefix, after string, limit int, now time.Time) ([]Record, error)
+
 	// Audit looks for runs that nothing would ever wake and makes them claimable; it
 	// reports what it found. On a sound store it finds nothing.
 	Audit(ctx context.Context, now time.Time) ([]Finding, error)
-	// Purge deletes up to limit terminal runs whose retention has ended, with all that is theirs.
+	// Purge deletes up to limit terminal runs whose retention has ended, with all that is
+	// theirs but their charges, and as many expired records.
 	Purge(ctx context.Context, now time.Time, limit int) (int, error)
 	// Stats counts.
 	Stats(ctx context.Context, now time.Time) (Stats, error)
@@ -95,6 +107,9 @@ type Batch struct {
 	Starts  []*Start
 	Sends   []*Send
 	Orders  []*Order
+	Budgets []*BudgetOrder
+	Settles []*Settle // by hand
+	Writes  []*Write  // of records
 
 	// Answers.
 	Granted []Claim   // runs that became the worker's in this commit
@@ -118,8 +133,10 @@ type Change struct {
 	Attrs    []Attr
 	Children []*Start
 	Cancels  []int64 // children to be cancelled, by run key
-	Solo     bool    // from now until its next Move, a death of the worker is this run's fault alone
-	To       *Move   // nil: the run's row is not touched
+	Reserves []*Reserve
+	Settles  []*Settle
+	Solo     bool  // from now until its next Move, a death of the worker is this run's fault alone
+	To       *Move // nil: the run's row is not touched
 
 	// Answers.
 	Err  error     // ErrFenced: To met another epoch; nothing of this change was stored
@@ -142,6 +159,7 @@ type Move struct {
 type Wait struct {
 	Key   string
 	Event string
+	Need  int64 // what of a budget it waits for; zero: it waits for an event
 }
 
 // HookSpec registers a hook. The entry with the same key in the same Change is stored with
@@ -235,6 +253,7 @@ type NewRun struct {
 	Single     string // singleton key; empty: none
 	Limits     []RunLimit
 	Keep       time.Duration // retention; negative: for ever
+	Budgets    []Budget      // of this run and its descendants
 	Trace      string        // W3C traceparent of the starter
 	ForkedFrom string
 	Eager      bool // may be granted to the batch's worker at once

@@ -81,6 +81,7 @@ type options struct {
 	limits   []limitOption
 	single   func(input json.RawMessage) (string, error)
 	policy   Policy
+	budgets  []Budget
 	keep     time.Duration // zero: for ever
 	keepIf   map[State]time.Duration
 }

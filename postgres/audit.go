@@ -109,6 +109,7 @@ func (s *Store) Purge(ctx context.Context, now time.Time, limit int) (n int, err
 		if n = len(keys); err == nil && n > 0 {
 			t.delete(keys)
 		}
+		t.exec("DELETE FROM records WHERE (space, key) IN (SELECT space, key FROM records WHERE until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)", now.UnixMicro(), limit)
 		return err
 	})
 	if err != nil {

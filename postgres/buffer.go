@@ -18,7 +18,7 @@ type buffer struct {
 
 	consumedRun, consumed []int64
 
-	waits map[runKey]string // event; "": the wait is over
+	waits map[runKey]pawl.Wait // without an Event: the wait is over
 	attr  map[runKey]*string
 
 	chunks    []*pawl.Chunk
@@ -47,11 +47,11 @@ func (w *work) consume(run, id int64) {
 	w.consumedRun, w.consumed = append(w.consumedRun, run), append(w.consumed, id)
 }
 
-func (w *work) wait(run int64, key, event string) {
+func (w *work) wait(run int64, key, event string, need int64) {
 	if w.waits == nil {
-		w.waits = map[runKey]string{}
+		w.waits = map[runKey]pawl.Wait{}
 	}
-	w.waits[runKey{run, key}] = event
+	w.waits[runKey{run, key}] = pawl.Wait{Event: event, Need: need}
 }
 
 func (w *work) chunk(run int64, c *pawl.Chunk) {
@@ -199,17 +199,18 @@ func (w *work) flushWaits() {
 	if len(w.waits) == 0 {
 		return
 	}
-	var runs, newRuns []int64
+	var runs, newRuns, needs []int64
 	var keys, newKeys, events []string
 	for _, k := range sortedKeys(w.waits) {
 		runs, keys = append(runs, k.run), append(keys, k.key)
-		if event := w.waits[k]; event != "" {
-			newRuns, newKeys, events = append(newRuns, k.run), append(newKeys, k.key), append(events, event)
+		if wait := w.waits[k]; wait.Event != "" {
+			newRuns, newKeys, events, needs = append(newRuns, k.run), append(newKeys, k.key), append(events, wait.Event), append(needs, wait.Need)
 		}
 	}
 	w.exec("DELETE FROM waits AS w USING unnest($1::bigint[], $2::text[]) AS u (run, key) WHERE w.run = u.run AND w.key = u.key", runs, keys)
 	if len(events) > 0 {
-		w.exec("INSERT INTO waits (run, key, event) SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])", newRuns, newKeys, events)
+		w.exec(`INSERT INTO waits (run, key, event, need) SELECT run, key, event, CASE WHEN event LIKE '$%' THEN need END
+			FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS u (run, key, event, need)`, newRuns, newKeys, events, needs)
 	}
 	w.waits = nil
 }

@@ -99,7 +99,7 @@ func (w *work) commit() error {
 	if err := w.refuse(); err != nil {
 		return err
 	}
-	plain := len(b.Starts)+len(b.Sends)+len(b.Orders) == 0 && !slices.ContainsFunc(b.Changes, asks)
+	plain := len(b.Starts)+len(b.Sends)+len(b.Orders)+len(b.Budgets)+len(b.Settles)+len(b.Writes) == 0 && !slices.ContainsFunc(b.Changes, asks)
 	if !plain {
 		w.begin()
 	}
@@ -141,6 +141,12 @@ func (w *work) commit() error {
 			return err
 		}
 	}
+	if err := w.money(); err != nil {
+		return err
+	}
+	if err := w.records(); err != nil {
+		return err
+	}
 	w.flush()
 	w.inboxes()
 	if err := w.end(); err != nil {
@@ -153,7 +159,7 @@ func (w *work) commit() error {
 // asks reports whether a change needs to know of rows before it can be stored. One that
 // does not is a few rows appended, and one round trip: the worker's lease is all its right.
 func asks(ch *pawl.Change) bool {
-	return ch.To != nil || len(ch.Hooks)+len(ch.Children)+len(ch.Cancels) > 0
+	return ch.To != nil || len(ch.Hooks)+len(ch.Children)+len(ch.Cancels)+len(ch.Reserves)+len(ch.Settles) > 0
 }
 
 // change stores what one run has to say.
@@ -182,10 +188,10 @@ func (w *work) change(ch *pawl.Change) error {
 		w.tie(ch.Run)
 	}
 	for _, wait := range ch.Waits {
-		w.wait(ch.Run, wait.Key, wait.Event)
+		w.wait(ch.Run, wait.Key, wait.Event, 0)
 	}
 	for _, key := range ch.Unwaits {
-		w.wait(ch.Run, key, "")
+		w.wait(ch.Run, key, "", 0)
 	}
 	for i := range ch.Chunks {
 		w.chunk(ch.Run, &ch.Chunks[i])

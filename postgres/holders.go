@@ -86,9 +86,9 @@ func (s *Store) Holders(ctx context.Context, run int64, now time.Time) (h pawl.H
 			return err
 		}
 		h.Events, err = collect(ctx, c, func(row pgx.CollectableRow) (w pawl.Wait, err error) {
-			err = row.Scan(&w.Key, &w.Event)
+			err = row.Scan(&w.Key, &w.Event, &w.Need)
 			return w, err
-		}, "SELECT key, event FROM waits WHERE run = $1 ORDER BY key", run)
+		}, "SELECT key, event, coalesce(need, 0) FROM waits WHERE run = $1 ORDER BY key", run)
 		if err != nil {
 			return err
 		}

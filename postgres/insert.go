@@ -140,6 +140,12 @@ func (w *work) stored(f *fresh) error {
 	r := w.keep(&run{RunInfo: st.Info, rank: f.rank, expires: none, single: f.single, ties: f.ties()})
 	w.append(st.Key, &pawl.Entry{Kind: pawl.KindInput, At: w.now, Data: n.Input})
 	w.attrs(st.Key, n.Attrs)
+	for i := range n.Budgets {
+		b := n.Budgets[i]
+		b.Name, b.Tenant, b.Run = pawl.RunBudgetName(n.ID, b.Meter), n.Tenant, n.ID
+		b.Roll(w.now)
+		w.insertBudget(&b, st.Key)
+	}
 	if st.Copy != nil {
 		if err := w.copy(st.Key, st.Copy); err != nil {
 			return err

@@ -230,7 +230,7 @@ func (w *work) cancelAll(data json.RawMessage, query string, args ...any) error 
 
 // delete queues the deletion of all that is of these runs.
 func (t *tx) delete(runs []int64) {
-	for _, table := range []string{"journal", "inbox", "waits", "hooks", "chunks", "attrs", "slots"} {
+	for _, table := range []string{"journal", "inbox", "waits", "hooks", "chunks", "attrs", "slots", "budgets"} {
 		t.exec("DELETE FROM "+table+" WHERE run = ANY($1::bigint[])", runs)
 	}
 	t.exec("DELETE FROM runs WHERE key = ANY($1::bigint[])", runs)

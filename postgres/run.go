@@ -223,6 +223,7 @@ func (w *work) afterEnd(r *run, result json.RawMessage, next *pawl.Start) error 
 		if next.Err != nil {
 			return fmt.Errorf("%w: the run that was to go on in its place: %w", pawl.ErrRefused, next.Err)
 		}
+		w.exec("UPDATE budgets SET run = $2, run_id = $3 WHERE run = $1", r.Key, next.Key, next.Run.ID)
 		return nil
 	}
 	if r.ParentRun != 0 && !r.Detached {

@@ -26,7 +26,7 @@ var migrations embed.FS
 const schemaTable = "pawl_schema"
 
 // tables are those that migrations make.
-var tables = []string{"runs", "journal", "inbox", "waits", "hooks", "chunks", "attrs", "slots", "rates", "workers"}
+var tables = []string{"runs", "journal", "inbox", "waits", "hooks", "chunks", "attrs", "slots", "rates", "workers", "budgets", "charges", "records"}
 
 // migrate brings the schema up to date. One process at a time does so: the others wait for
 // its advisory lock, which the server takes back when the process dies. If durable, it also

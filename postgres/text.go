@@ -97,6 +97,11 @@ func unfitChange(ch *pawl.Change) error {
 			return err
 		}
 	}
+	for _, r := range ch.Reserves {
+		if !isText(r.Key) || !isText(r.Meter) || !isText(r.Item) {
+			return fmt.Errorf("%w: what is reserved for step %q is not UTF-8 without NUL", pawl.ErrInput, r.Key)
+		}
+	}
 	for i := range ch.Hooks {
 		if err := key(ch.Hooks[i].Key); err != nil {
 			return err

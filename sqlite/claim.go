@@ -377,6 +377,9 @@ func (s *Store) Purge(ctx context.Context, now time.Time, limit int) (n int, err
 			}
 		}
 		n = len(keys)
+		if err == nil {
+			_, err = t.exec("DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE until <= ? LIMIT ?)", now, limit)
+		}
 		return err
 	})
 	if err != nil || n == 0 {

@@ -39,6 +39,21 @@ func (s *Store) Commit(ctx context.Context, b *pawl.Batch) error {
 				return err
 			}
 		}
+		for _, o := range b.Budgets {
+			if err := t.budget(o); err != nil {
+				return err
+			}
+		}
+		for _, s := range b.Settles {
+			if err := t.settle(s, true); err != nil {
+				return err
+			}
+		}
+		for _, w := range b.Writes {
+			if err := t.record(w); err != nil {
+				return err
+			}
+		}
 		woke = t.woke
 		return nil
 	})
@@ -103,6 +118,16 @@ func (t *tx) change(ch *pawl.Change) error {
 	}
 	for _, key := range ch.Unwaits {
 		if _, err := t.exec("DELETE FROM waits WHERE run = ? AND key = ?", ch.Run, key); err != nil {
+			return err
+		}
+	}
+	for _, s := range ch.Settles {
+		if err := t.settle(s, false); err != nil {
+			return err
+		}
+	}
+	for _, r := range ch.Reserves {
+		if err := t.reserve(ch, r); err != nil {
 			return err
 		}
 	}

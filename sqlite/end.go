@@ -70,7 +70,8 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 		if next.Err != nil {
 			return fmt.Errorf("%w: the run that was to go on in its place: %w", pawl.ErrRefused, next.Err)
 		}
-		return nil
+		_, err := t.exec("UPDATE budgets SET run = ?, run_id = ? WHERE run = ?", next.Key, next.Run.ID, run)
+		return err
 	}
 	if parent != 0 && !info.Detached {
 		_, err := t.deliver(parent, pawl.MsgChild+info.ParentKey, pawl.ChildEnd(info, state, result))

@@ -176,7 +176,8 @@ func (t *tx) cancel(run int64, data json.RawMessage) error {
 func (t *tx) delete(run int64) error {
 	for _, q := range []string{
 		"DELETE FROM journal WHERE run = ?", "DELETE FROM inbox WHERE run = ?", "DELETE FROM waits WHERE run = ?", "DELETE FROM hooks WHERE run = ?",
-		"DELETE FROM chunks WHERE run = ?", "DELETE FROM attrs WHERE run = ?", "DELETE FROM slots WHERE run = ?", "DELETE FROM runs WHERE key = ?",
+		"DELETE FROM chunks WHERE run = ?", "DELETE FROM attrs WHERE run = ?", "DELETE FROM slots WHERE run = ?", "DELETE FROM budgets WHERE run = ?",
+		"DELETE FROM runs WHERE key = ?",
 	} {
 		if _, err := t.exec(q, run); err != nil {
 			return err

@@ -245,8 +245,8 @@ func (s *Store) Holders(ctx context.Context, run int64, now time.Time) (h pawl.H
 		if err != nil || !found {
 			return err
 		}
-		err = c.query("SELECT key, event FROM waits WHERE run = ? ORDER BY key", []any{run}, func(r row) error {
-			h.Events = append(h.Events, pawl.Wait{Key: r.str(0), Event: r.str(1)})
+		err = c.query("SELECT key, event, need FROM waits WHERE run = ? ORDER BY key", []any{run}, func(r row) error {
+			h.Events = append(h.Events, pawl.Wait{Key: r.str(0), Event: r.str(1), Need: r.int(2)})
 			return nil
 		})
 		if err != nil {

@@ -130,6 +130,13 @@ func (t *tx) tryStart(st *pawl.Start) (done bool, err error) {
 	if err := t.attrs(key, run.Attrs); err != nil {
 		return false, err
 	}
+	for _, budget := range run.Budgets {
+		budget.Name, budget.Tenant, budget.Run = pawl.RunBudgetName(run.ID, budget.Meter), run.Tenant, run.ID
+		budget.Roll(t.now)
+		if err := t.setBudget(&budget, key); err != nil {
+			return false, err
+		}
+	}
 	if st.Copy != nil {
 		if err := t.copy(key, st.Copy); err != nil {
 			return false, err

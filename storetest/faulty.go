@@ -135,6 +135,26 @@ func (f *faulty) Streams(ctx context.Context, run int64) (out []pawl.StreamInfo,
 	return out, err
 }
 
+func (f *faulty) Budgets(ctx context.Context, q pawl.BudgetFilter, now time.Time) (out []pawl.Budget, err error) {
+	err = f.call(ctx, "Budgets", func() error { out, err = f.Store.Budgets(ctx, q, now); return err })
+	return out, err
+}
+
+func (f *faulty) Charges(ctx context.Context, q pawl.ChargeFilter) (out []pawl.Charge, err error) {
+	err = f.call(ctx, "Charges", func() error { out, err = f.Store.Charges(ctx, q); return err })
+	return out, err
+}
+
+func (f *faulty) Costs(ctx context.Context, q pawl.CostFilter) (out []pawl.Cost, err error) {
+	err = f.call(ctx, "Costs", func() error { out, err = f.Store.Costs(ctx, q); return err })
+	return out, err
+}
+
+func (f *faulty) Records(ctx context.Context, space, prefix, after string, limit int, now time.Time) (out []pawl.Record, err error) {
+	err = f.call(ctx, "Records", func() error { out, err = f.Store.Records(ctx, space, prefix, after, limit, now); return err })
+	return out, err
+}
+
 func (f *faulty) FindHook(ctx context.Context, token string) (out pawl.HookInfo, err error) {
 	err = f.call(ctx, "FindHook", func() error { out, err = f.Store.FindHook(ctx, token); return err })
 	return out, err

@@ -55,5 +55,7 @@ var themes = []struct {
 	{"orders", orders},
 	{"forks", forks},
 	{"reads", reads},
+	{"money", money},
+	{"records", records},
 	{"audits", audits},
 }

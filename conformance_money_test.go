@@ -1,0 +1,349 @@
+package pawl_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+// buys spends up to most on an item, and in the end cost of it.
+func buys(ctx context.Context, most, cost int64) error {
+	r, err := pawl.Spend(ctx, pawl.Spending{Item: "call", Most: most})
+	if err != nil {
+		return err
+	}
+	return r.Settle(cost, false, nil)
+}
+
+func (n *node) charges(f pawl.ChargeFilter) []pawl.Charge {
+	n.t.Helper()
+	f.Limit = 1000
+	out, err := n.Charges(n.ctx, f)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return out
+}
+
+func (n *node) costs(f pawl.CostFilter) string {
+	n.t.Helper()
+	sums, err := n.Costs(n.ctx, f)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var out []string
+	for _, c := range sums {
+		out = append(out, fmt.Sprintf("%s=%d", c.Key, c.Amount))
+	}
+	return strings.Join(out, " ")
+}
+
+func (n *node) setBudget(b pawl.Budget) {
+	n.t.Helper()
+	if _, err := n.SetBudget(n.ctx, b); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func TestP7_costIsTheSumOfAllAttempts(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("spends", func(c *pawl.Context, _ none) (none, error) {
+			return none{}, pawl.Do(c, "ask", func(ctx context.Context) error {
+				n := int64(pawl.InfoOf(ctx).Attempt)
+				if err := buys(ctx, 100, 10*n); err != nil {
+					return err
+				}
+				if n < 3 {
+					return pawl.RetryAfter(errors.New("no answer"), time.Millisecond)
+				}
+				return buys(ctx, 100, 5) // a second thing in one attempt
+			})
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		result(n, r)
+		var rows []string
+		for _, c := range n.charges(pawl.ChargeFilter{RunID: r.ID()}) {
+			rows = append(rows, fmt.Sprint(c.Step, " ", c.Attempt, " ", c.Amount, " ", c.Open))
+		}
+		equal(t, "ledger", rows, []string{"ask 1 10 false", "ask 2 20 false", "ask 3 30 false", "ask 3 5 false"})
+		equal(t, "cost of the run", n.costs(pawl.CostFilter{By: pawl.ByRun}), r.ID()+"=65")
+	})
+}
+
+func TestP7_runThatMeetsItsBudgetFails(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		var bodies counts
+		w := pawl.Define("spends", func(c *pawl.Context, _ none) (none, error) {
+			for range 5 {
+				err := pawl.Do(c, "ask", func(ctx context.Context) error { bodies.add("ask"); return buys(ctx, 200_000, 200_000) })
+				if err != nil {
+					return none{}, err
+				}
+			}
+			return none{}, nil
+		}, pawl.BudgetUSD(0.5))
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		err := failure(n, r)
+		is(t, err, pawl.ErrBudget)
+		for _, part := range []string{"ask#3", "$0.50", "$0.10", "$0.20", pawl.RunBudgetName(r.ID(), pawl.USD), "top it up"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("the error does not say %q: %v", part, err)
+			}
+		}
+		equal(t, "bodies", bodies.get("ask"), 3)
+		equal(t, "cost", n.costs(pawl.CostFilter{}), "=400000")
+		if _, err := n.TopUp(n.ctx, "", pawl.RunBudgetName(r.ID(), pawl.USD), 500_000); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Retry(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		result(n, r)
+		equal(t, "cost in the end", n.costs(pawl.CostFilter{}), "=1000000")
+		r = start(n, w, none{}, pawl.BudgetUSD(2)) // its own budget, in place of the workflow's
+		result(n, r)
+	})
+}
+
+func TestP7_stepWaitsForATopUp(t *testing.T) {
+	for _, parks := range []bool{true, false} {
+		t.Run(fmt.Sprint("in memory ", parks), func(t *testing.T) {
+			eachStore(t, func(t *testing.T, open func() pawl.Store) {
+				var bodies counts
+				w := pawl.Define("spends", func(c *pawl.Context, _ none) (int, error) {
+					return pawl.Step(c, "ask", func(ctx context.Context) (int, error) {
+						bodies.add("ask")
+						return pawl.InfoOf(ctx).Attempt, buys(ctx, 30, 30)
+					}, pawl.MaxAttempts(1))
+				}, pawl.RunBudget(pawl.USD, 10, true))
+				opt := &pawl.Options{}
+				if !parks {
+					opt.MaxParked = -1
+				}
+				n := boot(t, open(), opt, w)
+				r := start(n, w, none{})
+				n.reaches(r.ID(), pawl.Waiting)
+				why, err := n.Why(n.ctx, pawl.Ref{ID: r.ID()})
+				if err != nil || !strings.Contains(why, "for money") || !strings.Contains(why, "$0.00003") || !strings.Contains(why, pawl.RunBudgetName(r.ID(), pawl.USD)) {
+					t.Errorf("why: %q, %v", why, err)
+				}
+				name := pawl.RunBudgetName(r.ID(), pawl.USD)
+				if _, err := n.TopUp(n.ctx, "", name, 5); err != nil { // not enough
+					t.Fatal(err)
+				}
+				equal(t, "state", n.info(r.ID()).State, pawl.Waiting)
+				if _, err := n.TopUp(n.ctx, "", name, 15); err != nil {
+					t.Fatal(err)
+				}
+				equal(t, "attempt", result(n, r), 1)
+				equal(t, "bodies", bodies.get("ask"), 2)
+				equal(t, "cost", n.costs(pawl.CostFilter{}), "=30")
+			})
+		})
+	}
+}
+
+func TestP7_stepWaitsForTheNextPeriod(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("spends", func(c *pawl.Context, _ none) (time.Time, error) {
+			return pawl.Step(c, "ask", func(ctx context.Context) (time.Time, error) { return time.Now(), buys(ctx, 60, 60) })
+		})
+		n := boot(t, open(), nil, w)
+		n.setBudget(pawl.Budget{Name: "often", Limit: 100, Per: 2 * time.Second, Wait: true})
+		var at []time.Time
+		for range 3 {
+			at = append(at, complete(n, w, none{}))
+		}
+		for i := range at[1:] {
+			if period := func(t time.Time) int64 { return t.UnixMicro() / 2_000_000 }; period(at[i+1]) == period(at[i]) {
+				t.Errorf("120 were spent in one period of 100: at %v and %v", at[i], at[i+1])
+			}
+		}
+	})
+}
+
+// What one gives back another gets, in every order in which that can happen.
+func TestP7_racingRunsShareABudget(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		const runs, limit = 60, 1000
+		var mu sync.Mutex
+		var spent int64
+		w := pawl.Define("spends", func(c *pawl.Context, i int) (none, error) {
+			return none{}, pawl.Do(c, "ask", func(ctx context.Context) error {
+				cost := int64(10 + i%7)
+				if err := buys(ctx, 200, cost); err != nil {
+					return err
+				}
+				mu.Lock()
+				spent += cost
+				mu.Unlock()
+				return nil
+			})
+		})
+		one, two := boot(t, open(), nil, w), (*node)(nil)
+		if strings.Contains(t.Name(), "postgres") {
+			two = boot(t, open(), nil, w)
+		}
+		one.setBudget(pawl.Budget{Name: "all", Limit: limit, Wait: true})
+		var all []*pawl.Run[none]
+		for i := range runs {
+			n := one
+			if two != nil && i%2 == 1 {
+				n = two
+			}
+			all = append(all, start(n, w, i))
+		}
+		for _, r := range all {
+			result(one, r)
+		}
+		b, err := one.Budgets(one.ctx, pawl.BudgetFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "spent, reserved", fmt.Sprint(b[0].Spent, b[0].Reserved), fmt.Sprint(spent, 0))
+		if spent > limit {
+			t.Errorf("%d was spent of %d", spent, limit)
+		}
+	})
+}
+
+func TestP7_crashLeavesItReserved(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		g := newGate()
+		var bodies counts
+		w := pawl.Define("spends", func(c *pawl.Context, _ none) (none, error) {
+			return none{}, pawl.Do(c, "ask", func(ctx context.Context) error {
+				r, err := pawl.Spend(ctx, pawl.Spending{Item: "call", Most: 40})
+				if err != nil {
+					return err
+				}
+				if bodies.add("ask") == 1 {
+					if err := g.pass(ctx); err != nil {
+						return err
+					}
+				}
+				return r.Settle(15, false, nil)
+			})
+		}, pawl.RunBudget(pawl.USD, 100, false))
+		one := boot(t, open(), mayCrash(), w)
+		r := start(one, w, none{})
+		g.wait(t)
+		one.crash()
+		two := boot(t, open(), nil, w)
+		result(two, r)
+		cut := two.charges(pawl.ChargeFilter{Cut: true})
+		equal(t, "charges that were cut off", fmt.Sprint(len(cut), cut[0].Amount, cut[0].Step), "1 40 ask")
+		equal(t, "cost", two.costs(pawl.CostFilter{}), "=55")
+		if err := two.Settle(two.ctx, cut[0].ID, 7); err != nil {
+			t.Fatal(err)
+		}
+		is(t, two.Settle(two.ctx, cut[0].ID, 7), pawl.ErrState)
+		equal(t, "cost", two.costs(pawl.CostFilter{}), "=22")
+	})
+}
+
+// What a cancelled body has settled is not lost, although its attempt is not recorded.
+func TestP7_cancelledStepIsPaid(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		g := newGate()
+		w := pawl.Define("spends", func(c *pawl.Context, _ none) (none, error) {
+			return none{}, pawl.Do(c, "ask", func(ctx context.Context) error {
+				if err := buys(ctx, 40, 15); err != nil {
+					return err
+				}
+				return g.pass(ctx)
+			})
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		g.wait(t)
+		if _, err := n.Cancel(n.ctx, pawl.Ref{ID: r.ID()}, "enough"); err != nil {
+			t.Fatal(err)
+		}
+		is(t, failure(n, r), pawl.ErrCancelled)
+		c := n.charges(pawl.ChargeFilter{})
+		equal(t, "ledger", fmt.Sprint(len(c), c[0].Amount, c[0].Open), "1 15 false")
+	})
+}
+
+func TestMisuse_spending(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		_, err := pawl.Spend(t.Context(), pawl.Spending{Item: "x", Most: 1})
+		is(t, err, pawl.ErrMisuse)
+		var late *pawl.Reservation
+		w := pawl.Define("spends", func(c *pawl.Context, what string) (none, error) {
+			return none{}, pawl.Do(c, "ask", func(ctx context.Context) error {
+				s := map[string]pawl.Spending{
+					"no item": {Most: 1}, "negative": {Item: "x", Most: -1}, "absurd": {Item: "x", Most: 1 << 62}, "meter": {Meter: "a\x00b", Item: "x"}, "right": {Item: "x", Most: 1},
+				}[what]
+				r, err := pawl.Spend(ctx, s)
+				if err != nil {
+					return err
+				}
+				is(t, r.Settle(-1, false, nil), pawl.ErrInput)
+				is(t, r.Settle(1, false, make(chan int)), pawl.ErrEncoding)
+				if err := r.Settle(1, false, nil); err != nil {
+					return err
+				}
+				late = r
+				is(t, r.Settle(1, false, nil), pawl.ErrState)
+				return nil
+			})
+		})
+		n := boot(t, open(), nil, w)
+		for _, what := range []string{"no item", "negative", "absurd", "meter"} {
+			is(t, failure(n, start(n, w, what)), pawl.ErrInput)
+		}
+		result(n, start(n, w, "right"))
+		is(t, late.Settle(1, false, nil), pawl.ErrState)
+		for _, b := range []pawl.Budget{
+			{}, {Name: "$x"}, {Name: "x", Limit: -1}, {Name: "x", Per: time.Millisecond}, {Name: "x", Value: "v"}, {Name: "x", Workflow: "\xff"}, {Name: "x", Limit: 1 << 62},
+		} {
+			_, err := n.SetBudget(n.ctx, b)
+			is(t, err, pawl.ErrInput)
+		}
+		_, err = n.SetBudget(n.ctx, pawl.Budget{Name: "x", Run: "nobody"})
+		is(t, err, pawl.ErrNotFound)
+		_, err = n.TopUp(n.ctx, "", "nothing", 1)
+		is(t, err, pawl.ErrNotFound)
+		is(t, n.DeleteBudget(n.ctx, "", "nothing"), pawl.ErrNotFound)
+		_, err = w.Start(n.ctx, n.Engine, "x", pawl.BudgetUSD(-1))
+		is(t, err, pawl.ErrInput)
+		_, err = n.Costs(n.ctx, pawl.CostFilter{By: "moon"})
+		is(t, err, pawl.ErrInput)
+	})
+}
+
+func TestRecordsAreChecked(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		n := client(t, open(), &pawl.Options{MaxPayload: 100})
+		v, err := n.Write(n.ctx, pawl.Put{Space: "notes", Key: "a", Data: []byte(`"hello"`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := n.Record(n.ctx, "notes", "a")
+		equal(t, "record", fmt.Sprint(string(got.Data), got.Version == v[0], err), `"hello" true <nil>`)
+		_, err = n.Record(n.ctx, "notes", "b")
+		is(t, err, pawl.ErrNotFound)
+		_, err = n.Write(n.ctx, pawl.Put{Space: "notes", Key: "a", Data: []byte(`1`)})
+		is(t, err, pawl.ErrConflict)
+		for _, put := range []pawl.Put{
+			{Space: "", Key: "a"}, {Space: "$x", Key: "a"}, {Space: "s", Key: ""}, {Space: "s", Key: "\x00"}, {Space: "s", Key: "a", Data: []byte(`{`)},
+		} {
+			_, err := n.Write(n.ctx, put)
+			is(t, err, pawl.ErrInput)
+		}
+		_, err = n.Write(n.ctx, pawl.Put{Space: "s", Key: "a", Data: []byte(`"` + strings.Repeat("x", 100) + `"`)})
+		is(t, err, pawl.ErrTooLarge)
+		_, err = n.Write(n.ctx, pawl.Put{Space: "s", Key: "a", Data: []byte(`1`)}, pawl.Put{Space: "s", Key: "a", Data: []byte(`2`)})
+		is(t, err, pawl.ErrInput)
+	})
+}
