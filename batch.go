@@ -35,6 +35,20 @@ func (b *Batch) Unanswer() {
 	}
 }
 
+// release lets go of all that b points to, and keeps its arrays: they may be idle for long,
+// and what they point to is parts of runs.
+func (b *Batch) release() {
+	clear(b.Changes)
+	clear(b.Starts)
+	clear(b.Sends)
+	clear(b.Orders)
+	clear(b.Budgets)
+	clear(b.Settles)
+	clear(b.Writes)
+	clear(b.Granted)
+	clear(b.Mail)
+}
+
 // outside is how many things in b come from callers and not from runs.
 func (b *Batch) outside() int {
 	return len(b.Starts) + len(b.Sends) + len(b.Orders) + len(b.Budgets) + len(b.Settles) + len(b.Writes)

@@ -174,6 +174,7 @@ func (p *pipeline) write(items []*item) {
 		}
 	}
 	p.e.settle(&p.batch)
+	p.batch.release()
 }
 
 // refuse answers an item that the store will never take. What its run has said since must

@@ -107,6 +107,7 @@ func (t *tx) flush() error {
 		}
 		rows = rows[n:]
 	}
+	clear(t.rows)
 	t.rows = t.rows[:0]
 	return nil
 }
