@@ -126,10 +126,35 @@ func (v *Reservation) Settle(amount int64, guess bool, detail any) error {
 // maxDetail bounds what a charge keeps of its detail, in bytes.
 const maxDetail = 64 << 10
 
-// account is what an attempt has settled.
+// Note leaves v, as JSON, in the journal for people and programs that look at the step
+// later: it is recorded as a KindNote with the attempt's outcome, whatever that is, and no
+// replay reads it. Notes of an attempt that is cut off are lost. An attempt may leave
+// several. ErrEncoding, ErrTooLarge; ErrMisuse: ctx is not of a step's body; ErrState: the attempt has ended.
+func Note(ctx context.Context, v any) error {
+	s, ok := ctx.Value(stepKey{}).(*stepContext)
+	if !ok {
+		return &MisuseError{Call: "Note", Why: "its context is not the one that a step's body was given"}
+	}
+	data, err := encode("note of step "+s.key, v, s.r.e.opt.MaxPayload)
+	if err != nil {
+		return err
+	}
+	if a := s.open(); a != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if s.account.Load() == a { // else it was closed meanwhile
+			a.notes = append(a.notes, data)
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: note of step %s: the attempt has ended", ErrState, s.key)
+}
+
+// account is what an attempt has settled and noted.
 type account struct {
 	mu      sync.Mutex
 	settles []*Settle
+	notes   []json.RawMessage
 }
 
 // closed is in place of the account of an attempt that has ended.
@@ -156,11 +181,15 @@ func (s *stepContext) settle() {
 		return
 	}
 	a.mu.Lock()
-	settles := a.settles
-	a.settles = nil
+	settles, notes := a.settles, a.notes
+	a.settles, a.notes = nil, nil
 	a.mu.Unlock()
+	at := now()
 	s.r.mu.Lock()
 	s.r.pend.Settles = append(s.r.pend.Settles, settles...)
+	for _, note := range notes {
+		s.r.note(Entry{Kind: KindNote, Key: s.key, Attempt: s.attempt, At: at, Data: note})
+	}
 	s.r.mu.Unlock()
 }
 

@@ -328,7 +328,7 @@ func TestMisuse_stopWhileAtWork(t *testing.T) {
 			return n, pawl.Do(c, "next", func(context.Context) error { bodies.add("next"); return nil })
 		})
 		var log lines
-		one := boot(t, open(), &pawl.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, w)
+		one := boot(t, open(), &pawl.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}, w)
 		r := start(one, w, none{})
 		g.wait(t)
 		var wg sync.WaitGroup

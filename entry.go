@@ -3,6 +3,7 @@ package pawl
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"time"
 )
 
@@ -30,13 +31,14 @@ const (
 	KindOrder      Kind = 16 // an operator's order took effect: cancel, pause, retry, wake
 	KindDrift      Kind = 17 // entries that the code no longer asks for
 	KindResult     Kind = 18 // the end: the run's result, or the failure that ended it
+	KindNote       Kind = 19 // what an attempt of a step left for people; no replay reads it
 )
 
 var kindNames = map[Kind]string{
 	KindInput: "input", KindStep: "step", KindAttempt: "attempt", KindSleep: "sleep", KindEvent: "event",
 	KindHook: "hook", KindPayload: "payload", KindHookClosed: "hook_closed", KindChild: "child", KindChildEnd: "child_end",
 	KindRace: "race", KindVersion: "version", KindAttributes: "attributes", KindChunk: "chunk", KindScope: "scope",
-	KindOrder: "order", KindDrift: "drift", KindResult: "result",
+	KindOrder: "order", KindDrift: "drift", KindResult: "result", KindNote: "note",
 }
 
 func (k Kind) String() string {
@@ -73,6 +75,12 @@ type Entry struct {
 	Data    json.RawMessage `json:"data,omitempty"`
 	Size    int             `json:"size,omitempty"` // how many bytes Data has, where it was left out
 }
+
+// NameOf returns a key without what tells the occurrences of its names apart: ask of ask#2,
+// map/ask of map#2[17]/ask#3.
+func NameOf(key string) string { return occurrence.ReplaceAllString(key, "$1") }
+
+var occurrence = regexp.MustCompile(`(?:#[0-9]+)?(?:\[[0-9]+\])?(/|$)`)
 
 // Failure decodes the failure that a failed entry holds.
 func (e *Entry) Failure() *Failure {

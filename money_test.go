@@ -240,7 +240,7 @@ func TestP7_crashLeavesItReserved(t *testing.T) {
 		two := boot(t, open(), nil, w)
 		result(two, r)
 		cut := two.charges(pawl.ChargeFilter{Cut: true})
-		equal(t, "charges that were cut off", fmt.Sprint(len(cut), cut[0].Amount, cut[0].Step), "1 40 ask")
+		equal(t, "charges that were cut off", fmt.Sprintf("%d %d %s", len(cut), cut[0].Amount, cut[0].Step), "1 40 ask")
 		equal(t, "cost", two.costs(pawl.CostFilter{}), "=55")
 		if err := two.Settle(two.ctx, cut[0].ID, 7); err != nil {
 			t.Fatal(err)
@@ -330,7 +330,7 @@ func TestRecordsAreChecked(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := n.Record(n.ctx, "notes", "a")
-		equal(t, "record", fmt.Sprint(string(got.Data), got.Version == v[0], err), `"hello" true <nil>`)
+		equal(t, "record", fmt.Sprintf("%s %v %v", got.Data, got.Version == v[0], err), `"hello" true <nil>`)
 		_, err = n.Record(n.ctx, "notes", "b")
 		is(t, err, pawl.ErrNotFound)
 		_, err = n.Write(n.ctx, pawl.Put{Space: "notes", Key: "a", Data: []byte(`1`)})
@@ -346,4 +346,58 @@ func TestRecordsAreChecked(t *testing.T) {
 		_, err = n.Write(n.ctx, pawl.Put{Space: "s", Key: "a", Data: []byte(`1`)}, pawl.Put{Space: "s", Key: "a", Data: []byte(`2`)})
 		is(t, err, pawl.ErrInput)
 	})
+}
+
+// Notes are recorded with the outcome of their attempt, and no replay asks for them.
+func TestNotesAreKeptWithTheirAttempts(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		is(t, pawl.Note(t.Context(), 1), pawl.ErrMisuse)
+		w := pawl.Define("notes", func(c *pawl.Context, _ none) (none, error) {
+			err := pawl.Do(c, "ask", func(ctx context.Context) error {
+				n := pawl.InfoOf(ctx).Attempt
+				if err := errors.Join(pawl.Note(ctx, fmt.Sprint("first of ", n)), pawl.Note(ctx, fmt.Sprint("second of ", n))); err != nil {
+					return err
+				}
+				is(t, pawl.Note(ctx, make(chan int)), pawl.ErrEncoding)
+				is(t, pawl.Note(ctx, strings.Repeat("x", 2000)), pawl.ErrTooLarge)
+				if n == 1 {
+					return pawl.RetryAfter(errors.New("not yet"), time.Millisecond)
+				}
+				return nil
+			})
+			if err != nil {
+				return none{}, err
+			}
+			return none{}, c.Sleep(50 * time.Millisecond)
+		})
+		n := boot(t, open(), &pawl.Options{MaxPayload: 1000, MaxParked: -1}, w) // it is replayed after the sleep
+		r := start(n, w, none{})
+		result(n, r)
+		var rows []string
+		for _, e := range n.journal(r.ID(), pawl.KindNote, pawl.KindAttempt, pawl.KindStep) {
+			row := fmt.Sprint(e.Kind, " ", e.Key, " ", e.Attempt)
+			if e.Kind == pawl.KindNote {
+				row += " " + string(e.Data)
+			}
+			rows = append(rows, row)
+		}
+		equal(t, "journal", rows, []string{
+			`note ask 1 "first of 1"`, `note ask 1 "second of 1"`, "attempt ask 1", `note ask 2 "first of 2"`, `note ask 2 "second of 2"`, "step ask 2",
+		})
+		noTrouble(n, []string{r.ID()})
+		fork, err := n.Fork(n.ctx, pawl.Ref{ID: r.ID()}, pawl.ForkOptions{From: "ask"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.reaches(fork.ID, pawl.Completed)
+		equal(t, "notes of a fork", len(n.journal(fork.ID, pawl.KindNote)), 4)
+	})
+}
+
+func TestNameOfAKey(t *testing.T) {
+	for key, want := range map[string]string{
+		"ask": "ask", "ask#2": "ask", "map[3]/ask": "map/ask", "map#2[17]/ask#3": "map/ask", "a#b": "a#b", "a[x]/b": "a[x]/b", "": "", "no#1x/y": "no#1x/y",
+	} {
+		equal(t, key, pawl.NameOf(key), want)
+	}
 }

@@ -282,7 +282,7 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 			input = entry.Data
 			continue
 		}
-		before := entry.Key == o.From && (entry.Kind == KindAttempt || entry.Kind == KindAttributes && entry.Attempt > 0) // what its attempts left
+		before := entry.Key == o.From && (entry.Kind == KindAttempt || entry.Kind == KindNote || entry.Kind == KindAttributes && entry.Attempt > 0) // what its attempts left
 		if entry.Key == o.From && !before && !found {
 			cp.Until, found = entry.Seq, true
 		}

@@ -103,7 +103,7 @@ func (r *live) recall(p *past, e *Entry) error {
 		r.input = e.Data
 	case KindAttempt:
 		p.attempts[e.Key] = e
-	case KindDrift:
+	case KindDrift, KindNote:
 	case KindOrder:
 		switch e.Key {
 		case "$cancel":

@@ -218,7 +218,7 @@ func (e *Engine) drain(id int64) {
 	for _, r := range held {
 		rest = append(rest, r.stopAtRest())
 	}
-	e.log.Info("pawl: worker stops: no more runs are taken, steps under way may finish", "worker", id, "runs", len(held), "within", e.opt.Drain)
+	e.log.Debug("pawl: worker stops: no more runs are taken, steps under way may finish", "worker", id, "runs", len(held), "within", e.opt.Drain)
 	wait := func(d time.Duration) bool {
 		deadline := time.NewTimer(d)
 		defer deadline.Stop()

@@ -50,6 +50,8 @@ type Info struct {
 	Step         string    // the step's key in the run
 	StepID       string    // idempotency key for the outside world: the same in every attempt and after every crash
 	Attempt      int       // from 1
+	Tenant       string    // the run's
+	Priority     int       // the run's
 	FirstStarted time.Time // when the first attempt started
 }
 
@@ -58,7 +60,7 @@ func InfoOf(ctx context.Context) Info {
 	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
 		return Info{
 			RunID: s.r.info.ID, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
-			Attempt: s.attempt, FirstStarted: s.first,
+			Attempt: s.attempt, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
 		}
 	}
 	return Info{}

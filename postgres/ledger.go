@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -132,7 +131,7 @@ func (s *Store) Costs(ctx context.Context, f pawl.CostFilter) (out []pawl.Cost, 
 		}, query, where.args...)
 		for _, part := range parts {
 			if f.By == pawl.ByStep {
-				part.Key = occurrence.ReplaceAllString(part.Key, "$1")
+				part.Key = pawl.NameOf(part.Key)
 			}
 			of := pawl.Cost{Key: part.Key, Meter: part.Meter}
 			sum := sums[of]
@@ -155,6 +154,3 @@ func (s *Store) Costs(ctx context.Context, f pawl.CostFilter) (out []pawl.Cost, 
 	})
 	return out[:min(len(out), 1000)], err
 }
-
-// occurrence is what tells the occurrences of a name on a step's path apart.
-var occurrence = regexp.MustCompile(`#[0-9]+(/|$)`)

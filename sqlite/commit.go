@@ -121,6 +121,15 @@ func (t *tx) change(ch *pawl.Change) error {
 			return err
 		}
 	}
+	for _, c := range ch.Chunks {
+		if _, err := t.exec("INSERT INTO chunks (run, stream, idx, at, closed, data) VALUES (?, ?, ?, ?, ?, ?)",
+			ch.Run, c.Stream, c.Index, c.At, c.Closed, raw(c.Data)); err != nil {
+			return err
+		}
+	}
+	if err := t.attrs(ch.Run, ch.Attrs); err != nil {
+		return err
+	}
 	for _, s := range ch.Settles {
 		if err := t.settle(s, false); err != nil {
 			return err
@@ -130,15 +139,6 @@ func (t *tx) change(ch *pawl.Change) error {
 		if err := t.reserve(ch, r); err != nil {
 			return err
 		}
-	}
-	for _, c := range ch.Chunks {
-		if _, err := t.exec("INSERT INTO chunks (run, stream, idx, at, closed, data) VALUES (?, ?, ?, ?, ?, ?)",
-			ch.Run, c.Stream, c.Index, c.At, c.Closed, raw(c.Data)); err != nil {
-			return err
-		}
-	}
-	if err := t.attrs(ch.Run, ch.Attrs); err != nil {
-		return err
 	}
 	if ch.Solo {
 		if _, err := t.exec("UPDATE runs SET solo = 1 WHERE key = ?", ch.Run); err != nil {

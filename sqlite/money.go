@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -365,7 +364,7 @@ func (s *Store) Costs(ctx context.Context, f pawl.CostFilter) (out []pawl.Cost, 
 			FROM charges c WHERE `+cond+" GROUP BY 1, 2", args, func(r row) error {
 			key := r.str(0)
 			if f.By == pawl.ByStep {
-				key = occurrence.ReplaceAllString(key, "$1")
+				key = pawl.NameOf(key)
 			}
 			of := pawl.Cost{Key: key, Meter: r.str(1)}
 			sum := sums[of]
@@ -388,6 +387,3 @@ func (s *Store) Costs(ctx context.Context, f pawl.CostFilter) (out []pawl.Cost, 
 	})
 	return out[:min(len(out), 1000)], err
 }
-
-// occurrence is what tells the occurrences of a name on a step's path apart.
-var occurrence = regexp.MustCompile(`#[0-9]+(/|$)`)
