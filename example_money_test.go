@@ -42,6 +42,7 @@ func ExampleSpend() {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	done := make(chan error)
 	go func() { done <- engine.Run(ctx) }()
 	run, err := ask.Start(ctx, engine, struct{}{})
