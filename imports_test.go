@@ -33,7 +33,8 @@ var rooms = []room{
 	{"pawltest", []string{"pawl", "sqlite"}},
 	{"machine", []string{"pawl"}},
 	{"llm", nil},
-	{"llm/...", []string{"llm"}},
+	{"llm/internal/exchange", []string{"llm"}}, // what the clients of all providers do alike
+	{"llm/...", []string{"llm", "llm/internal/exchange"}},
 	{"agent", []string{"pawl", "llm"}},
 	{"service", nil},
 	{"flow", []string{"pawl", "machine", "llm", "agent", "service"}},

@@ -61,8 +61,9 @@ type Error struct {
 	Message   string        `json:"message"`          // what happened, in the provider's words if it had any; never a key
 	Wait      time.Duration `json:"wait,omitempty"`   // how long the provider asks to wait, in nanoseconds; 0 if it did not ask
 	RequestID string        `json:"requestId,omitempty"`
-	Usage     Usage         `json:"usage,omitzero"` // what the failed call is known to have used
-	Err       error         `json:"-"`              // the cause, if there is one in this process
+	Usage     Usage         `json:"usage,omitzero"`  // what the failed call is known to have used
+	Limits    Limits        `json:"limits,omitzero"` // what the provider said of its rate limits
+	Err       error         `json:"-"`               // the cause, if there is one in this process
 }
 
 // Error says which model failed, how, in whose words, and what to do next.

@@ -19,12 +19,12 @@ func TestARequestSurvivesAJournal(t *testing.T) {
 		Model: "m", System: "s",
 		Messages: []llm.Message{
 			llm.User("hi"),
-			{Role: llm.RoleAssistant, ToolCalls: []llm.ToolCall{{ID: "c", Name: "n", Arguments: `{"cut": `}}},
+			{Role: llm.RoleAssistant, ToolCalls: []llm.ToolCall{{ID: "c", Name: "n", Arguments: `{"cut": `}}, Turn: json.RawMessage(`{"provider":"p"}`), Cache: true},
 			llm.ToolResult(llm.ToolCall{ID: "c"}, "said"),
 		},
 		Tools:      []llm.Tool{{Name: "n", Description: "d", Parameters: json.RawMessage(`{"type":"object"}`)}},
 		ToolChoice: llm.ChooseTool("n"), Temperature: new(0.0), MaxTokens: 3,
-		Schema: &llm.Schema{Name: "a", Description: "b", JSON: json.RawMessage(`{}`)}, Stop: []string{"x"},
+		Schema: &llm.Schema{Name: "a", Description: "b", JSON: json.RawMessage(`{}`)}, Stop: []string{"x"}, Cache: true,
 	}
 	b, err := json.Marshal(req)
 	if err != nil {
@@ -58,6 +58,13 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{func(r *llm.Request) {
 			r.Messages[0] = llm.Message{Role: llm.RoleAssistant, ToolCalls: []llm.ToolCall{{Name: "n"}}}
 		}, "no id"},
+		{func(r *llm.Request) { r.Messages[0].Turn = json.RawMessage(`{}`) }, "a turn that is not the assistant's"},
+		{func(r *llm.Request) {
+			r.Messages[0] = llm.Message{Role: llm.RoleAssistant, Turn: json.RawMessage(`{`)}
+		}, "or not JSON"},
+		{func(r *llm.Request) {
+			r.Messages[0] = llm.Message{Role: llm.RoleAssistant, Turn: json.RawMessage(`{}`)}
+		}, ""},
 		{func(r *llm.Request) { r.Messages[0] = llm.ToolResult(llm.ToolCall{ID: "c"}, "") }, ""},
 		{func(r *llm.Request) { r.Messages[0] = llm.Message{Role: llm.RoleAssistant} }, ""},
 		{func(r *llm.Request) { r.Tools = []llm.Tool{{}} }, "tool 0 has no name"},
@@ -100,8 +107,8 @@ func TestAnAnswerBecomesATurn(t *testing.T) {
 }
 
 func TestUsageAddsUp(t *testing.T) {
-	got := llm.Usage{Input: 1, Output: 2, Cached: 3, Reasoning: 4}.Add(llm.Usage{Input: 10, Output: 20, Cached: 30, Reasoning: 40})
-	if want := (llm.Usage{Input: 11, Output: 22, Cached: 33, Reasoning: 44}); got != want {
+	got := llm.Usage{Input: 1, Output: 2, Cached: 3, Reasoning: 4, CacheWrites: 5}.Add(llm.Usage{Input: 10, Output: 20, Cached: 30, Reasoning: 40, CacheWrites: 50})
+	if want := (llm.Usage{Input: 11, Output: 22, Cached: 33, Reasoning: 44, CacheWrites: 55}); got != want {
 		t.Errorf("the sum is %+v; want %+v", got, want)
 	}
 }

@@ -67,4 +67,5 @@ type EmbedResponse struct {
 	Provider  string      `json:"provider"`
 	Model     string      `json:"model"` // the model that answered, as the provider names it
 	RequestID string      `json:"requestId,omitempty"`
+	Limits    Limits      `json:"limits,omitzero"`
 }

@@ -13,6 +13,10 @@ type Request struct {
 	System   string    `json:"system,omitempty"` // instructions, before all messages
 	Messages []Message `json:"messages"`
 
+	// Cache marks the tools and System as worth keeping in the provider's cache, because
+	// other requests will begin with the very same. See also Message.Cache.
+	Cache bool `json:"cache,omitempty"`
+
 	Tools      []Tool     `json:"tools,omitempty"`
 	ToolChoice ToolChoice `json:"toolChoice,omitempty"` // "" means ToolChoiceAuto
 
@@ -48,6 +52,21 @@ type Message struct {
 	Content    string     `json:"content"`
 	ToolCalls  []ToolCall `json:"toolCalls,omitempty"`  // assistant: the tools it asked for
 	ToolCallID string     `json:"toolCallId,omitempty"` // tool: the call that this answers
+
+	// Turn is, of an assistant's message, the turn as its provider wrote it, with what
+	// Content and ToolCalls have no place for, such as thoughts that a model wants to have
+	// back. It comes from Response.Message and is for the client that made it: others, and
+	// the same client for another model or a message that was changed, go by the fields
+	// above. Providers may refuse a Turn whose conversation before it was changed: who cuts
+	// or rewrites a history sets it to nil.
+	Turn json.RawMessage `json:"turn,omitempty"`
+
+	// Cache marks all up to the end of this message as worth keeping in the provider's
+	// cache. A mark changes what a call costs, never what it answers: reading from a cache
+	// is cheap, writing to it may cost more than no cache. Providers that keep what they
+	// want without being told ignore it; those that take few marks use Request.Cache and
+	// the last ones.
+	Cache bool `json:"cache,omitempty"`
 }
 
 // User returns a message of the one who asks.
@@ -171,6 +190,9 @@ func (m *Message) validate() error {
 	}
 	if len(m.ToolCalls) > 0 && m.Role != RoleAssistant {
 		return fmt.Errorf("a %s message cannot ask for tools; only the assistant does", m.Role)
+	}
+	if len(m.Turn) > 0 && (m.Role != RoleAssistant || !json.Valid(m.Turn)) {
+		return fmt.Errorf("a %s message has a turn that is not the assistant's, or not JSON; take it from Response.Message or leave it out", m.Role)
 	}
 	for i, c := range m.ToolCalls {
 		if c.ID == "" || c.Name == "" {

@@ -11,12 +11,17 @@ type Response struct {
 	// anything. It is kept out of Text so that no program takes it for the answer.
 	Refusal string `json:"refusal,omitempty"`
 
+	// Turn is what the next request is to have back beside the fields above; see
+	// Message.Turn. It is nil if these say all there is.
+	Turn json.RawMessage `json:"turn,omitempty"`
+
 	Finish Finish `json:"finish"`
 	Usage  Usage  `json:"usage"`
 
 	Provider  string `json:"provider"`
 	Model     string `json:"model"`               // the model that answered, as the provider names it
 	RequestID string `json:"requestId,omitempty"` // the provider's name for this call, to quote to its support
+	Limits    Limits `json:"limits,omitzero"`     // what the provider said of its rate limits when it answered
 
 	// Raw is the provider's answer, byte for byte as it came: the JSON document or, for a
 	// stream, a JSON array of its events. Bytes that are not UTF-8, which JSON forbids,
@@ -33,7 +38,7 @@ func (r *Response) Message() Message {
 	if text == "" {
 		text = r.Refusal
 	}
-	return Message{Role: RoleAssistant, Content: text, ToolCalls: r.ToolCalls}
+	return Message{Role: RoleAssistant, Content: text, ToolCalls: r.ToolCalls, Turn: r.Turn}
 }
 
 // Finish says why an answer ended.
@@ -51,18 +56,21 @@ const (
 // Usage counts the tokens of a call, as the provider counted them. All zero means that
 // the provider did not say.
 type Usage struct {
-	Input     int `json:"input"`               // read by the model, cached ones included
-	Output    int `json:"output"`              // written by the model, reasoning included
-	Cached    int `json:"cached,omitempty"`    // the part of Input that came from the provider's cache
-	Reasoning int `json:"reasoning,omitempty"` // the part of Output that was thought and not shown
+	Input       int `json:"input"`                 // read by the model, cached ones included
+	Output      int `json:"output"`                // written by the model, reasoning included
+	Cached      int `json:"cached,omitempty"`      // the part of Input that came from the provider's cache
+	CacheWrites int `json:"cacheWrites,omitempty"` // the part of Input that went into the provider's cache, at a price of its own
+	Reasoning   int `json:"reasoning,omitempty"`   // the part of Output that was thought and not shown
 }
 
-// Add returns the sum of u and v.
+// Add returns the sum of u and v. It is for counting: what calls cost together is the sum
+// of what each cost, as a long prompt may have a price of its own.
 func (u Usage) Add(v Usage) Usage {
 	return Usage{
-		Input:     u.Input + v.Input,
-		Output:    u.Output + v.Output,
-		Cached:    u.Cached + v.Cached,
-		Reasoning: u.Reasoning + v.Reasoning,
+		Input:       u.Input + v.Input,
+		Output:      u.Output + v.Output,
+		Cached:      u.Cached + v.Cached,
+		CacheWrites: u.CacheWrites + v.CacheWrites,
+		Reasoning:   u.Reasoning + v.Reasoning,
 	}
 }

@@ -41,6 +41,7 @@ type Rule struct {
 	Refusal   string
 	Finish    llm.Finish                                                 // "" means what follows from the fields above
 	Usage     llm.Usage                                                  // zero means the number of words in the request and the answer
+	Limits    llm.Limits                                                 // of answers; an error has its own
 	Answer    func(context.Context, *llm.Request) (*llm.Response, error) // may be called by several goroutines at once
 }
 
@@ -107,7 +108,7 @@ func (s *Scripted) Generate(ctx context.Context, req *llm.Request) (*llm.Respons
 	if before < len(rule.Fail) {
 		return nil, rule.Fail[before]
 	}
-	res := &llm.Response{Text: rule.Text, ToolCalls: slices.Clone(rule.ToolCalls), Refusal: rule.Refusal, Finish: rule.Finish, Usage: rule.Usage}
+	res := &llm.Response{Text: rule.Text, ToolCalls: slices.Clone(rule.ToolCalls), Refusal: rule.Refusal, Finish: rule.Finish, Usage: rule.Usage, Limits: rule.Limits}
 	if rule.Answer != nil {
 		var err error
 		if res, err = rule.Answer(ctx, clone(req)); err != nil {
@@ -248,6 +249,7 @@ func clone(r *llm.Request) *llm.Request {
 	c.Messages = slices.Clone(r.Messages)
 	for i := range c.Messages {
 		c.Messages[i].ToolCalls = slices.Clone(c.Messages[i].ToolCalls)
+		c.Messages[i].Turn = bytes.Clone(c.Messages[i].Turn)
 	}
 	c.Tools = slices.Clone(r.Tools)
 	for i := range c.Tools {

@@ -1,13 +1,12 @@
 package llmtest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"math"
+	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/pawlrun/pawl/llm"
@@ -16,123 +15,169 @@ import (
 // maxBody is the largest request that Server reads.
 const maxBody = 16 << 20
 
-// Server returns a handler that speaks OpenAI's wire format, chat completions (whole and
-// as a stream of events) and embeddings, and answers by s. The paths may begin with /v1
-// or not. Any key, or none, is accepted. s.Calls counts the HTTP calls that reached it.
+// Server returns a handler that speaks the wire formats of OpenAI (chat completions, whole
+// and as a stream of events, and embeddings) and of Anthropic (messages, whole and as a
+// stream), lists models, and answers by s:
+//
+//	POST /v1/chat/completions   POST /v1/embeddings   POST /v1/messages   GET /v1/models
+//
+// The paths may begin with /v1 or not. Any key, or none, is accepted. s.Calls counts the
+// HTTP calls that reached it.
 //
 // An [llm.Error] that s returns is sent with the status, code and Retry-After headers
-// that OpenAI would use for its kind, or with its own Status and Code if it has them. One
-// of kind llm.Truncated breaks the connection off in the middle of an answer. A request
-// that OpenAI would refuse for its form, such as a message without content, gets status
-// 400.
-func Server(s *Scripted) http.Handler {
+// that the provider would use for its kind, or with its own Status and Code if it has
+// them. One of kind llm.Truncated breaks the connection off in the middle of an answer. A
+// request that the provider would refuse for its form, such as a message without content,
+// gets status 400.
+func Server(s *Scripted) http.Handler { return (&server{script: s}).handler() }
+
+// server answers by script. What is done to calls beside that, refusing and counting them,
+// is the affair of its gate, which may be nil.
+type server struct {
+	script *Scripted
+	gate   gate
+}
+
+// gate sees every call that could be read. It lets the call through or refuses it with an
+// error, and is told how it ended. The limits of both go into the headers.
+type gate interface {
+	admit(ctx context.Context, d *dialect, model string, body []byte) (llm.Limits, *llm.Error)
+	done(d *dialect, model string, body []byte, usage llm.Usage, err error)
+}
+
+// dialect is how one provider writes what all have in common.
+type dialect struct {
+	provider  string
+	read      func(body []byte) (*llm.Request, reply, error)
+	answer    func(w http.ResponseWriter, res *llm.Response)
+	stream    func(w http.ResponseWriter, res *llm.Response, how reply)
+	cut       func(w http.ResponseWriter, how reply) // begins an answer
+	fail      func(w http.ResponseWriter, e *llm.Error)
+	setLimits func(h http.Header, l llm.Limits)
+	named     func(wait time.Duration) time.Duration // as a client can read it
+}
+
+// reply is how an answer is asked for.
+type reply struct{ stream, usage bool }
+
+func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, prefix := range []string{"", "/v1"} {
-		mux.HandleFunc("POST "+prefix+"/chat/completions", func(w http.ResponseWriter, r *http.Request) { serveChat(s, w, r) })
-		mux.HandleFunc("POST "+prefix+"/embeddings", func(w http.ResponseWriter, r *http.Request) { serveEmbeddings(s, w, r) })
+		mux.HandleFunc("POST "+prefix+"/chat/completions", func(w http.ResponseWriter, r *http.Request) { s.generate(&openAI, w, r) })
+		mux.HandleFunc("POST "+prefix+"/embeddings", func(w http.ResponseWriter, r *http.Request) { s.embed(&openAI, w, r) })
+		mux.HandleFunc("POST "+prefix+"/messages", func(w http.ResponseWriter, r *http.Request) { s.generate(&anthropic, w, r) })
+		mux.HandleFunc("GET "+prefix+"/models", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, models) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, &llm.Error{Kind: llm.BadRequest, Status: http.StatusNotFound, Code: "unknown_url", Message: "there is no " + r.Method + " " + r.URL.Path + " here"})
+		dialectOf(r).fail(w, &llm.Error{Kind: llm.BadRequest, Status: http.StatusNotFound, Code: "unknown_url", Message: "there is no " + r.Method + " " + r.URL.Path + " here"})
 	})
 	return mux
 }
 
-func serveChat(s *Scripted, w http.ResponseWriter, r *http.Request) {
-	var wire wireRequest
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&wire); err != nil {
-		writeError(w, badRequest("", "the body is not a chat completion request: "+err.Error()))
-		return
+// models is a list that clients of both formats can read.
+var models = map[string]any{
+	"object": "list", "has_more": false, "first_id": ModelName, "last_id": ModelName,
+	"data": []any{map[string]any{
+		"id": ModelName, "object": "model", "type": "model", "display_name": ModelName,
+		"owned_by": ProviderName, "created": 0, "created_at": "1970-01-01T00:00:00Z",
+	}},
+}
+
+// dialectOf is what a call without a path of its own is answered in.
+func dialectOf(r *http.Request) *dialect {
+	if r.Header.Get("Anthropic-Version") != "" {
+		return &anthropic
 	}
-	req, err := wire.request()
+	return &openAI
+}
+
+func (s *server) generate(d *dialect, w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		writeError(w, badRequest(wire.Model, err.Error()))
+		d.fail(w, badRequest("", "the body cannot be read: "+err.Error()))
 		return
 	}
-	res, err := s.Generate(r.Context(), req)
-	switch {
-	case llm.KindOf(err) == llm.Truncated:
-		cutOff(w, wire.Stream)
-	case err != nil:
-		writeError(w, err)
-	case wire.Stream:
-		writeStream(w, res, wire.StreamOptions.IncludeUsage)
-	default:
-		writeJSON(w, res.RequestID, wireAnswerOf(res))
-	}
-}
-
-func serveEmbeddings(s *Scripted, w http.ResponseWriter, r *http.Request) {
-	var wire wireEmbedRequest
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&wire); err != nil {
-		writeError(w, badRequest("", "the body is not an embeddings request: "+err.Error()))
-		return
-	}
-	res, err := s.Embed(r.Context(), &llm.EmbedRequest{Model: wire.Model, Input: wire.Input, Dimensions: wire.Dimensions})
+	req, how, err := d.read(body)
 	if err != nil {
-		writeError(w, err)
+		d.fail(w, badRequest("", err.Error()))
 		return
 	}
-	writeJSON(w, "", wireVectorsOf(res, wire.EncodingFormat == "base64"))
-}
-
-func writeJSON(w http.ResponseWriter, requestID string, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	if requestID != "" {
-		w.Header().Set("X-Request-Id", requestID)
+	limits, refused := s.admit(r.Context(), d, req.Model, body)
+	if refused != nil {
+		d.setLimits(w.Header(), limits)
+		d.fail(w, refused)
+		return
 	}
-	// A client that has gone away is no affair of a server's.
-	_ = json.NewEncoder(w).Encode(body)
-}
-
-// writeStream sends an answer event by event, each in a write of its own.
-func writeStream(w http.ResponseWriter, res *llm.Response, includeUsage bool) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Request-Id", res.RequestID)
-	out := http.NewResponseController(w)
-	send := func(event any) {
-		b, err := json.Marshal(event)
-		if err != nil {
-			panic(fmt.Sprintf("llmtest: an event that is no JSON: %v", err))
+	res, err := s.script.Generate(r.Context(), req)
+	if err != nil {
+		var used llm.Usage
+		if e, ok := errors.AsType[*llm.Error](err); ok {
+			used, limits = e.Usage, both(limits, e.Limits)
 		}
-		fmt.Fprintf(w, "data: %s\n\n", b)
-		_ = out.Flush() // fails only if the client has gone away
+		s.done(d, req.Model, body, used, err)
+		d.setLimits(w.Header(), limits)
+		s.failed(d, w, how, err)
+		return
 	}
-	for _, event := range wireEventsOf(res, includeUsage) {
-		send(event)
-	}
-	fmt.Fprint(w, "data: [DONE]\n\n")
-}
-
-// cutOff begins an answer and breaks the connection.
-func cutOff(w http.ResponseWriter, stream bool) {
-	if stream {
-		w.Header().Set("Content-Type", "text/event-stream")
-		fmt.Fprintf(w, "data: {\"id\":\"cut\",\"model\":%q,\"choices\":[{\"index\":0,\"delta\":{\"content\":\"This answer \"},\"finish_reason\":null}]}\n\n", ModelName)
+	s.done(d, req.Model, body, res.Usage, nil)
+	d.setLimits(w.Header(), both(limits, res.Limits))
+	if how.stream {
+		d.stream(w, res, how)
 	} else {
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, "{\"id\":\"cut\",\"model\":%q,\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"This answer ", ModelName)
+		d.answer(w, res)
 	}
-	_ = http.NewResponseController(w).Flush()
-	panic(http.ErrAbortHandler)
 }
 
-// wireErrors says how OpenAI reports each kind.
-var wireErrors = map[llm.Kind]struct {
-	status     int
-	kind, code string
-}{
-	llm.RateLimited:    {http.StatusTooManyRequests, "requests", "rate_limit_exceeded"},
-	llm.Overloaded:     {http.StatusServiceUnavailable, "service_unavailable_error", "server_is_overloaded"},
-	llm.Timeout:        {http.StatusGatewayTimeout, "server_error", ""},
-	llm.Unavailable:    {http.StatusInternalServerError, "server_error", ""},
-	llm.ContextTooLong: {http.StatusBadRequest, "invalid_request_error", "context_length_exceeded"},
-	llm.Refused:        {http.StatusBadRequest, "invalid_request_error", "content_policy_violation"},
-	llm.BadRequest:     {http.StatusBadRequest, "invalid_request_error", ""},
-	llm.Auth:           {http.StatusUnauthorized, "invalid_request_error", "invalid_api_key"},
-	llm.QuotaExceeded:  {http.StatusTooManyRequests, "insufficient_quota", "insufficient_quota"},
+func (s *server) embed(d *dialect, w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		d.fail(w, badRequest("", "the body cannot be read: "+err.Error()))
+		return
+	}
+	var wire wireEmbedRequest
+	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&wire); err != nil {
+		d.fail(w, badRequest("", "the body is not an embeddings request: "+err.Error()))
+		return
+	}
+	limits, refused := s.admit(r.Context(), d, wire.Model, body)
+	d.setLimits(w.Header(), limits)
+	if refused != nil {
+		d.fail(w, refused)
+		return
+	}
+	res, err := s.script.Embed(r.Context(), &llm.EmbedRequest{Model: wire.Model, Input: wire.Input, Dimensions: wire.Dimensions})
+	if err != nil {
+		s.done(d, wire.Model, body, llm.Usage{}, err)
+		s.failed(d, w, reply{}, err)
+		return
+	}
+	s.done(d, wire.Model, body, res.Usage, nil)
+	writeJSON(w, wireVectorsOf(res, wire.EncodingFormat == "base64"))
 }
 
-func writeError(w http.ResponseWriter, err error) {
+func (s *server) admit(ctx context.Context, d *dialect, model string, body []byte) (llm.Limits, *llm.Error) {
+	if s.gate == nil {
+		return llm.Limits{}, nil
+	}
+	return s.gate.admit(ctx, d, model, body)
+}
+
+func (s *server) done(d *dialect, model string, body []byte, usage llm.Usage, err error) {
+	if s.gate != nil {
+		s.gate.done(d, model, body, usage, err)
+	}
+}
+
+// both is what a script says of limits, or else what the gate says.
+func both(gate, script llm.Limits) llm.Limits {
+	if script != (llm.Limits{}) {
+		return script
+	}
+	return gate
+}
+
+// failed tells the client of an error of the script.
+func (s *server) failed(d *dialect, w http.ResponseWriter, how reply, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // by the client, which does not listen any more
 	}
@@ -140,31 +185,16 @@ func writeError(w http.ResponseWriter, err error) {
 	if !ok {
 		e = &llm.Error{Kind: llm.Unavailable, Message: err.Error()}
 	}
-	about, ok := wireErrors[e.Kind]
-	if !ok {
-		about = wireErrors[llm.Unavailable]
+	if e.Kind == llm.Truncated {
+		d.cut(w, how)
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
 	}
-	if e.Status != 0 {
-		about.status = e.Status
-	}
-	if e.Code != "" {
-		about.code = e.Code
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	if e.RequestID != "" {
-		h.Set("X-Request-Id", e.RequestID)
-	}
-	if e.Wait > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.Wait.Seconds()))))
-		h.Set("Retry-After-Ms", strconv.FormatFloat(float64(e.Wait)/float64(time.Millisecond), 'f', -1, 64))
-	}
-	w.WriteHeader(about.status)
-	var code any // null, if there is none
-	if about.code != "" {
-		code = about.code
-	}
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"error": map[string]any{"message": e.Message, "type": about.kind, "param": nil, "code": code},
-	})
+	d.fail(w, e)
+}
+
+func writeJSON(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	// A client that has gone away is no affair of a server's.
+	_ = json.NewEncoder(w).Encode(body)
 }

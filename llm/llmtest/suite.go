@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,15 +15,59 @@ import (
 	"github.com/pawlrun/pawl/llm"
 )
 
+// Wire is a provider's wire format, as [Suite] needs to know it.
+type Wire struct {
+	// Serve speaks the format and answers by a script.
+	Serve func(*Scripted) http.Handler
+
+	// Carries takes out of a request what cannot be said in the format, so that it is as
+	// the script sees it; nil means that everything can be said.
+	Carries func(*llm.Request)
+
+	// NeedsMaxTokens is true if the format has no request without it, so that a client
+	// adds a limit of its own.
+	NeedsMaxTokens bool
+
+	// ObjectsOnly is true if the arguments of a tool call are a JSON object in the format,
+	// so that it cannot carry others.
+	ObjectsOnly bool
+}
+
+// OpenAI is the format of OpenAI's chat completions and embeddings, as [Server] speaks it.
+var OpenAI = Wire{
+	Serve: Server,
+	Carries: func(req *llm.Request) { // what is cached OpenAI decides
+		req.Cache = false
+		for i := range req.Messages {
+			req.Messages[i].Cache = false
+		}
+	},
+}
+
+// Anthropic is the format of Anthropic's messages, as [Server] speaks it.
+var Anthropic = Wire{
+	Serve: Server,
+	Carries: func(req *llm.Request) {
+		if req.Schema != nil {
+			req.Schema.Name, req.Schema.Description = schemaName, ""
+		}
+		req.Messages = slices.DeleteFunc(req.Messages, func(m llm.Message) bool {
+			return m.Role == llm.RoleAssistant && m.Content == "" && len(m.ToolCalls) == 0
+		})
+	},
+	NeedsMaxTokens: true,
+	ObjectsOnly:    true,
+}
+
 // Suite checks that a provider's client keeps every promise of package llm, over real
 // HTTP on loopback.
 //
-// serve speaks the provider's wire format and answers by a script; [Server] is OpenAI's.
-// connect returns the client to be checked for a server at baseURL. It must use a key of
-// at least 8 characters, and must take answers of up to 1 MiB but none above 16 MiB. What
-// the client can do beyond llm.Model is found by type assertion and checked too.
-func Suite(t *testing.T, serve func(*Scripted) http.Handler, connect func(t *testing.T, baseURL string) llm.Model) {
-	s := &suite{serve: serve, connect: connect}
+// wire is the format that the client speaks. connect returns the client to be checked for
+// a server at baseURL. It must use a key of at least 8 characters, and must take answers
+// of up to 1 MiB but none above 16 MiB. What the client can do beyond llm.Model is found
+// by type assertion and checked too.
+func Suite(t *testing.T, wire Wire, connect func(t *testing.T, baseURL string) llm.Model) {
+	s := &suite{wire: wire, connect: connect}
 	run := func(t *testing.T, promises []promise, ask asking) {
 		for _, p := range promises {
 			t.Run(p.name, func(t *testing.T) {
@@ -49,7 +94,7 @@ func Suite(t *testing.T, serve func(*Scripted) http.Handler, connect func(t *tes
 }
 
 type suite struct {
-	serve   func(*Scripted) http.Handler
+	wire    Wire
 	connect func(*testing.T, string) llm.Model
 }
 
@@ -101,7 +146,7 @@ type site struct {
 func (s *suite) site(t *testing.T, around func(http.Handler) http.Handler, rules ...Rule) *site {
 	t.Helper()
 	h := &site{script: Script(rules...)}
-	inner := s.serve(h.script)
+	inner := s.wire.Serve(h.script)
 	if around != nil {
 		inner = around(inner)
 	}
@@ -164,6 +209,18 @@ func mustBe(t *testing.T, res *llm.Response, err error, kind llm.Kind) *llm.Erro
 		t.Errorf("the error %v does not name its provider and model", e)
 	}
 	return e
+}
+
+// seen is what a script sees of a request.
+func (s *suite) seen(req, got *llm.Request) *llm.Request {
+	out := clone(req)
+	if s.wire.Carries != nil {
+		s.wire.Carries(out)
+	}
+	if s.wire.NeedsMaxTokens && out.MaxTokens == 0 && got.MaxTokens > 0 {
+		out.MaxTokens = got.MaxTokens
+	}
+	return out
 }
 
 func sameJSON(t *testing.T, what string, got, want any) {

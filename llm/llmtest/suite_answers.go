@@ -3,13 +3,12 @@ package llmtest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pawlrun/pawl/llm"
 )
@@ -25,10 +24,11 @@ var answerPromises = []promise{
 	{"ARefusalIsNoAnswer", refusal},
 	{"AResponseSurvivesAJournal", journal},
 	{"ManyCallsAtOnceGetTheirOwnAnswers", concurrent},
+	{"TheRateLimitsArePassedOn", limits},
 }
 
 func wholeAnswer(t *testing.T, s *suite, ask asking) {
-	h := s.site(t, nil, Rule{Text: "Hello, Ärger & <friends>.\n\nBye\u2028 ", Usage: llm.Usage{Input: 11, Output: 7, Cached: 5, Reasoning: 3}})
+	h := s.site(t, nil, Rule{Text: "Hello, Ärger & <friends>.\n\nBye\u2028 ", Usage: llm.Usage{Input: 11, Output: 7, Cached: 5, CacheWrites: 2, Reasoning: 3}})
 	res := mustAnswer(t, ask, h, hello())
 	if want := "Hello, Ärger & <friends>.\n\nBye\u2028 "; res.Text != want {
 		t.Errorf("Text = %q; want %q", res.Text, want)
@@ -36,7 +36,7 @@ func wholeAnswer(t *testing.T, s *suite, ask asking) {
 	if res.Finish != llm.FinishStop {
 		t.Errorf("Finish = %q; want stop", res.Finish)
 	}
-	if want := (llm.Usage{Input: 11, Output: 7, Cached: 5, Reasoning: 3}); res.Usage != want {
+	if want := (llm.Usage{Input: 11, Output: 7, Cached: 5, CacheWrites: 2, Reasoning: 3}); res.Usage != want {
 		t.Errorf("Usage = %+v; want %+v", res.Usage, want)
 	}
 	if res.Model != ModelName {
@@ -58,13 +58,14 @@ func wholeRequest(t *testing.T, s *suite, ask asking) {
 	req := &llm.Request{
 		Model:  "m-1",
 		System: "Be brief.",
+		Cache:  true,
 		Messages: []llm.Message{
 			llm.User("Which way, and how far?"),
 			{Role: llm.RoleAssistant, Content: "I will look.", ToolCalls: []llm.ToolCall{
 				{ID: "c1", Name: "way", Arguments: `{"to":"Österå"}`},
 				{ID: "c2", Name: "distance", Arguments: `{}`},
 			}},
-			{Role: llm.RoleTool, ToolCallID: "c1", Content: "north"},
+			{Role: llm.RoleTool, ToolCallID: "c1", Content: "north", Cache: true},
 			{Role: llm.RoleTool, ToolCallID: "c2", Content: ""}, // a tool may have nothing to say
 			{Role: llm.RoleAssistant, Content: ""},              // and so may a model
 			llm.User("Go on."),
@@ -87,7 +88,7 @@ func wholeRequest(t *testing.T, s *suite, ask asking) {
 	if len(calls) != 1 {
 		t.Fatalf("%d requests reached the provider; want 1", len(calls))
 	}
-	sameJSON(t, "what reached the provider", &calls[0], before)
+	sameJSON(t, "what reached the provider", &calls[0], s.seen(before, &calls[0]))
 
 	req = hello()
 	req.Temperature = new(0.1)
@@ -96,7 +97,8 @@ func wholeRequest(t *testing.T, s *suite, ask asking) {
 		t.Errorf("a temperature of 0.1 reached the provider as %v", got)
 	}
 	mustAnswer(t, ask, h, hello())
-	sameJSON(t, "a request of which only model and message are set", h.script.Calls()[2], hello())
+	bare := h.script.Calls()[2]
+	sameJSON(t, "a request of which only model and message are set", &bare, s.seen(hello(), &bare))
 }
 
 func toolChoices(t *testing.T, s *suite, ask asking) {
@@ -124,7 +126,8 @@ func toolRound(t *testing.T, s *suite, ask asking) {
 	if res := mustAnswer(t, ask, h, req); res.Text != "It is a sock." || res.Finish != llm.FinishStop {
 		t.Errorf("the second answer is %q (%s); want %q (stop)", res.Text, res.Finish, "It is a sock.")
 	}
-	sameJSON(t, "the second turn as it reached the provider", h.script.Calls()[1].Messages, req.Messages)
+	second := h.script.Calls()[1]
+	sameJSON(t, "the second turn as it reached the provider", second.Messages, s.seen(req, &second).Messages)
 }
 
 func badArguments(t *testing.T, s *suite, ask asking) {
@@ -132,12 +135,15 @@ func badArguments(t *testing.T, s *suite, ask asking) {
 	req := hello()
 	req.Tools = []llm.Tool{{Name: "look"}}
 	res := mustAnswer(t, ask, h, req)
-	if len(res.ToolCalls) != 1 || res.ToolCalls[0].Arguments != `{"where": ` {
+	if len(res.ToolCalls) != 1 || res.ToolCalls[0].Arguments != `{"where": ` && !s.wire.ObjectsOnly {
 		t.Fatalf("ToolCalls = %v; want the arguments as the model wrote them", res.ToolCalls)
 	}
 	if _, err := json.Marshal(res); err != nil {
 		t.Errorf("the response cannot be journalled: %v", err)
 	}
+	req.Messages = append(req.Messages, res.Message(), llm.ToolResult(res.ToolCalls[0], "that was no JSON"))
+	req.Messages[1].ToolCalls[0].Arguments = `{"where": `
+	mustAnswer(t, ask, h, req) // and in a history they do no harm
 }
 
 func finishReasons(t *testing.T, s *suite, ask asking) {
@@ -196,108 +202,31 @@ func concurrent(t *testing.T, s *suite, ask asking) {
 	wg.Wait()
 }
 
-// streamPromises are about what only a stream can do.
-var streamPromises = []promise{
-	{"PiecesComeBeforeTheAnswerIsWhole", livePieces},
-	{"AnErrorOfTheReaderEndsTheStream", readerStops},
-}
-
-// livePieces holds the provider back until the first piece has been seen.
-func livePieces(t *testing.T, s *suite, _ asking) {
-	seen := make(chan struct{})
-	hold := func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			next.ServeHTTP(&flushHook{ResponseWriter: w, after: func(written string) {
-				if strings.Contains(written, "first") {
-					select {
-					case <-seen:
-					case <-r.Context().Done():
-					}
-				}
-			}}, r)
-		})
+func limits(t *testing.T, s *suite, ask asking) {
+	want := llm.Limits{
+		Requests: llm.Limit{Limit: 500, Remaining: 3, Reset: 20 * time.Second},
+		Tokens:   llm.Limit{Limit: 30_000, Remaining: 29_000, Reset: 6 * time.Minute},
 	}
-	h := s.site(t, hold, Rule{Text: "first second third"})
-	var once sync.Once
-	res, err := h.model.(llm.Streamer).Stream(within(t), hello(), func(d llm.Delta) error {
-		once.Do(func() { close(seen) })
-		return nil
-	})
-	if err != nil || res.Text != "first second third" {
-		t.Errorf("the stream gave %+v, %v; it hangs if no piece is handed out before the answer is whole", res, err)
-	}
-}
-
-// flushHook calls after with what was written since the last flush, once that is out.
-type flushHook struct {
-	http.ResponseWriter
-	written strings.Builder
-	after   func(written string)
-}
-
-func (f *flushHook) Write(p []byte) (int, error) {
-	f.written.Write(p)
-	return f.ResponseWriter.Write(p)
-}
-
-func (f *flushHook) FlushError() error {
-	err := http.NewResponseController(f.ResponseWriter).Flush()
-	f.after(f.written.String())
-	f.written.Reset()
-	return err
-}
-
-func readerStops(t *testing.T, s *suite, _ asking) {
-	h := s.site(t, nil, Rule{Text: "one two three four"})
-	enough := errors.New("enough")
-	pieces := 0
-	res, err := h.model.(llm.Streamer).Stream(within(t), hello(), func(llm.Delta) error {
-		if pieces++; pieces == 2 {
-			return enough
-		}
-		return nil
-	})
-	if !errors.Is(err, enough) || res != nil || pieces != 2 {
-		t.Errorf("after %d pieces the stream gave %v, %v; want the reader's error after 2", pieces, res, err)
-	}
-}
-
-// embedPromises are about an Embedder.
-var embedPromises = []promise{
-	{"EachInputGetsItsVector", func(t *testing.T, s *suite, _ asking) {
-		h := s.site(t, nil)
-		in := []string{"the refund policy", "opening hours", "a third text"}
-		res, err := h.model.(llm.Embedder).Embed(within(t), &llm.EmbedRequest{Model: "e-1", Input: in, Dimensions: 64})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, text := range in {
-			if i >= len(res.Vectors) || !reflect.DeepEqual(res.Vectors[i], Vector(text, 64)) {
-				t.Fatalf("vector %d is not that of %q", i, text)
+	check := func(what string, got llm.Limits) {
+		t.Helper()
+		for _, l := range []struct {
+			name      string
+			got, want llm.Limit
+		}{{"requests", got.Requests, want.Requests}, {"tokens", got.Tokens, want.Tokens}} {
+			late := l.got.Reset - l.want.Reset // a wire format that tells the time in seconds is not exact
+			l.got.Reset = l.want.Reset
+			if l.got != l.want || late < -3*time.Second || late > 3*time.Second {
+				t.Errorf("%s: the limit of %s is %+v, %v late; want %+v", what, l.name, l.got, late, l.want)
 			}
 		}
-		if len(res.Vectors) != len(in) || res.Usage.Input != 8 || res.Model != ModelName || res.Provider == "" {
-			t.Errorf("got %d vectors, %+v of %q at %q; want %d, 8 words of input, of %q, and a provider", len(res.Vectors), res.Usage, res.Model, res.Provider, len(in), ModelName)
-		}
-		sameJSON(t, "what reached the provider", h.script.Embeds(), []llm.EmbedRequest{{Model: "e-1", Input: in, Dimensions: 64}})
-	}},
-	{"NothingInvalidIsSent", func(t *testing.T, s *suite, _ asking) {
-		h := s.site(t, nil)
-		for _, req := range []llm.EmbedRequest{{}, {Model: "e-1"}, {Input: []string{"a"}}, {Model: "e-1", Input: []string{"a", ""}}} {
-			if _, err := h.model.(llm.Embedder).Embed(within(t), &req); llm.KindOf(err) != llm.BadRequest {
-				t.Errorf("%+v gave %v; want a bad request", req, err)
-			}
-		}
-		if n := h.hits.Load(); n != 0 {
-			t.Errorf("%d HTTP calls were made; want none", n)
-		}
-	}},
-	{"ErrorsAreTyped", func(t *testing.T, s *suite, _ asking) {
-		h := s.site(t, func(http.Handler) http.Handler { return bare(http.StatusTooManyRequests, "7") })
-		_, err := h.model.(llm.Embedder).Embed(within(t), &llm.EmbedRequest{Model: "e-1", Input: []string{"a"}})
-		var e *llm.Error
-		if !errors.As(err, &e) || e.Kind != llm.RateLimited || e.Wait.Seconds() != 7 || h.hits.Load() != 1 {
-			t.Errorf("after %d calls the error is %v; want one call, rate limited, and 7 seconds to wait", h.hits.Load(), err)
-		}
-	}},
+	}
+	h := s.site(t, nil,
+		Rule{Times: 1, Text: "done", Limits: want},
+		Rule{Times: 1, Fail: []error{&llm.Error{Kind: llm.RateLimited, Limits: want}}},
+		Rule{Text: "silent"})
+	check("an answer", mustAnswer(t, ask, h, hello()).Limits)
+	check("an error", mustFail(t, ask, h, llm.RateLimited).Limits)
+	if got := mustAnswer(t, ask, h, hello()).Limits; got != (llm.Limits{}) {
+		t.Errorf("a provider that says nothing gives %+v", got)
+	}
 }

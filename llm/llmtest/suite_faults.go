@@ -24,6 +24,7 @@ var faultPromises = []promise{
 	{"ACutAnswerIsNeverTakenForAWholeOne", cutAnswers},
 	{"ACallEndsWithItsContext", contexts},
 	{"ADeadlineIsATimeout", deadline},
+	{"AnAnswerThatDripsForEverIsATimeout", drip},
 	{"AnEndlessAnswerIsRefused", oversize},
 	{"AnAnswerThatIsNoneIsAnError", gibberish},
 	{"TheKeyIsInNoError", secrecy},
@@ -91,9 +92,17 @@ func waits(t *testing.T, s *suite, ask asking) {
 		t.Errorf("RetryAfter of a date in 90 s = %v, %v", d, ok)
 	}
 
-	h = s.site(t, func(http.Handler) http.Handler { return bare(http.StatusTooManyRequests, "") })
-	if d, ok := mustFail(t, ask, h, llm.RateLimited).RetryAfter(); ok {
-		t.Errorf("RetryAfter without the header = %v; want none", d)
+	for _, none := range []string{"", "0", "-5", "soon", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)} {
+		h = s.site(t, func(http.Handler) http.Handler { return bare(http.StatusTooManyRequests, none) })
+		if d, ok := mustFail(t, ask, h, llm.RateLimited).RetryAfter(); ok {
+			t.Errorf("RetryAfter of %q = %v; want none", none, d)
+		}
+	}
+	for _, absurd := range []string{"1e300", "99999999999", time.Now().AddDate(50, 0, 0).UTC().Format(http.TimeFormat)} {
+		h = s.site(t, func(http.Handler) http.Handler { return bare(http.StatusTooManyRequests, absurd) })
+		if d, ok := mustFail(t, ask, h, llm.RateLimited).RetryAfter(); !ok || d > 24*time.Hour {
+			t.Errorf("RetryAfter of %q = %v, %v; want at most a day", absurd, d, ok)
+		}
 	}
 }
 
@@ -169,6 +178,34 @@ func deadline(t *testing.T, s *suite, ask asking) {
 	}
 }
 
+// drip keeps the connection alive and never says anything.
+func drip(t *testing.T, s *suite, ask asking) {
+	h := s.site(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // a server notices that a client has gone only when it has read all
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				fmt.Fprint(w, ":\n\n")
+				if http.NewResponseController(w).Flush() != nil {
+					return
+				}
+				select {
+				case <-tick.C:
+				case <-r.Context().Done():
+					return
+				}
+			}
+		})
+	})
+	ctx, cancel := context.WithTimeout(within(t), 100*time.Millisecond)
+	defer cancel()
+	res, err := ask(t, ctx, h.model, hello())
+	if e := mustBe(t, res, err, llm.Timeout); !errors.Is(e, context.DeadlineExceeded) {
+		t.Errorf("%v is not context.DeadlineExceeded", e)
+	}
+}
+
 func oversize(t *testing.T, s *suite, ask asking) {
 	h := s.site(t, nil, Rule{Times: 1, Text: strings.Repeat("x", 17<<20)}, Rule{Text: strings.Repeat("w", 500_000)})
 	e := mustFail(t, ask, h, llm.BadRequest)
@@ -181,7 +218,8 @@ func oversize(t *testing.T, s *suite, ask asking) {
 }
 
 func gibberish(t *testing.T, s *suite, ask asking) {
-	for _, body := range []string{"", "null", "[]", "{}", "<html>Welcome!</html>", `{"choices":"none"}`, `{"choices":[]}`, "data: {}\n\n", "data: <\n\n", `{"choices":[{"message":{"content":"x"}}]}`} {
+	for _, body := range []string{"", "null", "[]", "{}", "<html>Welcome!</html>", `{"choices":"none"}`, `{"choices":[]}`, "data: {}\n\n", "data: <\n\n", `{"choices":[{"message":{"content":"x"}}]}`,
+		`{"type":"message","content":[{"type":"text","text":"x"}]}`, "data: {\"type\":\"message_delta\"\n\n", "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"} {
 		h := s.site(t, func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
 		})

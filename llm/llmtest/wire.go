@@ -1,18 +1,42 @@
 package llmtest
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
+	"time"
 
 	"github.com/pawlrun/pawl/llm"
 )
 
-// The wire format, in types of our own: a fake that shared a client's types would share
-// its mistakes.
+// OpenAI's wire format, in types of our own: a fake that shared a client's types would
+// share its mistakes.
+
+var openAI = dialect{
+	provider: "openai",
+	read: func(body []byte) (*llm.Request, reply, error) {
+		var wire wireRequest
+		if err := json.NewDecoder(bytes.NewReader(body)).Decode(&wire); err != nil {
+			return nil, reply{}, fmt.Errorf("the body is not a chat completion request: %w", err)
+		}
+		req, err := wire.request()
+		return req, reply{wire.Stream, wire.StreamOptions.IncludeUsage}, err
+	},
+	answer: func(w http.ResponseWriter, res *llm.Response) {
+		w.Header().Set("X-Request-Id", res.RequestID)
+		writeJSON(w, wireAnswerOf(res))
+	},
+	stream:    writeStream,
+	cut:       cutOff,
+	fail:      writeError,
+	setLimits: writeLimits,
+	named:     func(wait time.Duration) time.Duration { return wait }, // Retry-After-Ms
+}
 
 type wireRequest struct {
 	Model               string
@@ -217,9 +241,13 @@ func wireEventsOf(res *llm.Response, includeUsage bool) []any {
 }
 
 func wireUsageOf(u llm.Usage) any {
+	details := map[string]any{"cached_tokens": u.Cached}
+	if u.CacheWrites > 0 {
+		details["cache_write_tokens"] = u.CacheWrites
+	}
 	return map[string]any{
 		"prompt_tokens": u.Input, "completion_tokens": u.Output, "total_tokens": u.Input + u.Output,
-		"prompt_tokens_details":     map[string]any{"cached_tokens": u.Cached},
+		"prompt_tokens_details":     details,
 		"completion_tokens_details": map[string]any{"reasoning_tokens": u.Reasoning},
 	}
 }
@@ -248,4 +276,34 @@ func wireVectorsOf(res *llm.EmbedResponse, asBase64 bool) any {
 		"object": "list", "data": data, "model": res.Model,
 		"usage": map[string]any{"prompt_tokens": res.Usage.Input, "total_tokens": res.Usage.Input},
 	}
+}
+
+// writeStream sends an answer event by event, each in a write of its own.
+func writeStream(w http.ResponseWriter, res *llm.Response, how reply) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Request-Id", res.RequestID)
+	out := http.NewResponseController(w)
+	for _, event := range wireEventsOf(res, how.usage) {
+		fmt.Fprintf(w, "data: %s\n\n", marshal(event))
+		_ = out.Flush() // fails only if the client has gone away
+	}
+	fmt.Fprint(w, "data: [DONE]\n\n")
+}
+
+func marshal(event any) []byte {
+	b, err := json.Marshal(event)
+	if err != nil {
+		panic(fmt.Sprintf("llmtest: an event that is no JSON: %v", err))
+	}
+	return b
+}
+
+func cutOff(w http.ResponseWriter, how reply) {
+	if how.stream {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintf(w, "data: {\"id\":\"cut\",\"model\":%q,\"choices\":[{\"index\":0,\"delta\":{\"content\":\"This answer \"},\"finish_reason\":null}]}\n\n", ModelName)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, "{\"id\":\"cut\",\"model\":%q,\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"This answer ", ModelName)
 }

@@ -3,23 +3,20 @@ package openai
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
-	"time"
 
 	oai "github.com/sashabaranov/go-openai"
 
 	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/llm/internal/exchange"
 )
 
 // DefaultBaseURL is the endpoint of OpenAI itself.
 const DefaultBaseURL = "https://api.openai.com/v1"
 
 // DefaultMaxAnswerBytes is the largest answer that a Client takes: 16 MiB.
-const DefaultMaxAnswerBytes = 16 << 20
+const DefaultMaxAnswerBytes = exchange.DefaultMaxAnswerBytes
 
 // Options says where and as whom to call. The zero value calls OpenAI without a key.
 type Options struct {
@@ -60,11 +57,9 @@ type Options struct {
 // use.
 type Client struct {
 	api            *oai.Client
+	line           *exchange.Line
 	provider       string
 	maxTokensField string
-	maxAnswer      int64
-	conceal        func(string) string // a closure, so that printing a Client prints no key
-	broken         *llm.Error          // why no call can be made, or nil
 }
 
 var (
@@ -75,32 +70,32 @@ var (
 // New returns a client. It calls nobody: a base URL or key that cannot be used at all is
 // reported by every call, before anything is sent.
 func New(opt Options) *Client {
-	c := &Client{
-		provider:       cmp.Or(opt.Provider, "openai"),
-		maxTokensField: opt.MaxTokensField,
-		maxAnswer:      cmp.Or(opt.MaxAnswerBytes, DefaultMaxAnswerBytes),
-		conceal:        concealer(opt),
+	provider := cmp.Or(opt.Provider, "openai")
+	header := opt.Header.Clone()
+	if opt.Project != "" {
+		if header == nil {
+			header = http.Header{}
+		}
+		header.Set("OpenAI-Project", opt.Project)
 	}
-	base, err := url.Parse(cmp.Or(opt.BaseURL, DefaultBaseURL))
-	switch {
-	case err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https":
-		c.broken = c.errorf(llm.BadRequest, "the base URL is not an http or https URL such as %s", DefaultBaseURL)
-		return c
-	case base.RawQuery != "" || base.Fragment != "" || base.User != nil:
-		c.broken = c.errorf(llm.BadRequest, "the base URL of %s has a query, fragment or user; use Options.Header or APIKey", base.Host)
-		return c
-	case !sendable(opt.APIKey):
-		c.broken = c.errorf(llm.Auth, "the API key has a line break, space or control character in it")
+	c := &Client{
+		line: exchange.New(exchange.Options{
+			Provider: provider, BaseURL: cmp.Or(opt.BaseURL, DefaultBaseURL), ExampleURL: DefaultBaseURL,
+			Key: opt.APIKey, Header: header, HTTPClient: opt.HTTPClient, MaxAnswerBytes: opt.MaxAnswerBytes,
+		}),
+		provider:       provider,
+		maxTokensField: opt.MaxTokensField,
+	}
+	if !c.line.Usable() {
 		return c
 	}
 	if c.maxTokensField == "" {
-		c.maxTokensField = maxTokensField(base.Hostname())
+		c.maxTokensField = maxTokensField(c.line.Base.Hostname())
 	}
-
 	config := oai.DefaultConfig(opt.APIKey)
-	config.BaseURL = base.String()
+	config.BaseURL = c.line.Base.String()
 	config.OrgID = opt.Organization
-	config.HTTPClient = httpClient(opt)
+	config.HTTPClient = c.line.HTTP
 	c.api = oai.NewClientWithConfig(config)
 	return c
 }
@@ -111,85 +106,39 @@ func (c *Client) Generate(ctx context.Context, req *llm.Request) (*llm.Response,
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.api.CreateChatCompletion(withExchange(ctx, x), chatRequest(req))
-	if err != nil || !x.ok() || x.tooLarge { // go-openai reads no further than it must, and takes a redirect for an answer
-		return nil, c.failure(ctx, x, err)
+	answer, err := c.api.CreateChatCompletion(x.With(ctx), chatRequest(req))
+	if err != nil || !x.OK() { // go-openai reads no further than it must, and takes a redirect for an answer
+		return nil, x.Failure(ctx, err)
 	}
 	return c.response(x, &answer)
 }
 
 // Embed asks for the vectors of all inputs in one call. See [llm.Embedder].
 func (c *Client) Embed(ctx context.Context, req *llm.EmbedRequest) (*llm.EmbedResponse, error) {
-	x, err := c.exchange(req.Model, req.Validate())
+	x, err := c.line.Call(req.Model, req.Validate())
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.api.CreateEmbeddings(withExchange(ctx, x), oai.EmbeddingRequestStrings{
+	answer, err := c.api.CreateEmbeddings(x.With(ctx), oai.EmbeddingRequestStrings{
 		Input:          req.Input,
 		Model:          oai.EmbeddingModel(req.Model),
 		EncodingFormat: oai.EmbeddingEncodingFormatFloat,
 		Dimensions:     req.Dimensions,
 	})
-	if err != nil || !x.ok() || x.tooLarge {
-		return nil, c.failure(ctx, x, err)
+	if err != nil || !x.OK() {
+		return nil, x.Failure(ctx, err)
 	}
 	return c.embedding(x, &answer, len(req.Input))
 }
 
-// exchange prepares a call of model, unless the client or the request cannot be used.
-func (c *Client) exchange(model string, invalid error) (*exchange, error) {
-	if c.broken != nil {
-		e := *c.broken
-		e.Model = model
-		return nil, &e
-	}
-	if invalid != nil {
-		e := c.errorf(llm.BadRequest, "%s", invalid)
-		e.Model = model
-		return nil, e
-	}
-	return &exchange{model: model, limit: c.maxAnswer}, nil
-}
-
 // chat prepares a chat completion.
-func (c *Client) chat(req *llm.Request) (*exchange, error) {
-	x, err := c.exchange(req.Model, req.Validate())
+func (c *Client) chat(req *llm.Request) (*exchange.Call, error) {
+	x, err := c.line.Call(req.Model, req.Validate())
 	if err != nil {
 		return nil, err
 	}
-	x.finish = finishing(req, c.maxTokensField)
+	x.Finish = finishing(req, c.maxTokensField)
 	return x, nil
-}
-
-func (c *Client) errorf(kind llm.Kind, format string, args ...any) *llm.Error {
-	return &llm.Error{Kind: kind, Provider: c.provider, Message: c.conceal(fmt.Sprintf(format, args...))}
-}
-
-// concealer returns a function that takes the secrets of opt out of a text. Very short
-// ones are dummies such as "x" and would tear holes into innocent words.
-func concealer(opt Options) func(string) string {
-	const shortest = 4
-	var pairs []string
-	hide := func(secret string) {
-		if len(secret) >= shortest {
-			pairs = append(pairs, secret, "[concealed]")
-		}
-	}
-	hide(opt.APIKey)
-	for _, values := range opt.Header {
-		for _, v := range values {
-			hide(v)
-			if _, token, ok := strings.Cut(v, " "); ok { // the scheme of an Authorization is no secret, the rest is
-				hide(token)
-			}
-		}
-	}
-	return strings.NewReplacer(pairs...).Replace
-}
-
-// sendable reports whether net/http would take s as part of a header.
-func sendable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
 }
 
 func maxTokensField(host string) string {
@@ -197,32 +146,4 @@ func maxTokensField(host string) string {
 		return "max_completion_tokens"
 	}
 	return "max_tokens"
-}
-
-func httpClient(opt Options) *http.Client {
-	var hc http.Client
-	if opt.HTTPClient != nil {
-		hc = *opt.HTTPClient
-	} else {
-		hc.Transport = &http.Transport{
-			// No Proxy: ProxyFromEnvironment would read the environment.
-			DialContext:         (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
-			TLSHandshakeTimeout: 10 * time.Second,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConnsPerHost: 64, // all calls go to one host; the default of 2 would close most connections
-			IdleConnTimeout:     90 * time.Second,
-		}
-	}
-	header := opt.Header.Clone()
-	if opt.Project != "" {
-		if header == nil {
-			header = http.Header{}
-		}
-		header.Set("OpenAI-Project", opt.Project)
-	}
-	hc.Transport = &recorder{next: cmp.Or[http.RoundTripper](hc.Transport, http.DefaultTransport), header: header}
-	if hc.CheckRedirect == nil {
-		hc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	}
-	return &hc
 }

@@ -1,38 +1,36 @@
 package openai
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
-	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	oai "github.com/sashabaranov/go-openai"
 
 	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/llm/internal/exchange"
 )
 
 // response turns a decoded answer into ours, if it is a whole one.
-func (c *Client) response(x *exchange, answer *oai.ChatCompletionResponse) (*llm.Response, error) {
-	usage := usageOf(&answer.Usage)
-	raw, err := c.raw(x, x.body)
+func (c *Client) response(x *exchange.Call, answer *oai.ChatCompletionResponse) (*llm.Response, error) {
+	x.Usage = usageOf(&answer.Usage)
+	x.Usage.CacheWrites = cacheWrites(x.Body)
+	raw, err := x.Raw(x.Body)
 	if err != nil {
 		return nil, err
 	}
-	if said := errorIn(x.body); said != nil { // an error under a status of success
-		return nil, c.spoken(x, said, usage)
+	if said := exchange.ErrorIn(x.Body); said != nil { // an error under a status of success
+		return nil, x.Spoken(said)
 	}
 	if len(answer.Choices) == 0 {
-		return nil, c.truncated(x, usage, "the answer has no choices")
+		return nil, x.Truncated("the answer has no choices")
 	}
 	choice := &answer.Choices[0]
 	p := parts{
 		text:    text(&choice.Message),
 		refusal: choice.Message.Refusal,
 		reason:  string(choice.FinishReason),
-		usage:   usage,
 		model:   answer.Model,
 		id:      answer.ID,
 	}
@@ -47,23 +45,20 @@ type parts struct {
 	text, refusal string
 	calls         []llm.ToolCall
 	reason        string // why it ended, in the endpoint's words
-	usage         llm.Usage
 	model, id     string
 }
 
-func (c *Client) assemble(x *exchange, p parts, raw json.RawMessage) (*llm.Response, error) {
+func (c *Client) assemble(x *exchange.Call, p parts, raw json.RawMessage) (*llm.Response, error) {
 	switch p.reason {
 	case "":
-		return nil, c.truncated(x, p.usage, "the answer has no finish reason")
+		return nil, x.Truncated("the answer has no finish reason")
 	case "error":
-		e := c.wireError(x, llm.Unavailable, "the endpoint broke the answer off with an error")
-		e.Usage = p.usage
-		return nil, e
+		return nil, x.Error(llm.Unavailable, "the endpoint broke the answer off with an error")
 	}
 	return &llm.Response{
 		Text: p.text, ToolCalls: p.calls, Refusal: p.refusal,
-		Finish: finishOf(p), Usage: p.usage,
-		Provider: c.provider, Model: cmp.Or(p.model, x.model), RequestID: requestID(x.header, p.id),
+		Finish: finishOf(p), Usage: x.Usage,
+		Provider: c.provider, Model: cmp.Or(p.model, x.Model), RequestID: x.RequestID(p.id), Limits: x.Limits(),
 		Raw: raw,
 	}, nil
 }
@@ -89,37 +84,25 @@ func finishOf(p parts) llm.Finish {
 }
 
 // embedding puts the vectors into the order of the inputs.
-func (c *Client) embedding(x *exchange, answer *oai.EmbeddingResponse, inputs int) (*llm.EmbedResponse, error) {
-	usage := usageOf(&answer.Usage)
-	if said := errorIn(x.body); said != nil {
-		return nil, c.spoken(x, said, usage)
+func (c *Client) embedding(x *exchange.Call, answer *oai.EmbeddingResponse, inputs int) (*llm.EmbedResponse, error) {
+	x.Usage = usageOf(&answer.Usage)
+	if said := exchange.ErrorIn(x.Body); said != nil {
+		return nil, x.Spoken(said)
 	}
 	vectors := make([][]float32, inputs)
 	for _, e := range answer.Data {
 		if e.Index < 0 || e.Index >= inputs || vectors[e.Index] != nil || len(e.Embedding) == 0 {
-			return nil, c.wireError(x, llm.Unavailable, "the answer does not have one vector for each input")
+			return nil, x.Error(llm.Unavailable, "the answer does not have one vector for each input")
 		}
 		vectors[e.Index] = e.Embedding
 	}
 	if slices.ContainsFunc(vectors, func(v []float32) bool { return v == nil }) {
-		return nil, c.truncated(x, usage, "the answer has fewer vectors than inputs were sent")
+		return nil, x.Truncated("the answer has fewer vectors than inputs were sent")
 	}
 	return &llm.EmbedResponse{
-		Vectors: vectors, Usage: usage,
-		Provider: c.provider, Model: cmp.Or(string(answer.Model), x.model), RequestID: requestID(x.header, ""),
+		Vectors: vectors, Usage: x.Usage,
+		Provider: c.provider, Model: cmp.Or(string(answer.Model), x.Model), RequestID: x.RequestID(""), Limits: x.Limits(),
 	}, nil
-}
-
-// raw checks that body, of which a decoder may have looked at the beginning only, is a
-// document that a journal can hold.
-func (c *Client) raw(x *exchange, body []byte) (json.RawMessage, error) {
-	if !json.Valid(body) {
-		return nil, c.wireError(x, llm.Unavailable, "the answer is not JSON: "+excerpt(body))
-	}
-	if !utf8.Valid(body) {
-		body = bytes.ToValidUTF8(body, []byte("\uFFFD"))
-	}
-	return body, nil
 }
 
 // text returns what a message says, also if the endpoint gives it in parts.
@@ -134,6 +117,21 @@ func text(m *oai.ChatCompletionMessage) string {
 	return b.String()
 }
 
+// cacheWrites reads what go-openai's types for chat completions do not have.
+func cacheWrites(body []byte) int {
+	var answer struct {
+		Usage struct {
+			Details struct {
+				CacheWrites int `json:"cache_write_tokens"`
+			} `json:"prompt_tokens_details"`
+		}
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return 0
+	}
+	return answer.Usage.Details.CacheWrites
+}
+
 func usageOf(u *oai.Usage) llm.Usage {
 	out := llm.Usage{Input: u.PromptTokens, Output: u.CompletionTokens}
 	if d := u.PromptTokensDetails; d != nil {
@@ -144,7 +142,3 @@ func usageOf(u *oai.Usage) llm.Usage {
 	}
 	return out
 }
-
-// requestID returns the name under which the endpoint logged the call, or else the
-// answer's own id.
-func requestID(h http.Header, id string) string { return cmp.Or(h.Get("X-Request-Id"), id) }

@@ -1,17 +1,15 @@
 package openai
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
-	"regexp"
 	"strings"
 
 	oai "github.com/sashabaranov/go-openai"
 
 	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/llm/internal/exchange"
 )
 
 // Stream asks for the answer in pieces. See [llm.Streamer]. The usage comes at the very
@@ -21,34 +19,35 @@ func (c *Client) Stream(ctx context.Context, req *llm.Request, each func(llm.Del
 	if err != nil {
 		return nil, err
 	}
-	x.stream = true
+	x.Stream = true
 	request := chatRequest(req)
 	request.StreamOptions = &oai.StreamOptions{IncludeUsage: true}
-	stream, err := c.api.CreateChatCompletionStream(withExchange(ctx, x), request)
+	stream, err := c.api.CreateChatCompletionStream(x.With(ctx), request)
 	if err != nil {
-		return nil, c.failure(ctx, x, err)
+		return nil, x.Failure(ctx, err)
 	}
 	defer stream.Close()
-	if !x.ok() { // go-openai takes a redirect for an answer
-		return nil, c.refused(x)
+	if !x.OK() { // go-openai takes a redirect for an answer
+		return nil, x.Failure(ctx, nil)
 	}
 
 	var g gathering
 	for {
-		event, err := x.event()
+		event, err := x.Event()
 		if err != nil {
 			return c.ended(ctx, x, &g, err)
 		}
 		deltas, said, err := g.take(event)
 		if err != nil {
-			return nil, c.wireError(x, llm.Unavailable, "an event of the stream is not what the protocol says: "+excerpt(event))
+			return nil, x.Malformed(event)
 		}
+		x.Usage = g.usage
 		if said != nil {
-			return nil, c.spoken(x, said, g.usage)
+			return nil, x.Spoken(said)
 		}
 		for _, d := range deltas {
 			if err := each(d); err != nil {
-				return nil, fmt.Errorf("%s %s: stream abandoned: %w", c.provider, req.Model, err)
+				return nil, x.Abandoned(err)
 			}
 		}
 	}
@@ -58,59 +57,27 @@ func (c *Client) Stream(ctx context.Context, req *llm.Request, each func(llm.Del
 // model stopped decides: with it the answer is whole, even if the connection broke before
 // the protocol's own end mark; without it the answer is not, even if the stream ended in
 // good order.
-func (c *Client) ended(ctx context.Context, x *exchange, g *gathering, err error) (*llm.Response, error) {
-	if g.reason == "" || x.tooLarge {
+func (c *Client) ended(ctx context.Context, x *exchange.Call, g *gathering, err error) (*llm.Response, error) {
+	if g.reason == "" || x.TooLarge() {
 		if err != io.EOF {
-			return nil, c.failure(ctx, x, err)
+			return nil, x.Failure(ctx, err)
 		}
-		if said := errorIn(x.stray); said != nil {
-			return nil, c.spoken(x, said, g.usage)
+		if said := x.StrayError(); said != nil {
+			return nil, x.Spoken(said)
 		}
-		return nil, c.truncated(x, g.usage, "the stream ended without a finish reason")
+		return nil, x.Truncated("the stream ended without a finish reason")
 	}
-	raw, rawErr := c.raw(x, append(append([]byte{'['}, bytes.Join(g.events, []byte{','})...), ']'))
+	raw, rawErr := x.RawEvents(g.events)
 	if rawErr != nil {
 		return nil, rawErr
 	}
 	return c.assemble(x, g.whole(), raw)
 }
 
-// otherField matches the lines of a stream that say nothing to us, comments among them.
-var otherField = regexp.MustCompile(`^(event|id|retry)?:`)
-
-// event returns the data of the stream's next event, and io.EOF at its end. go-openai has
-// a reader for this too, but it loses an error that follows a comment, and the comments
-// that some endpoints send to keep the connection alive are common.
-func (x *exchange) event() ([]byte, error) {
-	var data []byte
-	for {
-		line, err := x.lines.ReadBytes('\n')
-		line = bytes.TrimRight(line, "\r\n")
-		if field, ok := bytes.CutPrefix(line, []byte("data:")); ok {
-			if data != nil {
-				data = append(data, '\n')
-			}
-			data = append(data, bytes.TrimPrefix(field, []byte(" "))...)
-		} else if !otherField.Match(line) {
-			x.stray = append(x.stray, line...)
-		}
-		// An event ends with an empty line. The last one is forgiven for ending with the
-		// stream, unless it is cut.
-		if len(data) > 0 && (len(line) == 0 || err == io.EOF && (string(data) == "[DONE]" || json.Valid(data))) {
-			if string(data) == "[DONE]" {
-				return nil, io.EOF
-			}
-			return data, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-}
-
 // gathering puts the events of a stream together.
 type gathering struct {
 	parts
+	usage     llm.Usage
 	events    [][]byte
 	said      strings.Builder
 	refused   strings.Builder
@@ -120,11 +87,11 @@ type gathering struct {
 
 type event struct {
 	oai.ChatCompletionStreamResponse
-	Error *endpointError `json:"error"`
+	Error *exchange.Said `json:"error"`
 }
 
 // take adds one event and returns what is new in it, or the error that it carries.
-func (g *gathering) take(raw []byte) ([]llm.Delta, *endpointError, error) {
+func (g *gathering) take(raw []byte) ([]llm.Delta, *exchange.Said, error) {
 	var e event
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return nil, nil, err
@@ -138,8 +105,9 @@ func (g *gathering) take(raw []byte) ([]llm.Delta, *endpointError, error) {
 	}
 	if e.Usage != nil {
 		g.usage = usageOf(e.Usage)
+		g.usage.CacheWrites = cacheWrites(raw)
 	}
-	if e.Error != nil && *e.Error != (endpointError{}) {
+	if e.Error != nil && *e.Error != (exchange.Said{}) {
 		return nil, e.Error, nil
 	}
 	var deltas []llm.Delta

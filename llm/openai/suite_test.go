@@ -9,7 +9,7 @@ import (
 )
 
 func TestSuite(t *testing.T) {
-	llmtest.Suite(t, llmtest.Server, func(t *testing.T, baseURL string) llm.Model {
+	llmtest.Suite(t, llmtest.OpenAI, func(t *testing.T, baseURL string) llm.Model {
 		return openai.New(openai.Options{APIKey: "sk-loopback-0123456789", BaseURL: baseURL + "/v1"})
 	})
 }

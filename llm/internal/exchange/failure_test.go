@@ -1,4 +1,4 @@
-package openai
+package exchange
 
 import (
 	"math"
@@ -20,6 +20,21 @@ func TestErrorBodies(t *testing.T) {
 		code   string
 		says   string
 	}{
+		{"Anthropic, rate", 429, `{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your rate limit"},"request_id":"r"}`, llm.RateLimited, "rate_limit_error", "would exceed"},
+		{"Anthropic, busy", 529, `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`, llm.Overloaded, "overloaded_error", "Overloaded"},
+		{"Anthropic, prompt", 400, `{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 208310 tokens > 200000 maximum"}}`, llm.ContextTooLong, "invalid_request_error", "208310"},
+		{"Anthropic, prompt and answer", 400, `{"type":"error","error":{"type":"invalid_request_error","message":"input length and ` + "`max_tokens`" + ` exceed context limit: 188240 + 21333 > 200000"}}`, llm.ContextTooLong, "invalid_request_error", "188240"},
+		{"Anthropic, bytes", 413, `{"type":"error","error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}`, llm.ContextTooLong, "request_too_large", "maximum size"},
+		{"Anthropic, field", 400, `{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: Field required"}}`, llm.BadRequest, "invalid_request_error", "max_tokens"},
+		{"Anthropic, key", 401, `{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}`, llm.Auth, "authentication_error", "invalid x-api-key"},
+		{"Anthropic, right", 403, `{"type":"error","error":{"type":"permission_error","message":"Your API key may not"}}`, llm.Auth, "permission_error", "may not"},
+		{"Anthropic, bill", 402, `{"type":"error","error":{"type":"billing_error","message":"Check your payment details"}}`, llm.QuotaExceeded, "billing_error", "payment"},
+		{"Anthropic, empty account", 400, `{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}`, llm.QuotaExceeded, "invalid_request_error", "credit balance"},
+		{"Anthropic, spend limit", 400, `{"type":"error","error":{"type":"invalid_request_error","message":"You have reached your specified API usage limits. You will regain access on 2026-12-01."}}`, llm.QuotaExceeded, "invalid_request_error", "regain"},
+		{"Anthropic, filter", 400, `{"type":"error","error":{"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}`, llm.Refused, "invalid_request_error", "filtering"},
+		{"Anthropic, model", 404, `{"type":"error","error":{"type":"not_found_error","message":"model: claude-x"}}`, llm.BadRequest, "not_found_error", "claude-x"},
+		{"Anthropic, time", 504, `{"type":"error","error":{"type":"timeout_error","message":"The request timed out"}}`, llm.Timeout, "timeout_error", "timed out"},
+		{"Anthropic, failure", 500, `{"type":"error","error":{"type":"api_error","message":"Internal server error"}}`, llm.Unavailable, "api_error", "Internal"},
 		{"OpenAI, rate", 429, `{"error":{"message":"Rate limit reached for gpt-4o","type":"tokens","param":null,"code":"rate_limit_exceeded"}}`, llm.RateLimited, "rate_limit_exceeded", "Rate limit reached for gpt-4o"},
 		{"OpenAI, empty account", 429, `{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}`, llm.QuotaExceeded, "insufficient_quota", "You exceeded your current quota"},
 		{"OpenAI, empty account, newer code", 429, `{"error":{"message":"No credit","type":"insufficient_quota","code":"credit_balance_exhausted"}}`, llm.QuotaExceeded, "credit_balance_exhausted", "No credit"},
@@ -40,7 +55,7 @@ func TestErrorBodies(t *testing.T) {
 		{"null", 500, `{"error":null}`, llm.Unavailable, "", "Internal Server Error"},
 		{"a long story", 500, strings.Repeat("é", 5000), llm.Unavailable, "", "é …"},
 	} {
-		e := New(Options{}).refused(&exchange{model: "m", status: c.status, body: []byte(c.body), header: http.Header{}})
+		e := (&Call{Model: "m", line: New(Options{}), status: c.status, Body: []byte(c.body), Header: http.Header{}}).refused()
 		if e.Kind != c.kind || e.Code != c.code || e.Status != c.status || !strings.Contains(e.Message, c.says) {
 			t.Errorf("%s:\n got %s %q %q\nwant %s %q %q", c.from, e.Kind, e.Code, e.Message, c.kind, c.code, c.says)
 		}
@@ -73,7 +88,7 @@ func TestKindsOfStatuses(t *testing.T) {
 				want = llm.Unavailable
 			}
 		}
-		if got := kindOf(status, &endpointError{}); got != want {
+		if got := kindOf(status, &Said{}); got != want {
 			t.Errorf("status %d is %s; want %s", status, got, want)
 		}
 	}
@@ -117,10 +132,46 @@ func TestRetryAfterIsRead(t *testing.T) {
 	}
 }
 
+func TestLimitsAreRead(t *testing.T) {
+	const date = "Fri, 20 Nov 2026 10:00:00 GMT"
+	for _, c := range []struct {
+		header map[string]string
+		want   llm.Limits
+	}{
+		{nil, llm.Limits{}},
+		{map[string]string{"x-ratelimit-limit-requests": "500", "x-ratelimit-remaining-requests": "499", "x-ratelimit-reset-requests": "120ms", "x-ratelimit-limit-tokens": "30000", "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"},
+			llm.Limits{Requests: llm.Limit{Limit: 500, Remaining: 499, Reset: 120 * time.Millisecond}, Tokens: llm.Limit{Limit: 30000, Reset: 6 * time.Minute}}},
+		{map[string]string{"x-ratelimit-limit-requests": "14400", "x-ratelimit-reset-requests": "2m59.56s"}, llm.Limits{Requests: llm.Limit{Limit: 14400, Reset: 2*time.Minute + 59560*time.Millisecond}}},
+		{map[string]string{"x-ratelimit-limit-requests": "5", "x-ratelimit-reset-requests": "12.5"}, llm.Limits{Requests: llm.Limit{Limit: 5, Reset: 12500 * time.Millisecond}}},
+		{map[string]string{"x-ratelimit-limit-requests": "5", "x-ratelimit-reset-requests": "1d2h"}, llm.Limits{Requests: llm.Limit{Limit: 5, Reset: maxWait}}},
+		{map[string]string{"x-ratelimit-limit-requests": "5", "x-ratelimit-reset-requests": "0d3s"}, llm.Limits{Requests: llm.Limit{Limit: 5, Reset: 3 * time.Second}}},
+		{map[string]string{"x-ratelimit-limit-requests": "5", "x-ratelimit-reset-requests": "99999h"}, llm.Limits{Requests: llm.Limit{Limit: 5, Reset: maxWait}}},
+		{map[string]string{"x-ratelimit-limit-requests": "5", "x-ratelimit-reset-requests": "-3s"}, llm.Limits{Requests: llm.Limit{Limit: 5}}},
+		{map[string]string{"x-ratelimit-limit-requests": "many", "x-ratelimit-remaining-requests": "-4", "x-ratelimit-reset-requests": "soon"}, llm.Limits{}},
+		{map[string]string{
+			"anthropic-ratelimit-requests-limit": "50", "anthropic-ratelimit-requests-remaining": "49", "anthropic-ratelimit-requests-reset": "2026-11-20T10:00:02Z",
+			"anthropic-ratelimit-input-tokens-limit": "40000", "anthropic-ratelimit-input-tokens-remaining": "39000", "anthropic-ratelimit-input-tokens-reset": "2026-11-20T11:00:30+01:00",
+			"anthropic-ratelimit-output-tokens-limit": "8000", "anthropic-ratelimit-output-tokens-remaining": "8000", "anthropic-ratelimit-output-tokens-reset": "2026-11-20T09:59:00Z",
+			"anthropic-ratelimit-tokens-limit": "48000", "anthropic-ratelimit-tokens-remaining": "47000", "anthropic-ratelimit-tokens-reset": "2126-11-20T10:00:00Z"},
+			llm.Limits{
+				Requests:    llm.Limit{Limit: 50, Remaining: 49, Reset: 2 * time.Second},
+				InputTokens: llm.Limit{Limit: 40000, Remaining: 39000, Reset: 30 * time.Second}, OutputTokens: llm.Limit{Limit: 8000, Remaining: 8000},
+				Tokens: llm.Limit{Limit: 48000, Remaining: 47000, Reset: maxWait}}},
+	} {
+		h := http.Header{"Date": {date}}
+		for name, value := range c.header {
+			h.Set(name, value)
+		}
+		if got := (&Call{Header: h}).Limits(); got != c.want {
+			t.Errorf("%v\n say %+v\nwant %+v", c.header, got, c.want)
+		}
+	}
+}
+
 // TestNoProxyFromTheEnvironment: net/http reads it once per process, so the field is what
 // can be checked.
 func TestNoProxyFromTheEnvironment(t *testing.T) {
-	own := httpClient(Options{}).Transport.(*recorder).next.(*http.Transport)
+	own := New(Options{}).HTTP.Transport.(*recorder).next.(*http.Transport)
 	if own.Proxy != nil {
 		t.Error("the client's own transport has a proxy")
 	}
