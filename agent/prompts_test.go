@@ -1,0 +1,382 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/postgres"
+	"github.com/pawlrun/pawl/sqlite"
+	"github.com/pawlrun/pawl/storetest/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// eachStore runs f on an engine on each store, which registers defs and works.
+func eachStore(t *testing.T, f func(t *testing.T, e *pawl.Engine), defs ...pawl.Definition) {
+	t.Helper()
+	t.Parallel()
+	for name, open := range map[string]func() (pawl.Store, error){
+		"sqlite":   func() (pawl.Store, error) { return sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil) },
+		"postgres": func() (pawl.Store, error) { return postgres.Open(t.Context(), pgtest.URL(t), nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, err := open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := pawl.New(store, nil)
+			if err := e.Register(defs...); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			go func() { ended <- e.Run(ctx) }()
+			t.Cleanup(func() {
+				cancel()
+				if err := errors.Join(<-ended, store.Close()); err != nil {
+					t.Errorf("stop: %v", err)
+				}
+			})
+			f(t, e)
+		})
+	}
+}
+
+func ok[T any](t testing.TB) func(v T, err error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func is(t testing.TB, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Errorf("the error is %v; want %v", err, target)
+	}
+}
+
+func only(version int) agent.Activation { return agent.Activation{Weights: map[int]int{version: 1}} }
+
+func TestJ53_promptsHaveImmutableVersions(t *testing.T) {
+	eachStore(t, func(t *testing.T, e *pawl.Engine) {
+		ctx, s := t.Context(), agent.Prompts{Engine: e}
+		one := ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "triage", Text: "Which queue? {{text}}"}))
+		two := ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "triage", Text: "Which of the queues? {{text}}"}))
+		again := ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "triage", Text: "Which queue? {{text}}", Vars: []string{"text"}}))
+		if one.Version != 1 || two.Version != 2 || again.Version != 1 || one.Hash != again.Hash || one.Hash == two.Hash || !again.At.Equal(one.At) {
+			t.Errorf("versions %+v, %+v, %+v; the same text must be the same version", one, two, again)
+		}
+		got := ok[agent.PromptVersion](t)(s.Version(ctx, "triage", 1))
+		if got.Text != one.Text || got.Hash != one.Hash || !slices.Equal(got.Vars, []string{"text"}) {
+			t.Errorf("version 1 is %+v", got)
+		}
+		info := ok[agent.PromptInfo](t)(s.Get(ctx, "triage"))
+		if info.Active != nil || len(info.Versions) != 2 || info.Versions[1].Hash != two.Hash || info.Versions[0].Text != "" {
+			t.Errorf("the prompt is %+v; want two versions, none active", info)
+		}
+		ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "a.b_c-D", Text: "x"}))
+		ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "triage.more", Text: "x"}))
+		var names []string
+		for _, p := range ok[[]agent.PromptInfo](t)(s.List(ctx)) {
+			names = append(names, fmt.Sprint(p.Name, len(p.Versions)))
+		}
+		if !slices.Equal(names, []string{"a.b_c-D1", "triage2", "triage.more1"}) {
+			t.Errorf("the prompts are %q", names)
+		}
+		_, err := s.Get(ctx, "nobody")
+		is(t, err, pawl.ErrNotFound)
+		_, err = s.Version(ctx, "triage", 3)
+		is(t, err, pawl.ErrNotFound)
+		_, err = s.Get(ctx, "a/b")
+		is(t, err, pawl.ErrInput)
+	})
+}
+
+func TestPromptsAreActivatedAndRolledBack(t *testing.T) {
+	eachStore(t, func(t *testing.T, e *pawl.Engine) {
+		ctx, s := t.Context(), agent.Prompts{Engine: e}
+		for i := range 3 {
+			ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "p", Text: fmt.Sprint("text ", i+1)}))
+		}
+		picked := func() (v int) {
+			t.Helper()
+			p, err := s.Pick(ctx, "p", "some run")
+			if err != nil {
+				is(t, err, pawl.ErrState)
+			}
+			return p.Version
+		}
+		if v := picked(); v != 0 {
+			t.Errorf("version %d is active before any was activated", v)
+		}
+		_, err := s.Rollback(ctx, "p", "ann", 0)
+		is(t, err, pawl.ErrState)
+		for _, v := range []int{1, 2, 3} {
+			a := only(v)
+			a.By = "ann"
+			info := ok[agent.PromptInfo](t)(s.Activate(ctx, "p", a))
+			if info.Active == nil || info.Active.Since.IsZero() || info.Active.By != "ann" || info.Active.Seq != v || picked() != v {
+				t.Errorf("active is %+v; want version %d, with who and since when", info.Active, v)
+			}
+		}
+		for _, want := range []int{2, 1} {
+			info := ok[agent.PromptInfo](t)(s.Rollback(ctx, "p", "bob", 0))
+			if picked() != want || info.Active.By != "bob" {
+				t.Errorf("after a rollback active is %+v; want version %d", info.Active, want)
+			}
+		}
+		_, err = s.Rollback(ctx, "p", "bob", 0)
+		is(t, err, pawl.ErrState)
+		ok[agent.PromptInfo](t)(s.Activate(ctx, "p", only(3)))
+		if ok[agent.PromptInfo](t)(s.Rollback(ctx, "p", "bob", 0)); picked() != 1 {
+			t.Errorf("version %d is active; want 1", picked())
+		}
+		info := ok[agent.PromptInfo](t)(s.Activate(ctx, "p", agent.Activation{}))
+		if info.Active != nil || picked() != 0 || len(info.History) != 8 {
+			t.Errorf("the prompt is %+v; want none active, eight in the history", info)
+		}
+		if ok[agent.PromptInfo](t)(s.Rollback(ctx, "p", "", 0)); picked() != 1 {
+			t.Errorf("version %d is active; want 1", picked())
+		}
+		for _, c := range []struct {
+			a    agent.Activation
+			want error
+		}{{only(0), pawl.ErrNotFound}, {only(4), pawl.ErrNotFound}, {agent.Activation{Weights: map[int]int{1: 0}}, pawl.ErrInput}, {agent.Activation{Weights: map[int]int{1: 1_000_001}}, pawl.ErrInput}} {
+			_, err := s.Activate(ctx, "p", c.a)
+			is(t, err, c.want)
+		}
+		_, err = s.Activate(ctx, "nobody", only(1))
+		is(t, err, pawl.ErrNotFound)
+		for range 110 {
+			info = ok[agent.PromptInfo](t)(s.Activate(ctx, "p", only(2)))
+		}
+		if len(info.History) != 100 || info.History[99].Seq != info.Active.Seq {
+			t.Errorf("the history has %d entries; want the last 100", len(info.History))
+		}
+	})
+}
+
+// Two operators at once: nothing is lost, and who decided on what is no more gets ErrConflict.
+func TestConcurrentChangesOfAPromptLoseNothing(t *testing.T) {
+	eachStore(t, func(t *testing.T, e *pawl.Engine) {
+		ctx, s := t.Context(), agent.Prompts{Engine: e}
+		const many = 12
+		var group sync.WaitGroup
+		versions := make([]int, many)
+		for i := range many {
+			group.Go(func() {
+				v, err := s.Put(ctx, agent.Prompt{Name: "p", Text: fmt.Sprint("text ", i/2)}) // each text twice
+				if err != nil {
+					t.Error(err)
+				}
+				versions[i] = v.Version
+			})
+		}
+		group.Wait()
+		info := ok[agent.PromptInfo](t)(s.Get(ctx, "p"))
+		if len(info.Versions) != many/2 {
+			t.Errorf("there are %d versions; want %d", len(info.Versions), many/2)
+		}
+		for i, v := range versions {
+			if got := ok[agent.PromptVersion](t)(s.Version(ctx, "p", v)); got.Text != fmt.Sprint("text ", i/2) {
+				t.Errorf("version %d is %q", v, got.Text)
+			}
+		}
+		var mu sync.Mutex
+		done := 0
+		for i := range many {
+			group.Go(func() {
+				_, err := s.Activate(ctx, "p", only(1+i%6))
+				if err != nil {
+					is(t, err, pawl.ErrConflict)
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				done++
+			})
+		}
+		group.Wait()
+		after := ok[agent.PromptInfo](t)(s.Get(ctx, "p"))
+		if done == 0 || len(after.History) != done {
+			t.Errorf("%d activations were accepted, the history has %d", done, len(after.History))
+		}
+		stale := only(1)
+		stale.Revision = info.Revision
+		_, err := s.Activate(ctx, "p", stale)
+		is(t, err, pawl.ErrConflict)
+		_, err = s.Rollback(ctx, "p", "", info.Revision)
+		is(t, err, pawl.ErrConflict)
+		stale.Revision = after.Revision
+		if now := ok[agent.PromptInfo](t)(s.Activate(ctx, "p", stale)); now.Revision <= after.Revision {
+			t.Errorf("revision %d follows %d", now.Revision, after.Revision)
+		}
+	})
+}
+
+var greeting = agent.Prompt{Name: "greeting", Text: "Hello {{name}}!"}
+
+// greet returns what two steps got, and how it was recorded.
+var greet = pawl.Define("greet", func(c *pawl.Context, _ struct{}) ([]agent.Rendered, error) {
+	var out []agent.Rendered
+	for range 2 {
+		r, err := pawl.Step(c, "render", func(ctx context.Context) (agent.Rendered, error) {
+			return greeting.Render(ctx, map[string]any{"name": "Ann"})
+		})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	_, err := pawl.WaitFor[struct{}](c, "go on")
+	return out, err
+})
+
+// J27: each call tells which version it used, in a replay too.
+func TestJ27_runsRecordTheVersionTheyUsed(t *testing.T) {
+	eachStore(t, func(t *testing.T, e *pawl.Engine) {
+		ctx, s := t.Context(), agent.Prompts{Engine: e}
+		run := func() []agent.Rendered {
+			t.Helper()
+			r := ok[*pawl.Run[[]agent.Rendered]](t)(greet.Start(ctx, e, struct{}{}))
+			if err := e.Signal(ctx, r.ID(), "go on", nil); err != nil {
+				t.Fatal(err)
+			}
+			return ok[[]agent.Rendered](t)(r.Result(ctx))
+		}
+		used := run() // the program's own text is put on first use
+		if used[0].Version != 1 || used[0].Name != "greeting" || len(used[0].Hash) != 64 || used[0].Text != "Hello Ann!" || used[0] != used[1] {
+			t.Errorf("the run used %+v", used)
+		}
+		if ok[agent.PromptInfo](t)(s.Get(ctx, "greeting")); len(run()) != 2 {
+			t.Error("a run without activation")
+		}
+		ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "greeting", Text: "Good morning, {{untrusted name}}"}))
+		ok[agent.PromptInfo](t)(s.Activate(ctx, "greeting", only(2)))
+		if used = run(); used[0].Version != 2 || used[0].Text != "Good morning, "+agent.Untrusted("Ann") {
+			t.Errorf("after an activation the run used %+v", used)
+		}
+		if info := ok[agent.PromptInfo](t)(s.Get(ctx, "greeting")); len(info.Versions) != 2 {
+			t.Errorf("there are %d versions; want 2", len(info.Versions))
+		}
+		ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "greeting", Text: "Hi {{first}}"}))
+		ok[agent.PromptInfo](t)(s.Activate(ctx, "greeting", only(3)))
+		r := ok[*pawl.Run[[]agent.Rendered]](t)(greet.Start(ctx, e, struct{}{}))
+		_, err := r.Result(ctx)
+		if !errors.Is(err, pawl.ErrInput) || !strings.Contains(err.Error(), `version 3: it has no variable "name"; it has first`) || strings.Contains(err.Error(), "attempts") {
+			t.Errorf("a version with other variables: %v; want it to fail at once and to name them", err)
+		}
+		_, err = greeting.Render(ctx, nil)
+		is(t, err, pawl.ErrMisuse)
+	}, greet)
+}
+
+// What is active may change between the steps of a run, and what was recorded stays.
+func TestAReplayDoesNotChooseAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pawl.db")
+	work := func(f func(e *pawl.Engine)) {
+		t.Helper()
+		store, err := sqlite.Open(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := pawl.New(store, nil)
+		if err := e.Register(greet); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- e.Run(ctx) }()
+		f(e)
+		cancel()
+		if err := errors.Join(<-ended, store.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, id := t.Context(), ""
+	work(func(e *pawl.Engine) {
+		id = ok[*pawl.Run[[]agent.Rendered]](t)(greet.Start(ctx, e, struct{}{})).ID()
+		for ok[pawl.RunInfo](t)(e.Get(ctx, pawl.Ref{ID: id})).State != pawl.Waiting {
+		}
+		s := agent.Prompts{Engine: e}
+		ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "greeting", Text: "Bye {{name}}"}))
+		ok[agent.PromptInfo](t)(s.Activate(ctx, "greeting", only(2)))
+	})
+	work(func(e *pawl.Engine) {
+		if err := e.Signal(ctx, id, "go on", nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range ok[[]agent.Rendered](t)(pawl.Attach[[]agent.Rendered](e, id).Result(ctx)) {
+			if r.Version != 1 || r.Text != "Hello Ann!" {
+				t.Errorf("after a restart the run used %+v", r)
+			}
+		}
+	})
+}
+
+// J53: the split follows the weights, a run keeps its version, and a change of weights moves
+// no more runs than it must.
+func TestJ53_splitsAreWeightedAndSticky(t *testing.T) {
+	eachStore(t, func(t *testing.T, e *pawl.Engine) {
+		ctx, s := t.Context(), agent.Prompts{Engine: e}
+		for i := range 3 {
+			ok[agent.PromptVersion](t)(s.Put(ctx, agent.Prompt{Name: "p", Text: fmt.Sprint("text ", i+1)}))
+		}
+		const runs = 400
+		split := func(weights map[int]int) []int {
+			t.Helper()
+			ok[agent.PromptInfo](t)(s.Activate(ctx, "p", agent.Activation{Weights: weights}))
+			out := make([]int, runs)
+			for i := range out {
+				out[i] = ok[agent.PromptVersion](t)(s.Pick(ctx, "p", fmt.Sprint("run ", i))).Version
+			}
+			return out
+		}
+		share := func(of []int, version int) (n int) {
+			for _, v := range of {
+				if v == version {
+					n++
+				}
+			}
+			return n
+		}
+		first := split(map[int]int{1: 90, 2: 10})
+		if n := share(first, 2); n < runs*5/100 || n > runs*16/100 {
+			t.Errorf("%d of %d runs got the version with a tenth of the weight", n, runs)
+		}
+		if again := split(map[int]int{1: 9, 2: 1}); !slices.Equal(again, first) {
+			t.Error("with the same shares some runs got another version")
+		}
+		moved := 0
+		for i, v := range split(map[int]int{1: 90, 2: 30}) {
+			if first[i] == 2 && v != 2 {
+				t.Errorf("run %d lost version 2 as its weight grew", i)
+			}
+			if first[i] != v {
+				moved++
+			}
+		}
+		if moved == 0 || moved > runs*25/100 {
+			t.Errorf("%d of %d runs changed over; it should be about 15 %%", moved, runs)
+		}
+		for i, v := range split(map[int]int{1: 90, 2: 10, 3: 20}) {
+			if v != 3 && v != first[i] {
+				t.Errorf("run %d went from %d to %d as version 3 came", i, first[i], v)
+			}
+		}
+	})
+}
