@@ -145,7 +145,7 @@ func spaceless(r rune) bool {
 var doubts = set(`not no non never none neither nor nothing without cannot cant dont doesnt didnt isnt wasnt arent wont wouldnt
 	shouldnt couldnt aint instead rather except unless excluding excludes exclude but however although though if whether either or
 	versus vs unsure uncertain unclear unknown maybe perhaps possibly might could may unlikely hardly barely false untrue wrong
-	incorrect ruled rule reject rejected
+	incorrect ruled rule reject rejected far besides apart opposite contrary unrelated irrelevant lack lacks absent nobody rarely seldom
 	nicht kein keine keinen keiner nie ohne sondern oder pas ne sans jamais ni ou nunca ningún ninguna sin tampoco não nao nem sem
 	geen niet nooit zonder inte ingen ikke aldrig ei ej nie bez nem değil yok nu fără δεν не нет ни без لا ليس لم לא नहीं không
 	tidak bukan`)

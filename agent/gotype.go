@@ -121,6 +121,7 @@ var (
 	timeType     = reflect.TypeFor[time.Time]()
 	durationType = reflect.TypeFor[time.Duration]()
 	rawType      = reflect.TypeFor[json.RawMessage]()
+	numberType   = reflect.TypeFor[json.Number]()
 )
 
 func (y *typer) schema(t reflect.Type, at string) (object, error) {
@@ -217,6 +218,8 @@ func said(t reflect.Type, at string) (object, error) {
 		return object{{"type", "string"}, {"format", "date-time"}}, nil
 	case t == rawType:
 		return object{}, nil
+	case t == numberType:
+		return object{{"type", "number"}}, nil
 	case t == durationType:
 		return nil, badShape(at, "a time.Duration is a number of nanoseconds in JSON, which no model knows; use a string, or a number named for its unit")
 	}

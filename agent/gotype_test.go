@@ -43,7 +43,6 @@ type ticket struct {
 	Note     string          `json:"note"` // hides that of base
 	Skipped  func()          `json:"-"`
 	hidden   int             `json:"-"`
-	Dash     string          `json:"-,"`
 	Raw      json.RawMessage `json:"-"`
 }
 
@@ -66,9 +65,8 @@ const ticketSchema = `{"type":"object","properties":{` +
 	`"owner":{"type":["string","null"],"maxLength":3},` +
 	`"from":{"type":"string"},` +
 	`"parts":{"type":"array","items":{"anyOf":[{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false},{"type":"null"}]}},` +
-	`"note":{"type":"string"},` +
-	`"-":{"type":"string"}},` +
-	`"required":["id","why","priority","kind","severity","level","size","count","pair","owner","from","parts","note","-"],"additionalProperties":false}`
+	`"note":{"type":"string"}},` +
+	`"required":["id","why","priority","kind","severity","level","size","count","pair","owner","from","parts","note"],"additionalProperties":false}`
 
 func TestTheSchemaOfAGoType(t *testing.T) {
 	got, err := agent.SchemaOf[ticket]()
@@ -80,6 +78,7 @@ func TestTheSchemaOfAGoType(t *testing.T) {
 		want string
 	}{
 		{agent.SchemaOf[map[string][]int], `{"type":"object","additionalProperties":{"type":"array","items":{"type":"integer"}}}`},
+		{agent.SchemaOf[json.Number], `{"type":"number"}`},
 		{agent.SchemaOf[any], `{}`},
 		{agent.SchemaOf[*any], `{}`},
 		{agent.SchemaOf[json.RawMessage], `{}`},
@@ -99,8 +98,8 @@ type tree struct {
 	Left *tree `json:"left"`
 }
 
-type loop struct {
-	*loop
+type Loop struct {
+	*Loop
 }
 
 type ownJSON struct{ A string }
@@ -145,7 +144,7 @@ func TestTypesWithoutAnAnswerAreRefusedWithTheirPath(t *testing.T) {
 		}], ".A", `two fields are called "B"`},
 		{agent.SchemaOf[tree], "tree.Left", "contains itself"},
 		{agent.SchemaOf[struct{ A []tree }], ".A[].Left", "contains itself"},
-		{agent.SchemaOf[loop], "loop.loop", ""},
+		{agent.SchemaOf[Loop], "Loop.Loop", ""},
 		{agent.SchemaOf[struct{ A ownJSON }], ".A", "give it a method JSONSchema"},
 		{agent.SchemaOf[noEnum], "noEnum", "is no string"},
 		{agent.SchemaOf[struct{ A sameEnum }], ".A", "can't be told apart"},
@@ -208,7 +207,7 @@ func TestTheShapeOfAGoType(t *testing.T) {
 
 func TestAnswersAreDecoded(t *testing.T) {
 	s := shapeOf[ticket](t)
-	const rest = `"id":1,"why":"w","severity":4.0,"level":null,"size":2,"count":3,"pair":[true,false],"owner":null,"from":"::1","parts":[{"n":7}],"note":"n","-":"d"}`
+	const rest = `"id":1,"why":"w","severity":4.0,"level":null,"size":2,"count":3,"pair":[true,false],"owner":null,"from":"::1","parts":[{"n":7}],"note":"n"}`
 	v, err := agent.ReadAs[ticket](s, `{"priority":"p1","kind":"Feature-Request","due":"2026-01-02T03:04:05Z",`+rest)
 	if err != nil || v.Priority != "P1" || v.Kind != "feature request" || v.ID != 1 || v.Severity != 4 || v.Due.Year() != 2026 || !v.Pair[0] || v.Parts[0].N != 7 || v.Note != "n" || v.hidden != 0 {
 		t.Errorf("ReadAs = %+v, %v", v, err)

@@ -125,9 +125,12 @@ func readValue(text string, known []value) (any, string) {
 			found = v.text
 		}
 	}
-	if before, after, ok := label(words); found == "" && ok && calm(before) {
+	if before, after, ok := label(words); found == "" && ok {
 		for _, v := range known {
-			if v.folded == fold(after) {
+			switch v.folded {
+			case fold(before):
+				return nil, "it names more than one of the values"
+			case fold(after):
 				found, around = v.text, around+" "+before
 			}
 		}

@@ -120,6 +120,11 @@ func faults(err error) string {
 	return s
 }
 
+var (
+	escapePointer   = strings.NewReplacer("~", "~0", "/", "~1")
+	unescapePointer = strings.NewReplacer("~1", "/", "~0", "~")
+)
+
 // pointer writes a JSON pointer, "/" for the whole.
 func pointer(path []string) string {
 	if len(path) == 0 {
@@ -128,7 +133,7 @@ func pointer(path []string) string {
 	var b strings.Builder
 	for _, p := range path {
 		b.WriteByte('/')
-		b.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(p))
+		b.WriteString(escapePointer.Replace(p))
 	}
 	if b.Len() > 200 {
 		return excerpt(b.String(), 200)

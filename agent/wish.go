@@ -118,7 +118,16 @@ func (w *wisher) schema(v any, at string) (object, error) {
 			return nil, fmt.Errorf("at %s: %q", at, m.key)
 		}
 	}
-	if types := kinds(out); slices.Contains(types, "object") {
+	if out.has("$ref") { // which strict mode wants alone
+		return object{{"$ref", out.get("$ref")}}, nil
+	}
+	types := kinds(out)
+	if len(types) == 0 {
+		if types = valueKinds(out); len(types) == 1 {
+			out = append(object{{"type", types[0]}}, out...)
+		}
+	}
+	if slices.Contains(types, "object") {
 		if err := w.object(s, &out, at); err != nil {
 			return nil, err
 		}
@@ -126,10 +135,24 @@ func (w *wisher) schema(v any, at string) (object, error) {
 		return nil, fmt.Errorf("at %s: properties without the type object", at)
 	} else if slices.Contains(types, "array") && !out.has("items") {
 		return nil, fmt.Errorf("at %s: an array of anything", at)
-	} else if len(types) == 0 && !out.has("enum") && !out.has("const") && !out.has("anyOf") && !out.has("$ref") {
+	} else if len(types) == 0 && !out.has("anyOf") {
 		return nil, fmt.Errorf("at %s: a value of any type", at)
 	}
 	return describe(s, out), nil
+}
+
+// valueKinds returns the types of the values that a schema lists.
+func valueKinds(s object) (types []string) {
+	list, _ := s.get("enum").([]any)
+	if s.has("const") {
+		list = []any{s.get("const")}
+	}
+	for _, v := range list {
+		if k := kindOf(v); !slices.Contains(types, k) {
+			types = append(types, k)
+		}
+	}
+	return types
 }
 
 // object closes an object.

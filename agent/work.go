@@ -118,7 +118,7 @@ func resolve(root object, ref string) any {
 	if path, err := url.PathUnescape(path); ok && err == nil {
 		var at any = root
 		for i, step := range strings.Split(path, "/") {
-			step = strings.NewReplacer("~1", "/", "~0", "~").Replace(step)
+			step = unescapePointer.Replace(step)
 			switch v := at.(type) {
 			case object:
 				at = v.get(step)
