@@ -186,9 +186,9 @@ func (e *continueError) Error() string {
 }
 
 // ContinueAs ends the run and goes on as a new one of the same workflow, with fresh history
-// and the input in: return what it returns. The new run takes over the parent and the
-// singleton key; messages not yet taken, hooks and attributes do not move. A handle's
-// Result follows the chain.
+// and the input in: return what it returns. The new run takes over the parent, the
+// singleton key, limits, attributes, budgets and the events that were not taken; hooks do
+// not move. A handle's Result, [Engine.Signal] and orders by the first id follow the chain.
 func ContinueAs[In any](c *Context, in In) error {
 	r := c.b.r
 	data, err := encode("input of "+r.def.name, in, r.e.opt.MaxPayload)

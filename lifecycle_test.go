@@ -144,6 +144,42 @@ func TestCancelBeatsContinueAs(t *testing.T) {
 	})
 }
 
+// TestP4EventsMoveWithContinueAs: what was accepted for a run that goes on as another is
+// taken by that, in the order in which it came, whichever of them it was sent to.
+func TestP4EventsMoveWithContinueAs(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		const all = 40
+		type tally struct {
+			Got  []int `json:"got"`
+			Left int   `json:"left"`
+		}
+		counter := pawl.Define("counter", func(c *pawl.Context, in tally) ([]int, error) {
+			for range 3 {
+				n, err := pawl.WaitFor[int](c, "n")
+				if err != nil {
+					return nil, err
+				}
+				if in.Got = append(in.Got, n); len(in.Got) == in.Left {
+					return in.Got, nil
+				}
+			}
+			return nil, pawl.ContinueAs(c, in)
+		})
+		n := boot(t, open(), replays(), counter)
+		r := start(n, counter, tally{Left: all}, pawl.Attributes(map[string]any{"kind": "tally"}))
+		var want []int
+		for i := range all {
+			want = append(want, i)
+			if err := n.Signal(n.ctx, r.ID(), "n", i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		equal(t, "events", result(n, r), want)
+		runs, err := n.List(n.ctx, pawl.Filter{Attrs: map[string]string{"kind": "tally"}})
+		equal(t, "runs with the attribute", fmt.Sprint(len(runs), err), "14 <nil>")
+	})
+}
+
 // TestP6PauseReachesChildren, and Unpause lets them go on.
 func TestP6PauseReachesChildren(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {

@@ -63,7 +63,8 @@ type live struct {
 	phase    phase
 	blocked  bool          // block was called
 	draining bool          // stop at the next durable calls; never taken back
-	stop     chan struct{} // made by stopAtRest, closed when the run is at rest
+	stop     chan struct{} // made by stopAtRest, closed when the run is at rest, has ended, or has left this worker
+	told     bool          // stop is closed
 	pausing  json.RawMessage
 	order    *Failure         // why the run is being cancelled
 	streams  map[string]int64 // next index; -1: closed
@@ -250,10 +251,7 @@ func (r *live) end() {
 	if r.force != nil {
 		r.force.Stop()
 	}
-	if r.stop != nil && r.phase != atRest {
-		r.phase = atRest
-		close(r.stop)
-	}
+	r.stopped()
 	r.mu.Unlock()
 	r.cancel(errDead)
 }
@@ -366,7 +364,7 @@ func (r *live) quiet() {
 	}
 	if r.draining { // Leave gives the run back as it is in the store
 		r.phase = atRest
-		close(r.stop)
+		r.stopped()
 		return
 	}
 	move := &Move{State: Waiting, Seen: r.seen, Due: r.earliest()}
@@ -410,9 +408,7 @@ func (r *live) suspended(it *item) {
 	r.phase = atRest
 	state := it.change.To.State
 	r.info.State = state
-	if r.stop != nil {
-		close(r.stop)
-	}
+	r.stopped()
 	r.mu.Unlock()
 	r.e.watch.touch(r.info.Key)
 	if state == Waiting {
@@ -456,13 +452,20 @@ func (r *live) stopAtRest() <-chan struct{} {
 		return r.stop
 	}
 	r.draining, r.stop = true, make(chan struct{})
-	done := r.stop
-	if r.dead.Load() || r.phase == atRest {
-		close(done)
-		return done
-	}
-	if r.active == 0 && r.phase == running && r.root != nil {
+	switch {
+	case r.dead.Load() || r.phase == atRest:
+		r.stopped()
+	case r.active == 0 && r.phase == running && r.root != nil:
 		r.quiet()
 	}
-	return done
+	return r.stop
+}
+
+// stopped tells who asked the run to stop that it has. Several things can be the last that
+// it does. Caller holds mu.
+func (r *live) stopped() {
+	if r.stop != nil && !r.told {
+		r.told = true
+		close(r.stop)
+	}
 }

@@ -18,7 +18,7 @@ type Ref struct {
 }
 
 // Signal sends an event to a run, where [WaitFor] takes it: now, or when it comes to wait
-// for it. When Signal returns nil the event is durable. ErrNotFound, ErrEnded, ErrTooLarge.
+// for it. A run that goes on as another ([ContinueAs]) leaves to that what it did not take. When Signal returns nil the event is durable. ErrNotFound, ErrEnded, ErrTooLarge.
 func (e *Engine) Signal(ctx context.Context, runID, event string, data any) error {
 	return e.SignalRef(ctx, Ref{ID: runID}, event, data)
 }

@@ -151,7 +151,8 @@ type Move struct {
 	Seen   int64     // Waiting, Paused: the newest message that the run has seen
 	// Retention of an ended run; negative: for ever.
 	Keep time.Duration
-	// Next starts a run in this one's place (ContinueAs); it takes over parent and singleton.
+	// Next starts a run in this one's place (ContinueAs); it takes over parent, singleton,
+	// limits, attributes, budgets and the events that were not taken.
 	Next *Start
 }
 

@@ -183,7 +183,7 @@ func (h *Harness) await(runID, what string, cond func(pawl.RunInfo) (bool, error
 		if ok, err = cond(info); ok || err != nil {
 			return ok, err
 		}
-		if info.State.Terminal() || info.State == pawl.Blocked {
+		if (info.State.Terminal() || info.State == pawl.Blocked) && info.Next == "" {
 			return false, fmt.Errorf("the run is %s: %s", info.State, info.Reason)
 		}
 		return false, nil

@@ -144,6 +144,10 @@ func (p *plan) play(h *Harness, id string, limit time.Duration, fail func(string
 			if !info.State.Terminal() && info.State != pawl.Blocked {
 				stuck = info.ID
 			}
+			// The commit may be known to the store and not yet to the ledger.
+			if info.Next != "" && !slices.ContainsFunc(infos, func(next pawl.RunInfo) bool { return next.ID == info.Next && next.Tenant == info.Tenant }) {
+				stuck = info.Next
+			}
 		}
 		return stuck == "" && h.l.moved() == moves, err // or a run may have been started and not been looked at
 	})

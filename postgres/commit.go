@@ -45,6 +45,7 @@ type work struct {
 	mail    []*message               // for runs that the worker holds
 	tellAll []int64                  // runs whose worker is to be given all that lies in their inboxes
 	grants  []grant
+	heirs   []int64 // runs that have inherited messages
 	buffer
 }
 
@@ -252,7 +253,7 @@ func (w *work) inboxes() {
 	var keys []int64
 	at := map[int64]int{}
 	for _, g := range w.grants {
-		if c := &w.b.Granted[g.claim]; c.Start == nil || w.mailed(g.run) {
+		if c := &w.b.Granted[g.claim]; c.Start == nil || w.mailed(g.run) || slices.Contains(w.heirs, g.run) {
 			keys, at[g.run] = append(keys, g.run), g.claim
 		}
 	}

@@ -84,12 +84,15 @@ func TestAMigrationThatFailsLeavesNothing(t *testing.T) {
 	if left := value[[]string](t, c, "SELECT coalesce(array_agg(tablename::text), '{}') FROM pg_tables WHERE schemaname = 'pawl' AND tablename <> 'pawl_schema'"); len(left) > 0 {
 		t.Errorf("it left the tables %v", left)
 	}
-	if n := value[int](t, c, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"); n != 0 {
-		t.Errorf("%d advisory locks are held after it", n)
+	const locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+	for end := time.Now().Add(30 * time.Second); value[int](t, c, locks) > 0; time.Sleep(5 * time.Millisecond) { // the server hears that the connection is closed
+		if time.Now().After(end) {
+			t.Fatal("an advisory lock is held after it")
+		}
 	}
 	execute(t, c, "DROP EVENT TRIGGER refuse")
 	newDesk(t, openAt(t, url)).start("a")
-	if n := value[int](t, c, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"); n != 0 {
+	if n := value[int](t, c, locks); n != 0 {
 		t.Errorf("%d advisory locks are held by a store that is open", n)
 	}
 }

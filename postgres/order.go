@@ -13,6 +13,12 @@ import (
 // order carries out what an operator wants.
 func (w *work) order(o *pawl.Order) error {
 	r := w.named[runName{o.Tenant, o.RunID}]
+	if o.Verb != pawl.VerbRetry && o.Verb != pawl.VerbDelete { // these are of this very run
+		var err error
+		if r, err = w.current(r); err != nil {
+			return err
+		}
+	}
 	if r == nil {
 		o.Err = fmt.Errorf("%w: run %s", pawl.ErrNotFound, o.RunID)
 		return nil

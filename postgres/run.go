@@ -196,6 +196,10 @@ func (w *work) afterEnd(r *run, result json.RawMessage, next *pawl.Start) error 
 	if err := w.release(r); err != nil {
 		return err
 	}
+	if next != nil {
+		w.flushInbox() // what was taken does not move
+		w.flushRest()  // what was set does
+	}
 	w.clear(r.Key)
 	single := r.single
 	if single != "" {
@@ -223,7 +227,7 @@ func (w *work) afterEnd(r *run, result json.RawMessage, next *pawl.Start) error 
 		if next.Err != nil {
 			return fmt.Errorf("%w: the run that was to go on in its place: %w", pawl.ErrRefused, next.Err)
 		}
-		w.exec("UPDATE budgets SET run = $2, run_id = $3 WHERE run = $1", r.Key, next.Key, next.Run.ID)
+		w.inherit(r.Key, next)
 		return nil
 	}
 	if r.ParentRun != 0 && !r.Detached {
@@ -234,4 +238,31 @@ func (w *work) afterEnd(r *run, result json.RawMessage, next *pawl.Start) error 
 		w.deliver(parent, pawl.MsgChild+r.ParentKey, pawl.ChildEnd(r.RunInfo, r.State, result))
 	}
 	return nil
+}
+
+// inherit gives the run that goes on in another's place what was sent to that and not taken,
+// its attributes and its budgets. What lies in its inbox for hooks, children and timers was
+// its own.
+func (w *work) inherit(run int64, next *pawl.Start) {
+	w.exec("UPDATE budgets SET run = $2, run_id = $3 WHERE run = $1", run, next.Key, next.Run.ID)
+	w.exec("INSERT INTO attrs (run, name, value) SELECT $2, name, value FROM attrs WHERE run = $1 ON CONFLICT DO NOTHING", run, next.Key)
+	w.exec("UPDATE inbox SET run = $2 WHERE run = $1 AND name LIKE 'event:%' AND name NOT LIKE 'event:$%'", run, next.Key)
+	w.tie(next.Key)
+	w.heirs = append(w.heirs, next.Key)
+}
+
+// current is r, or the run that has gone on in its place.
+func (w *work) current(r *run) (*run, error) {
+	for r != nil && r.Next != "" {
+		key := int64(0)
+		w.rows(func(row pgx.CollectableRow) error { return row.Scan(&key) }, "SELECT key FROM runs WHERE tenant = $1 AND id = $2", r.Tenant, r.Next)
+		if err := w.send(); err != nil || key == 0 {
+			return nil, err
+		}
+		var err error
+		if r, err = w.run(key); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }

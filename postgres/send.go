@@ -57,7 +57,7 @@ func (w *work) sends() error {
 		case m.Token != "":
 			err = w.toHook(m, hooks)
 		default:
-			w.toRun(m)
+			err = w.toRun(m)
 		}
 		if err != nil {
 			return err
@@ -96,9 +96,11 @@ func (w *work) toHook(m *pawl.Send, hooks map[string]runKey) error {
 	return nil
 }
 
-func (w *work) toRun(m *pawl.Send) {
-	r := w.named[runName{m.Tenant, m.RunID}]
+func (w *work) toRun(m *pawl.Send) error {
+	r, err := w.current(w.named[runName{m.Tenant, m.RunID}])
 	switch {
+	case err != nil:
+		return err
 	case r == nil:
 		m.Err = fmt.Errorf("%w: run %s", pawl.ErrNotFound, m.RunID)
 	case r.State.Terminal():
@@ -106,4 +108,5 @@ func (w *work) toRun(m *pawl.Send) {
 	default:
 		m.Info = w.deliver(r, m.Name, m.Data)
 	}
+	return nil
 }

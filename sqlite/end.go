@@ -39,7 +39,11 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 			return err
 		}
 	}
-	for _, q := range []string{"DELETE FROM inbox WHERE run = ?", "DELETE FROM waits WHERE run = ?", "DELETE FROM hooks WHERE run = ? AND hold = 0"} {
+	inbox := "DELETE FROM inbox WHERE run = ?"
+	if next != nil {
+		inbox += " AND NOT " + movable
+	}
+	for _, q := range []string{inbox, "DELETE FROM waits WHERE run = ?", "DELETE FROM hooks WHERE run = ? AND hold = 0"} {
 		if _, err := t.exec(q, run); err != nil {
 			return err
 		}
@@ -70,14 +74,41 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 		if next.Err != nil {
 			return fmt.Errorf("%w: the run that was to go on in its place: %w", pawl.ErrRefused, next.Err)
 		}
-		_, err := t.exec("UPDATE budgets SET run = ?, run_id = ? WHERE run = ?", next.Key, next.Run.ID, run)
-		return err
+		return t.inherit(run, next)
 	}
 	if parent != 0 && !info.Detached {
 		_, err := t.deliver(parent, pawl.MsgChild+info.ParentKey, pawl.ChildEnd(info, state, result))
 		return err
 	}
 	return nil
+}
+
+// movable are the messages that a run which goes on as another leaves to that one: events
+// that it did not take. What lies there for hooks, children and timers was its own.
+const movable = "(name LIKE 'event:%' AND name NOT LIKE 'event:$%')"
+
+// inherit gives the run that goes on in another's place what was sent to that, its
+// attributes and its budgets.
+func (t *tx) inherit(run int64, next *pawl.Start) error {
+	if _, err := t.exec("UPDATE budgets SET run = ?, run_id = ? WHERE run = ?", next.Key, next.Run.ID, run); err != nil {
+		return err
+	}
+	if _, err := t.exec("INSERT OR IGNORE INTO attrs (run, name, value) SELECT ?, name, value FROM attrs WHERE run = ?", next.Key, run); err != nil {
+		return err
+	}
+	n, err := t.exec("UPDATE inbox SET run = ? WHERE run = ?", next.Key, run)
+	if err != nil || n == 0 {
+		return err
+	}
+	if err := t.tie(next.Key); err != nil {
+		return err
+	}
+	for i := range t.b.Granted {
+		if c := &t.b.Granted[i]; c.Info.Key == next.Key {
+			c.Mail, err = t.inbox(next.Key)
+		}
+	}
+	return err
 }
 
 // release gives back the run's places under concurrency limits and lets the next ones in.

@@ -9,7 +9,11 @@ import (
 
 // order carries out what an operator wants.
 func (t *tx) order(o *pawl.Order) error {
-	info, found, err := t.lookup(o.Tenant, o.RunID)
+	find := t.current
+	if o.Verb == pawl.VerbRetry || o.Verb == pawl.VerbDelete { // of this very run
+		find = t.lookup
+	}
+	info, found, err := find(o.Tenant, o.RunID)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (t *tx) send(m *pawl.Send) error {
 		m.Info, err = t.deliver(run, pawl.MsgHook+key, m.Data)
 		return err
 	}
-	info, found, err := t.lookup(m.Tenant, m.RunID)
+	info, found, err := t.current(m.Tenant, m.RunID)
 	switch {
 	case err != nil:
 		return err
@@ -52,6 +52,15 @@ func (t *tx) send(m *pawl.Send) error {
 		m.Info, err = t.deliver(info.Key, m.Name, m.Data)
 	}
 	return err
+}
+
+// current finds the run with an id, or the one that has gone on in its place.
+func (t *tx) current(tenant, id string) (info pawl.RunInfo, found bool, err error) {
+	info, found, err = t.lookup(tenant, id)
+	for err == nil && found && info.Next != "" {
+		info, found, err = t.lookup(tenant, info.Next)
+	}
+	return info, found, err
 }
 
 // deliver puts a message into a run's inbox and makes the run claimable, or the batch's

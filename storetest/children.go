@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/pawlrun/pawl"
 )
@@ -164,6 +165,59 @@ var children = []promise{
 		d.next(r, "b", 0)
 		d.end(d.again(w, "b").Info, pawl.Completed, `1`)
 		d.claimed(w, "queued")
+	}},
+	{"the next run gets the events that were not taken, once, and no other message", func(d *desk) {
+		for _, room := range []int{0, 1} {
+			w := d.join("w")
+			a, b := fmt.Sprint("a", room), fmt.Sprint("b", room)
+			r := d.hold(w, a)
+			d.signal(a, "taken", `0`)
+			d.signal(a, "one", `1`)
+			d.signal(a, "two", `2`)
+			d.ok(d.order(pawl.VerbWake, a))
+			mail := d.mailOf(w)
+			d.say(r, &pawl.Change{Consumed: []int64{mail[0].ID}})
+			batch := d.next(r, b, room, eager)
+			var c pawl.Claim
+			if room > 0 {
+				c = batch.Granted[0]
+			} else {
+				c = d.claimed(w, b)[0]
+			}
+			d.same("mail", texts(c.Mail), []string{"event:one=1", "event:two=2"})
+			d.end(c.Info, pawl.Completed, `1`)
+			d.ok(d.order(pawl.VerbDelete, b))
+		}
+	}},
+	{"what the last change takes and sets does not come again, and is there", func(d *desk) {
+		w := d.join("w")
+		r := d.hold(w, "a", func(n *pawl.NewRun) {
+			n.Attrs = []pawl.Attr{{Name: "x", Value: value("1")}, {Name: "y", Value: value("1")}}
+		})
+		d.signal("a", "taken", `0`)
+		ch := &pawl.Change{
+			Run: r.Key, Epoch: r.Epoch, Consumed: []int64{d.mailOf(w)[0].ID}, Attrs: []pawl.Attr{{Name: "y", Value: value("2")}},
+			Entries: []pawl.Entry{d.entry(r, pawl.KindResult, "", `null`)},
+			To:      &pawl.Move{State: pawl.Completed, Keep: -1, Next: &pawl.Start{Run: newRun("b")}},
+		}
+		d.commit(&pawl.Batch{Worker: w, Workflows: []string{flow}, Changes: []*pawl.Change{ch}})
+		d.ok(ch.Err)
+		d.same("mail", len(d.again(w, "b").Mail), 0)
+		d.same("attributes", d.look("b").Attrs, map[string]string{"x": "1", "y": "2"})
+	}},
+	{"what is sent to a run, or ordered of it, reaches the one that goes on in its place", func(d *desk) {
+		w := d.join("w")
+		d.next(d.hold(w, "a"), "b", 0)
+		d.next(d.again(w, "b").Info, "c", 0)
+		s := d.send(pawl.Send{RunID: "a", Name: "event:e", Data: []byte(`1`)})
+		d.ok(s.Err)
+		d.same("whose it is", s.Info.ID, "c")
+		d.ok(d.order(pawl.VerbPause, "b"))
+		d.state("c", pawl.Paused)
+		d.is("a retry of the first", d.order(pawl.VerbRetry, "a"), pawl.ErrState)
+		d.ok(d.order(pawl.VerbCancel, "a"))
+		d.state("c", pawl.Cancelled)
+		d.is("when it has ended", d.send(pawl.Send{RunID: "a", Name: "event:e"}).Err, pawl.ErrEnded)
 	}},
 	{"the next run is under the same limits", func(d *desk) {
 		w := d.join("w")
