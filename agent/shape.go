@@ -24,11 +24,12 @@ type Shape struct {
 	read func(text string) (any, string) // of a text that is not empty: a tree, or why there is none
 
 	schema *jsonschema.Schema // JSON only
+	spec   spec
 }
 
 // Text is any answer that is not empty. It is read as it is, but for white space around it.
 func Text() *Shape {
-	return &Shape{want: "plain text", read: func(text string) (any, string) { return text, "" }}
+	return &Shape{spec: spec{Kind: "text"}, want: "plain text", read: func(text string) (any, string) { return text, "" }}
 }
 
 // Limits of OneOf.
@@ -61,6 +62,7 @@ func OneOf(values ...string) (*Shape, error) {
 		known, allowed = append(known, v), append(allowed, text)
 	}
 	return &Shape{
+		spec: spec{Kind: "one of", Values: slices.Clone(values)},
 		want: "exactly one of these values: " + quoted(values),
 		wish: wrap(object{{"type", "string"}, {"enum", allowed}}),
 		read: func(text string) (any, string) { return readValue(text, known) },
@@ -102,6 +104,7 @@ func Number(r Range) (*Shape, error) {
 		kind = "integer"
 	}
 	return &Shape{
+		spec: spec{Kind: "number", Range: &r},
 		want: strings.TrimSpace("one "+kind+" "+r.words()) + ", in digits",
 		wish: wrap(describe(r.keywords(), object{{"type", kind}})),
 		read: func(text string) (any, string) { return readNumber(text, r) },
@@ -150,7 +153,7 @@ func decimal(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 // "false" or "no": in any case, with nothing around it but quotes, markdown, a full stop, or
 // a label before a colon.
 func Boolean() *Shape {
-	return &Shape{want: "either true or false", wish: wrap(object{{"type", "boolean"}}), read: readBoolean}
+	return &Shape{spec: spec{Kind: "boolean"}, want: "either true or false", wish: wrap(object{{"type", "boolean"}}), read: readBoolean}
 }
 
 // JSON is a JSON value that schema, a JSON Schema (draft 2020-12 unless it says otherwise),
@@ -168,6 +171,7 @@ func JSON(schema json.RawMessage) (*Shape, error) {
 		want:   "one JSON value that the schema allows",
 		tail:   "\n\nThe JSON Schema:\n" + string(encode(root)),
 		schema: compiled,
+		spec:   spec{Kind: "json", Schema: schema},
 	}
 	if slices.Equal(kinds(root), []string{"object"}) {
 		s.want = "one JSON object that the schema allows"

@@ -1,0 +1,361 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/llm"
+)
+
+// Config says what an agent is.
+type Config struct {
+	Models    *Models
+	Model     string   // as provider/model; "" means that of Models
+	Fallbacks []string // see Call
+
+	Instructions string // the system prompt
+	// Instruct, if not nil, makes the system prompt of each turn. It runs in the step that
+	// asks the model.
+	Instruct func(ctx context.Context, t Turn) (string, error)
+
+	Tools       []Tool
+	Handoffs    []*Agent // agents that may be given the conversation, each as a tool transfer_to_<name>
+	Shape       *Shape   // what the last answer must be; nil means any text
+	MaxTurns    int      // how often the model is asked; 0 means 20
+	Parallel    int      // how many tools of one turn run at once; 0 means 8
+	Temperature *float64
+	MaxTokens   int
+	Stream      string // name of the run's stream to which answers go as they come; "": none
+	// GoOn is after how many turns in one run the agent goes on as a new run, with the
+	// conversation as its input. 0 means 100.
+	GoOn int
+
+	// Hooks are told what happens, in their order.
+	Hooks []Hooks
+
+	// Options are those of the workflow, such as pawl.BudgetUSD, pawl.Timeout or pawl.Concurrency.
+	Options []pawl.Option
+}
+
+// Turn is where an agent is.
+type Turn struct {
+	Agent    string
+	Number   int // from 1
+	Messages []llm.Message
+}
+
+// Hooks are told what an agent does. Each call is a durable step of the run: it is made at
+// least once, and when it has returned nil, never again. An error that is left after the
+// step's attempts ends the run.
+type Hooks struct {
+	OnStart     func(ctx context.Context, t Task) error
+	OnTurnStart func(ctx context.Context, t Turn) error
+	OnTurn      func(ctx context.Context, t Turn, a Answer) error // the model has answered
+	OnToolStart func(ctx context.Context, call llm.ToolCall) error
+	OnToolEnd   func(ctx context.Context, o Outcome) error
+	OnFinish    func(ctx context.Context, r Result) error
+	OnError     func(ctx context.Context, failure string) error
+}
+
+// Task is what an agent is started with.
+type Task struct {
+	Prompt   string        `json:"prompt,omitempty"`   // what the user says
+	Messages []llm.Message `json:"messages,omitempty"` // the conversation so far
+
+	// Of a run that goes on from another.
+	Agent string `json:"agent,omitempty"` // who has the conversation
+	Turns int    `json:"turns,omitempty"` // made so far
+	Cost  int64  `json:"cost,omitempty"`
+}
+
+// Result is what an agent ends with.
+type Result struct {
+	Text     string          `json:"text"`
+	Value    json.RawMessage `json:"value,omitempty"` // with Config.Shape
+	Agent    string          `json:"agent"`           // who gave the last answer
+	Turns    int             `json:"turns"`
+	Cost     int64           `json:"cost"`     // of all model calls that were answered, in millionths of a US dollar; the ledger has failed ones too
+	Messages []llm.Message   `json:"messages"` // the whole conversation
+}
+
+// TurnsError reports that an agent was not done after its MaxTurns.
+type TurnsError struct {
+	Agent string
+	Turns int
+}
+
+func (e *TurnsError) Error() string {
+	return fmt.Sprintf("agent %s was not done after %d turns; raise Config.MaxTurns, or see in its journal what it goes round in", e.Agent, e.Turns)
+}
+
+// ErrorCode names the error in a journal.
+func (e *TurnsError) ErrorCode() string { return "max_turns" }
+
+// Agent is a workflow: a model that is asked, and tools that it has called, in turn, until
+// it answers without asking for a tool. Register it with an engine and start it with a [Task].
+type Agent struct {
+	*pawl.Workflow[Task, Result]
+	name string
+	cfg  Config
+	all  map[string]*Agent // that the conversation can come to, by name
+}
+
+// New makes an agent. ErrInput: something in its Config can't be used; all of it is named.
+func NewAgent(name string, cfg Config) (*Agent, error) {
+	cfg.MaxTurns = cmp.Or(cfg.MaxTurns, 20)
+	cfg.Parallel = cmp.Or(cfg.Parallel, 8)
+	cfg.GoOn = cmp.Or(cfg.GoOn, 100)
+	a := &Agent{name: name, cfg: cfg}
+	var problems []error
+	if cfg.Models == nil {
+		problems = append(problems, errors.New("it has no Models"))
+	}
+	if cfg.MaxTurns < 0 || cfg.Parallel < 0 || cfg.GoOn < 0 {
+		problems = append(problems, errors.New("MaxTurns, Parallel and GoOn must not be negative"))
+	}
+	names := map[string]bool{}
+	for _, t := range a.tools() {
+		if err := t.check(); err != nil {
+			problems = append(problems, err)
+		}
+		if names[t.Name] {
+			problems = append(problems, fmt.Errorf("two tools are called %q", t.Name))
+		}
+		names[t.Name] = true
+	}
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("%w: agent %q: %w", pawl.ErrInput, name, errors.Join(problems...))
+	}
+	a.all = map[string]*Agent{}
+	if err := a.reach(a.all); err != nil {
+		return nil, err
+	}
+	a.Workflow = pawl.Define(name, a.run, cfg.Options...)
+	return a, nil
+}
+
+// reach collects the agents that the conversation can come to.
+func (a *Agent) reach(all map[string]*Agent) error {
+	switch other := all[a.name]; {
+	case other == a:
+		return nil
+	case other != nil:
+		return fmt.Errorf("%w: two agents are called %q", pawl.ErrInput, a.name)
+	}
+	all[a.name] = a
+	for _, next := range a.cfg.Handoffs {
+		if err := next.reach(all); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const transfer = "transfer_to_"
+
+// tools are those of the agent, and one for each agent that it may hand over to.
+func (a *Agent) tools() []Tool {
+	all := slices.Clone(a.cfg.Tools)
+	for _, next := range a.cfg.Handoffs {
+		t := Tool{Name: transfer + next.name, Description: "Hand the conversation over to " + next.name + ".", Parameters: json.RawMessage(`{"type":"object","properties":{},"additionalProperties":false}`)}
+		t.run = func(*pawl.Context, llm.ToolCall, json.RawMessage) (string, error) {
+			return "the conversation is now " + next.name + "'s", nil
+		}
+		all = append(all, t)
+	}
+	return all
+}
+
+// talk is a run of an agent.
+type talk struct {
+	agent    *Agent // who has the conversation
+	task     Task
+	messages []llm.Message
+	known    int // how many of them the model was asked with before
+	turns    int
+	cost     int64
+}
+
+func (a *Agent) run(c *pawl.Context, task Task) (Result, error) {
+	t := &talk{agent: a, task: task, messages: slices.Clone(task.Messages), turns: task.Turns, cost: task.Cost}
+	if task.Agent != "" {
+		if t.agent = a.all[task.Agent]; t.agent == nil {
+			return Result{}, fmt.Errorf("%w: the conversation is agent %q's, whom %q can't hand over to any more", pawl.ErrInput, task.Agent, a.name)
+		}
+	}
+	if task.Prompt != "" {
+		t.messages = append(t.messages, llm.User(task.Prompt))
+	}
+	if len(t.messages) == 0 {
+		return Result{}, fmt.Errorf("%w: agent %s: the task has neither a prompt nor messages", pawl.ErrInput, a.name)
+	}
+	r, more, err := t.takeTurns(c, a)
+	if more {
+		return Result{}, pawl.ContinueAs(c, Task{Messages: t.messages, Agent: t.agent.name, Turns: t.turns, Cost: t.cost})
+	}
+	if err != nil {
+		for _, h := range t.agent.cfg.Hooks {
+			if h.OnError != nil {
+				herr := pawl.Do(c, "hook:error", func(ctx context.Context) error { return h.OnError(ctx, err.Error()) })
+				err = errors.Join(err, herr)
+			}
+		}
+	}
+	return r, err
+}
+
+// takeTurns goes on until the model answers without asking for a tool. more: the run has
+// become long, and another is to go on.
+func (t *talk) takeTurns(c *pawl.Context, first *Agent) (r Result, more bool, err error) {
+	if t.turns == 0 {
+		for _, h := range first.cfg.Hooks {
+			if h.OnStart == nil {
+				continue
+			}
+			if err := pawl.Do(c, "hook:start", func(ctx context.Context) error { return h.OnStart(ctx, t.task) }); err != nil {
+				return r, false, err
+			}
+		}
+	}
+	for here := 0; ; here++ {
+		if t.turns >= t.agent.cfg.MaxTurns {
+			return r, false, &TurnsError{Agent: t.agent.name, Turns: t.turns}
+		}
+		if here >= first.cfg.GoOn {
+			return r, true, nil
+		}
+		answer, err := t.ask(c)
+		if err != nil {
+			return r, false, err
+		}
+		if len(answer.ToolCalls) > 0 {
+			if err := t.useTools(c, answer.ToolCalls); err != nil {
+				return r, false, err
+			}
+			continue
+		}
+		r = Result{Text: answer.Text, Value: answer.Value, Agent: t.agent.name, Turns: t.turns, Cost: t.cost, Messages: t.messages}
+		for _, h := range t.agent.cfg.Hooks {
+			if h.OnFinish == nil {
+				continue
+			}
+			if err := pawl.Do(c, "hook:finish", func(ctx context.Context) error { return h.OnFinish(ctx, r) }); err != nil {
+				return r, false, err
+			}
+		}
+		return r, false, nil
+	}
+}
+
+// ask takes one turn of the model.
+func (t *talk) ask(c *pawl.Context) (*Answer, error) {
+	cfg := &t.agent.cfg
+	turn := Turn{Agent: t.agent.name, Number: t.turns + 1, Messages: t.messages}
+	for _, h := range cfg.Hooks {
+		if h.OnTurnStart == nil {
+			continue
+		}
+		if err := pawl.Do(c, "hook:turn_start", func(ctx context.Context) error { return h.OnTurnStart(ctx, turn) }); err != nil {
+			return nil, err
+		}
+	}
+	q := Call{
+		Model: cfg.Model, Fallbacks: cfg.Fallbacks, System: cfg.Instructions, Messages: t.messages, Known: t.known,
+		Shape: cfg.Shape, Temperature: cfg.Temperature, MaxTokens: cfg.MaxTokens, Stream: cfg.Stream,
+	}
+	for _, tool := range t.agent.tools() {
+		q.Tools = append(q.Tools, llm.Tool{Name: tool.Name, Description: tool.Description, Parameters: tool.Parameters})
+	}
+	answer, err := pawl.Step(c, "model", func(ctx context.Context) (*Answer, error) {
+		if cfg.Instruct != nil {
+			system, err := cfg.Instruct(ctx, turn)
+			if err != nil {
+				return nil, fmt.Errorf("instructions of agent %s: %w", t.agent.name, err)
+			}
+			q.System = system
+		}
+		return cfg.Models.ask(ctx, q)
+	}, withDefaults(nil)...)
+	if err != nil {
+		return nil, err
+	}
+	t.turns++
+	t.cost += answer.Cost
+	t.known = len(t.messages)
+	t.messages = append(t.messages, answer.Message())
+	for _, h := range cfg.Hooks {
+		if h.OnTurn == nil {
+			continue
+		}
+		if err := pawl.Do(c, "hook:turn", func(ctx context.Context) error { return h.OnTurn(ctx, turn, *answer) }); err != nil {
+			return nil, err
+		}
+	}
+	return answer, nil
+}
+
+// useTools carries out what the model asked for, side by side, and tells it what came of it.
+func (t *talk) useTools(c *pawl.Context, calls []llm.ToolCall) error {
+	cfg := &t.agent.cfg
+	tools := t.agent.tools()
+	outcomes, err := pawl.Map(c, "tools", calls, func(c *pawl.Context, call llm.ToolCall) (Outcome, error) {
+		for _, h := range cfg.Hooks {
+			if h.OnToolStart == nil {
+				continue
+			}
+			if err := pawl.Do(c, "hook:tool_start", func(ctx context.Context) error { return h.OnToolStart(ctx, call) }); err != nil {
+				return Outcome{}, err
+			}
+		}
+		out, err := use(c, tools, call)
+		if err != nil {
+			return out, err
+		}
+		for _, h := range cfg.Hooks {
+			if h.OnToolEnd == nil {
+				continue
+			}
+			if err := pawl.Do(c, "hook:tool_end", func(ctx context.Context) error { return h.OnToolEnd(ctx, out) }); err != nil {
+				return out, err
+			}
+		}
+		return out, nil
+	}, pawl.Limit(cfg.Parallel))
+	if err != nil {
+		return err
+	}
+	for _, out := range outcomes {
+		t.messages = append(t.messages, llm.ToolResult(out.Call, out.Content))
+		if name, ok := strings.CutPrefix(out.Call.Name, transfer); ok && !out.Failed && t.agent.all[name] != nil {
+			t.agent = t.agent.all[name]
+		}
+	}
+	return nil
+}
+
+func use(c *pawl.Context, tools []Tool, call llm.ToolCall) (Outcome, error) {
+	for i := range tools {
+		if tools[i].Name == call.Name {
+			return tools[i].use(c, call)
+		}
+	}
+	var names []string
+	for _, t := range tools {
+		names = append(names, t.Name)
+	}
+	return Outcome{Call: call, Failed: true, Content: fmt.Sprintf("there is no tool %q; there are: %s", call.Name, strings.Join(names, ", "))}, nil
+}
+
+// hashOfArguments binds an approval to what was approved.
+func hashOfArguments(tool string, args json.RawMessage) string {
+	sum := sha256.Sum256(append([]byte(tool+"\x00"), args...))
+	return hex.EncodeToString(sum[:])
+}

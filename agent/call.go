@@ -1,0 +1,298 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/llm"
+)
+
+// Call is what a model is asked.
+type Call struct {
+	Model     string   // as provider/model; "" means Options.Model
+	Fallbacks []string // asked in this order when the one before is too slow, overloaded, unavailable, refuses, or finds the request too long
+
+	System   string         // instructions; variables are not filled in
+	Prompt   string         // the question, as one message of the user; or
+	Template *Prompt        // a prompt of the registry, filled in with
+	Vars     map[string]any // these; or
+	Messages []llm.Message  // the conversation. With Prompt or Template those come last
+
+	Tools      []llm.Tool
+	ToolChoice llm.ToolChoice
+
+	Shape       *Shape // what the answer must be; nil means any text
+	Repairs     *int   // how often the model may mend an answer that is not; nil means 2
+	Temperature *float64
+	MaxTokens   int // most tokens of the answer; 0 means what fits the shape. An answer that is cut off is asked for again with twice as many, twice
+
+	Cache  CacheFor // how long an answer may be used again; the zero value: not at all
+	Stream string   // name of the run's stream to which the text goes as it comes; "": none
+
+	// Known is how many of Messages were asked with before, by an earlier call of this run:
+	// the note of this call leaves them out, so that a conversation does not fill the journal
+	// again and again. [Asked] puts them back.
+	Known int
+}
+
+// CacheFor lets answers to exactly the same request be used again. See [Cache].
+type CacheFor struct {
+	For   time.Duration
+	Scope CacheScope
+}
+
+// Answer is what a model said in the end. It is the step's result.
+type Answer struct {
+	Value     json.RawMessage `json:"value,omitempty"` // canonical; of an answer without shape nothing
+	Text      string          `json:"text,omitempty"`
+	ToolCalls []llm.ToolCall  `json:"toolCalls,omitempty"`
+	Finish    llm.Finish      `json:"finish"`
+	Model     string          `json:"model"`            // that answered, as provider/model
+	Usage     llm.Usage       `json:"usage"`            // of all calls that this attempt took
+	Cost      int64           `json:"cost"`             // of them, in millionths of a US dollar
+	Guess     bool            `json:"guess,omitempty"`  // part of the cost is assumed, as a price is not known
+	Cached    bool            `json:"cached,omitempty"` // nobody was asked
+	Prompt    *PromptUse      `json:"prompt,omitempty"`
+}
+
+// Message is the answer as a turn of the conversation.
+func (a *Answer) Message() llm.Message {
+	return llm.Message{Role: llm.RoleAssistant, Content: a.Text, ToolCalls: a.ToolCalls}
+}
+
+// Made is one request to a provider and what came of it. An attempt of a step leaves a note
+// for each that it made.
+type Made struct {
+	Why       string          `json:"why"` // ask, fallback, more room, repair
+	Model     string          `json:"model"`
+	Prompt    *PromptUse      `json:"prompt,omitempty"`
+	Request   *llm.Request    `json:"request"`            // exact, but for the first Known messages
+	Known     int             `json:"known,omitempty"`    // messages left out, as they are in an earlier note
+	Hash      string          `json:"hash"`               // of the whole request
+	Response  *llm.Response   `json:"response,omitempty"` // with the provider's own bytes, cut where they are too many
+	Shape     json.RawMessage `json:"shape,omitempty"`    // what the answer was to be
+	Value     json.RawMessage `json:"value,omitempty"`    // what it was read as
+	Error     string          `json:"error,omitempty"`
+	Kind      llm.Kind        `json:"kind,omitempty"` // of the error
+	RequestID string          `json:"requestId,omitempty"`
+	Usage     llm.Usage       `json:"usage"`
+	Cost      int64           `json:"cost"`
+	Guess     bool            `json:"guess,omitempty"`
+	Cached    bool            `json:"cached,omitempty"`
+	Paced     time.Duration   `json:"paced,omitempty"` // how long it waited for its turn, in nanoseconds
+	Took      time.Duration   `json:"took"`            // how long the provider took
+	At        time.Time       `json:"at"`
+}
+
+// Ask asks a model and returns what it said, as one step of the run. The step is tried
+// again as its options say, by default up to 8 times: a refusal for rate, with the wait that
+// the provider asks for, uses an attempt too. See [Call], and [pawl.Step] for what a step is.
+func Ask(c *pawl.Context, m *Models, name string, q Call, opts ...pawl.StepOption) (*Answer, error) {
+	return pawl.Step(c, name, func(ctx context.Context) (*Answer, error) { return m.ask(ctx, q) }, withDefaults(opts)...)
+}
+
+// Generate asks for a T: a string for any text, else what T is in JSON.
+func Generate[T any](c *pawl.Context, m *Models, name string, q Call, opts ...pawl.StepOption) (T, error) {
+	var out T
+	if _, text := any(out).(string); !text && q.Shape == nil {
+		shape, err := ShapeOf[T]()
+		if err != nil {
+			return out, fmt.Errorf("%w: generate %s: %w", pawl.ErrInput, name, err)
+		}
+		q.Shape = shape
+	}
+	a, err := Ask(c, m, name, q, opts...)
+	if err != nil {
+		return out, err
+	}
+	if text, ok := any(&out).(*string); ok && q.Shape == nil {
+		*text = a.Text
+		return out, nil
+	}
+	if err := json.Unmarshal(a.Value, &out); err != nil {
+		return out, fmt.Errorf("generate %s: the answer does not fit %T: %w", name, out, err)
+	}
+	return out, nil
+}
+
+// Decide asks for one of some values and returns it as it is written there.
+func Decide(c *pawl.Context, m *Models, name string, q Call, values []string, opts ...pawl.StepOption) (string, error) {
+	shape, err := OneOf(values...)
+	if err != nil {
+		return "", fmt.Errorf("%w: decide %s: %w", pawl.ErrInput, name, err)
+	}
+	q.Shape = shape
+	a, err := Ask(c, m, name, q, opts...)
+	if err != nil {
+		return "", err
+	}
+	var out string
+	if err := json.Unmarshal(a.Value, &out); err != nil {
+		return "", fmt.Errorf("decide %s: %w", name, err)
+	}
+	return out, nil
+}
+
+func withDefaults(opts []pawl.StepOption) []pawl.StepOption {
+	return append([]pawl.StepOption{pawl.MaxAttempts(8)}, opts...)
+}
+
+// attempt is one attempt of a step that asks a model.
+type attempt struct {
+	m      *Models
+	engine *pawl.Engine
+	info   pawl.Info
+	q      *Call
+	prompt *PromptUse
+	answer Answer // usage and cost of all that was asked so far
+	stream *pawl.Stream
+}
+
+// ask is the body of the step.
+func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
+	a := &attempt{m: m, engine: pawl.EngineOf(ctx), info: pawl.InfoOf(ctx), q: &q}
+	req, err := a.request(ctx)
+	if err != nil {
+		return nil, pawl.Fatal(err)
+	}
+	if q.Stream != "" {
+		a.stream = pawl.StreamOf(ctx, q.Stream)
+	}
+	return a.fromModels(ctx, req)
+}
+
+// request makes the request of what the call says.
+func (a *attempt) request(ctx context.Context) (*llm.Request, error) {
+	q := a.q
+	req := &llm.Request{System: q.System, Tools: q.Tools, ToolChoice: q.ToolChoice, Temperature: q.Temperature, MaxTokens: q.MaxTokens}
+	req.Messages = append(req.Messages, q.Messages...)
+	if q.Template != nil {
+		filled, err := q.Template.Render(ctx, q.Vars)
+		if err != nil {
+			return nil, err
+		}
+		a.prompt = &filled.PromptUse
+		req.Messages = append(req.Messages, llm.User(filled.Text))
+	}
+	if q.Prompt != "" {
+		req.Messages = append(req.Messages, llm.User(q.Prompt))
+	}
+	if q.Shape != nil {
+		req.Schema = q.Shape.Schema()
+		if words := q.Shape.Words(); words != "" {
+			req.System = joined(req.System, words)
+		}
+		req.MaxTokens = cmp.Or(req.MaxTokens, q.Shape.MaxTokens())
+	}
+	req.MaxTokens = cmp.Or(req.MaxTokens, 4096)
+	return req, nil
+}
+
+func joined(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "\n\n" + b
+}
+
+// fromModels asks the model, and the fallbacks where it fails in a way that another may not.
+func (a *attempt) fromModels(ctx context.Context, req *llm.Request) (*Answer, error) {
+	names := append([]string{cmp.Or(a.q.Model, a.m.opt.Model)}, a.q.Fallbacks...)
+	var failed error
+	for i, name := range names {
+		r, err := a.m.route(name)
+		if err != nil {
+			return nil, err
+		}
+		why := "ask"
+		if i > 0 {
+			why = "fallback"
+			a.restart(ctx)
+		}
+		answer, err := a.converse(ctx, r, why, req)
+		if err == nil {
+			return answer, nil
+		}
+		failed = longest(failed, err)
+		if ctx.Err() != nil || !anotherMay(err) {
+			return nil, err
+		}
+	}
+	return nil, failed
+}
+
+// anotherMay reports whether another model may answer where this one failed so.
+func anotherMay(err error) bool {
+	var open *BreakerError
+	switch llm.KindOf(err) {
+	case llm.Timeout, llm.Overloaded, llm.Unavailable, llm.Truncated, llm.Refused, llm.ContextTooLong:
+		return true
+	}
+	return errors.As(err, &open)
+}
+
+// longest is the error that tells what to do after all models have failed: one that another
+// attempt may not meet comes before one that it will.
+func longest(a, b error) error {
+	if a != nil && pawl.IsFatal(b) && !pawl.IsFatal(a) {
+		return a
+	}
+	return b
+}
+
+// converse asks one model until its answer is whole and of the right shape.
+func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.Request) (*Answer, error) {
+	req := *first
+	req.Model = r.model
+	room, repairs := 2, 2
+	if a.q.Repairs != nil {
+		repairs = *a.q.Repairs
+	}
+	for {
+		res, made, err := a.once(ctx, r, why, &req)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case res.Finish == llm.FinishRefused:
+			err = &llm.Error{Kind: llm.Refused, Provider: r.provider, Model: r.model, Message: cmp.Or(res.Refusal, "the model declined to answer"), RequestID: res.RequestID}
+		case res.Finish == llm.FinishLength && room > 0:
+			room--
+			why = "more room"
+			req.MaxTokens *= 2
+			a.note(ctx, made, err)
+			a.restart(ctx)
+			continue
+		case res.Finish == llm.FinishLength:
+			err = pawl.Fatal(&llm.Error{Kind: llm.BadRequest, Provider: r.provider, Model: r.model, Code: "length",
+				Message: fmt.Sprintf("the answer does not end within %d tokens; raise Call.MaxTokens or ask for less", req.MaxTokens)})
+		case len(res.ToolCalls) == 0 && a.q.Shape != nil:
+			made.Value, err = a.q.Shape.Read(res.Text)
+		}
+		a.note(ctx, made, err)
+		var misread *AnswerError
+		switch {
+		case err == nil:
+			return a.end(res, r, made.Value), nil
+		case !errors.As(err, &misread):
+			return nil, err
+		case repairs <= 0:
+			return nil, pawl.Fatal(fmt.Errorf("%s gave no answer of the shape that was asked for: %w", r.name, err))
+		}
+		repairs--
+		why = "repair"
+		req.Messages = append(append([]llm.Message(nil), req.Messages...), res.Message(), llm.User(misread.Repair()))
+		a.restart(ctx)
+	}
+}
+
+func (a *attempt) end(res *llm.Response, r route, value json.RawMessage) *Answer {
+	out := a.answer
+	out.Value, out.Text, out.ToolCalls, out.Finish, out.Model, out.Prompt = value, res.Text, res.ToolCalls, res.Finish, r.name, a.prompt
+	return &out
+}
