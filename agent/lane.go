@@ -71,7 +71,7 @@ const (
 	longSleep = 5 * time.Second        // and of any other
 	yieldFor  = 25 * time.Millisecond
 	yieldTo   = int64(time.Second) // a queue elsewhere whose first ranks earlier by this goes before ours
-	queueTold = int64(500 * time.Millisecond)
+	queueTold = 500 * time.Millisecond
 	tellAfter = 250 * time.Millisecond
 )
 

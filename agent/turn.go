@@ -152,8 +152,10 @@ func (l *lane) plan() (t planned) {
 		t.out = append(t.out, c)
 		last = at
 	}
+	// Others need to know of this queue more often the sooner there is something to share out.
+	told := min(max(time.Duration(next-now)/4, queueTold), 8*queueTold)
 	if !free || b.Blocked > now {
-		t.write = l.show(&b, now) || t.write || len(t.out) > 0
+		t.write = l.show(&b, now, told) || t.write || len(t.out) > 0
 	}
 	if !t.write { // nothing that others need to know
 		l.reports = l.reports[:0]
@@ -166,7 +168,7 @@ func (l *lane) plan() (t planned) {
 	case len(l.callers.list) == 0:
 	case next > 0:
 		jitter := rand.N(notice / 8) // so that workers do not all come at once
-		t.wait = min(time.Duration(next-now)-notice-slow-jitter, longSleep, time.Duration(queueTold))
+		t.wait = min(time.Duration(next-now)-notice-slow-jitter, told)
 		t.wait = max(t.wait, time.Millisecond)
 	}
 	return t
@@ -188,7 +190,7 @@ func (l *lane) yields(b *bucket, now int64) bool {
 
 // show puts into b what others are to know of this queue. It reports whether that is worth
 // a write by itself.
-func (l *lane) show(b *bucket, now int64) bool {
+func (l *lane) show(b *bucket, now int64, told time.Duration) bool {
 	maps.DeleteFunc(b.Queues, func(_ string, q queue) bool { return now-q.At > queueShown })
 	was, shown := b.Queues[l.worker]
 	n := len(l.callers.list)
@@ -201,5 +203,5 @@ func (l *lane) show(b *bucket, now int64) bool {
 	}
 	is := queue{Callers: n, Rank: l.callers.list[0].rank, At: now}
 	b.Queues[l.worker] = is
-	return !shown || now-was.At > queueTold || is.Rank < was.Rank-yieldTo
+	return !shown || now-was.At >= int64(told) || is.Rank < was.Rank-yieldTo
 }

@@ -1,0 +1,482 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/sqlite"
+)
+
+// A gauge never lets more through, in any window, than its size and what flows in.
+func TestAGaugeKeepsItsRate(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		ru := rule{limit: 1 + r.Int64N(1000), per: time.Duration(1+r.IntN(3600)) * time.Second}
+		ru.full = max(ru.span(1), time.Duration(r.Int64N(int64(ru.per))))
+		size := float64(ru.full) / float64(ru.span(1))
+		var g gauge
+		now := int64(1e18)
+		type taken struct{ at, n int64 }
+		var all []taken
+		for range 200 {
+			now += r.Int64N(int64(ru.span(1 + r.Int64N(5))))
+			n := 1 + r.Int64N(max(int64(size), 1))
+			at := g.when(ru, now, n)
+			if at < now {
+				t.Fatalf("seed %d: a slot in the past", seed)
+			}
+			g.take(ru, at, n)
+			all = append(all, taken{at, n})
+			now = at
+		}
+		for i := range all {
+			var sum int64
+			for _, b := range all[i:] {
+				sum += b.n
+				if most := size + float64(b.at-all[i].at)/float64(ru.span(1)); float64(sum) > most+1e-3*most+1 {
+					t.Fatalf("seed %d: %d in %v, at most %.2f of %+v", seed, sum, time.Duration(b.at-all[i].at), most, ru)
+				}
+			}
+		}
+	}
+}
+
+// The same of a bucket as a whole: times at which calls of one process are let go, in
+// virtual time, whatever they need and whenever they come and leave.
+func TestABucketKeepsItsRate(t *testing.T) {
+	for seed := range uint64(5) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 3))
+			e := memory(t)
+			limit := Limit{Requests: 1 + r.Int64N(100), Tokens: 1 + r.Int64N(5000), Per: time.Second, Burst: time.Duration(r.Int64N(int64(time.Second)))}
+			pacer := NewPacer(map[string]Limit{"": limit})
+			var mu sync.Mutex
+			var went []time.Time
+			var all sync.WaitGroup
+			for range 150 {
+				tokens, start, give := r.Int64N(100), time.Duration(r.Int64N(int64(time.Second))), time.Duration(r.Int64N(int64(20*time.Second)))
+				all.Go(func() {
+					time.Sleep(start)
+					ctx, cancel := context.WithTimeout(t.Context(), give)
+					defer cancel()
+					if s, err := pacer.Take(ctx, e, "b", tokens, 0); err == nil {
+						mu.Lock()
+						went = append(went, time.Now())
+						mu.Unlock()
+						s.Done(tokens, Seen{})
+					}
+				})
+			}
+			all.Wait()
+			slices.SortFunc(went, time.Time.Compare)
+			burst := max(1, limit.Burst.Seconds()*float64(limit.Requests))
+			for i := range went {
+				for j := i; j < len(went); j++ {
+					if n, most := j-i+1, burst+went[j].Sub(went[i]).Seconds()*float64(limit.Requests); float64(n) > most+1e-3 {
+						t.Fatalf("seed %d: %d calls in %v, at most %.2f of %+v", seed, n, went[j].Sub(went[i]), most, limit)
+					}
+				}
+			}
+			if len(went) == 0 {
+				t.Fatal("nobody went")
+			}
+			time.Sleep(time.Second) // what is to be told is told
+		})
+	}
+}
+
+func TestHigherPriorityGoesFirstAndNobodyStarves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := memory(t)
+		pacer := NewPacer(map[string]Limit{"": {Requests: 1, Per: time.Second}})
+		var mu sync.Mutex
+		var order []string
+		var all sync.WaitGroup
+		take := func(name string, priority int) {
+			all.Go(func() {
+				if _, err := pacer.Take(t.Context(), e, "b", 0, priority); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				order = append(order, name)
+				mu.Unlock()
+			})
+			time.Sleep(time.Millisecond)
+		}
+		take("first", 0)
+		take("low", -1)
+		take("a", 0)
+		take("b", 0)
+		take("high", 1)
+		for i := range 20 { // a second apart, and each before "low" but for its age
+			take(fmt.Sprint("later", i), 0)
+			time.Sleep(time.Second)
+		}
+		all.Wait()
+		if got := strings.Join(order[:4], " "); got != "first high a b" {
+			t.Errorf("the order was %v", order)
+		}
+		if at := slices.Index(order, "low"); at < 8 || at > 16 {
+			t.Errorf("the call of low priority was number %d: %v", at, order)
+		}
+	})
+}
+
+// A worker whose callers rank lower leaves the slots to another's.
+func TestPriorityHoldsAcrossWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := sqliteStore(t, sqlite.Memory)
+		limit := map[string]Limit{"": {Requests: 10, Per: time.Second}}
+		var all sync.WaitGroup
+		var low, lowBefore atomic.Int64
+		busy, urgent := NewPacer(limit), NewPacer(limit)
+		one, two := pawl.New(store, nil), pawl.New(store, nil)
+		for range 100 {
+			all.Go(func() {
+				if _, err := busy.Take(t.Context(), one, "b", 0, 0); err != nil {
+					t.Error(err)
+				}
+				low.Add(1)
+			})
+		}
+		time.Sleep(2 * time.Second)
+		before := low.Load()
+		var high sync.WaitGroup
+		for range 20 {
+			high.Go(func() {
+				if _, err := urgent.Take(t.Context(), two, "b", 0, 5); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		began := time.Now()
+		high.Wait()
+		lowBefore.Store(low.Load() - before)
+		if took := time.Since(began); took > 3*time.Second || lowBefore.Load() > 8 {
+			t.Errorf("20 urgent calls took %v, and %d others went before them", took, lowBefore.Load())
+		}
+		all.Wait()
+		if took := time.Since(began); took > 10500*time.Millisecond {
+			t.Errorf("120 calls at 10 a second took %v after the first 2 s", took)
+		}
+	})
+}
+
+func TestACallerThatLeavesCostsNobodyASlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := memory(t)
+		pacer := NewPacer(map[string]Limit{"": {Requests: 10, Tokens: 1000, Per: time.Second}})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("not wanted any more")
+		var all sync.WaitGroup
+		began := time.Now()
+		for i := range 60 {
+			all.Go(func() {
+				own := t.Context()
+				if i%2 == 0 {
+					own = ctx
+				}
+				_, err := pacer.Take(own, e, "b", 100, 0)
+				if i%2 != 0 && err != nil || err != nil && !errors.Is(err, why) {
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Microsecond)
+		}
+		time.Sleep(1050 * time.Millisecond) // half of those with a slot go too
+		cancel(why)
+		all.Wait()
+		if took := time.Since(began); took > 3*time.Second+700*time.Millisecond {
+			t.Errorf("about 36 calls at 10 a second took %v", took)
+		}
+		time.Sleep(time.Second)
+	})
+}
+
+func TestLimitsAreLearnedFromHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := memory(t)
+		pacer := NewPacer(nil)
+		s, err := pacer.Take(t.Context(), e, "b", 500, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Done(400, Seen{RequestsLimit: 600, RequestsLeft: 20, RequestsReset: 58 * time.Second, TokensLimit: 60000, TokensLeft: 50000, TokensReset: 10 * time.Second})
+		synctest.Wait()
+		state, err := pacer.State(t.Context(), e)
+		if err != nil || len(state) != 1 {
+			t.Fatal(state, err)
+		}
+		if g := state[0].Requests; g.Limit != 600 || g.Per != time.Minute || !g.Learned || g.Left != 20 {
+			t.Errorf("requests: %+v", g)
+		}
+		if g := state[0].Tokens; g.Limit != 60000 || g.Per != time.Minute || g.Left != 50000 {
+			t.Errorf("tokens: %+v", g)
+		}
+		other := NewPacer(nil) // another worker knows it too
+		began := time.Now()
+		for range 40 {
+			if _, err := other.Take(t.Context(), e, "b", 1, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took < 1900*time.Millisecond || took > 2100*time.Millisecond { // 20 at once, 20 at 10 a second
+			t.Errorf("40 calls took %v", took)
+		}
+	})
+}
+
+func TestThePeriodOfALimitIsFoundOut(t *testing.T) {
+	for _, c := range []struct {
+		limit, left int64
+		reset       time.Duration
+		per         time.Duration
+	}{
+		{500, 499, 120 * time.Millisecond, time.Minute},
+		{50, 49, time.Second, time.Minute},
+		{50, 49, 0, time.Minute},
+		{50, 10, 48 * time.Second, time.Minute},
+		{50, 10, 800 * time.Millisecond, time.Second},
+		{200, 100, 12 * time.Hour, 24 * time.Hour},
+		{1000, 0, time.Hour, time.Hour},
+		{10, 20, time.Hour, time.Minute},
+	} {
+		var g gauge
+		if !g.learn(c.limit, c.left, c.reset) || g.Per != c.per {
+			t.Errorf("%+v: %v", c, g.Per)
+		}
+		if g.learn(c.limit, c.left, c.reset) {
+			t.Errorf("%+v: twice the same is news", c)
+		}
+	}
+}
+
+// what a bucket does after a refusal, by what else is known.
+func TestARefusalStopsTheBucketWhereNothingBetterIsKnown(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		limit Limit
+		seen  Seen
+		stops time.Duration
+	}{
+		{"nothing known", Limit{}, Seen{Wait: 7 * time.Second}, 7 * time.Second},
+		{"not even a wait", Limit{}, Seen{}, time.Second},
+		{"a limit is configured", Limit{Requests: 6000}, Seen{Wait: 7 * time.Second}, 0},
+		{"a header says there is room", Limit{}, Seen{Wait: 7 * time.Second, RequestsLimit: 6000, RequestsLeft: 3000}, 0},
+		{"a header says nothing is left", Limit{Requests: 6000}, Seen{Wait: 7 * time.Second, TokensLimit: 10, TokensLeft: 0}, 7 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := memory(t)
+				pacer, other := NewPacer(map[string]Limit{"": c.limit}), NewPacer(map[string]Limit{"": c.limit})
+				s, err := pacer.Take(t.Context(), e, "b", 0, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.seen.Refused = true
+				s.Done(-1, c.seen)
+				s.Done(-1, Seen{Refused: true, Wait: time.Hour}) // counts once
+				synctest.Wait()
+				began := time.Now()
+				for _, p := range []*Pacer{pacer, other} {
+					if _, err := p.Take(t.Context(), e, "b", 0, 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if took := time.Since(began); took < c.stops || took > c.stops+100*time.Millisecond {
+					t.Errorf("the next calls went after %v, not %v", took, c.stops)
+				}
+				state, err := pacer.State(t.Context(), e)
+				if err != nil || len(state) != 1 || state[0].Refused != 1 {
+					t.Errorf("%+v %v", state, err)
+				}
+			})
+		})
+	}
+}
+
+func TestTokensAreCorrectedAfterTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := memory(t)
+		pacer := NewPacer(map[string]Limit{"": {Tokens: 100, Per: time.Second, Burst: 10 * time.Second}})
+		take := func(tokens int64) (*Slot, time.Duration) {
+			began := time.Now()
+			s, err := pacer.Take(t.Context(), e, "b", tokens, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s, time.Since(began).Round(time.Millisecond)
+		}
+		s, _ := take(1000) // all there is
+		s.Done(400, Seen{})
+		if _, waited := take(600); waited != 0 {
+			t.Errorf("600 were given back, and 600 took %v", waited)
+		}
+		s, waited := take(100)
+		if waited != time.Second {
+			t.Errorf("100 at 100 a second took %v", waited)
+		}
+		s.Done(300, Seen{})
+		if s, waited = take(100); waited != 3*time.Second {
+			t.Errorf("100 after a debt of 200 took %v", waited)
+		}
+		s.Done(-1, Seen{}) // not known: it stays as estimated
+		if s, waited = take(5000); waited != 10*time.Second {
+			t.Errorf("more than there ever is took %v, not until the bucket was full", waited)
+		}
+		s.Done(-1, Seen{Refused: true}) // used none
+		if _, waited = take(1000); waited != 0 {
+			t.Errorf("1000 after a refused call took %v", waited)
+		}
+	})
+}
+
+// counting counts the transactions that write records, and the reads of them.
+type counting struct {
+	pawl.Store
+	writes, reads atomic.Int64
+	fail          atomic.Bool
+}
+
+func (s *counting) Commit(ctx context.Context, b *pawl.Batch) error {
+	if s.fail.Load() && len(b.Writes) > 0 {
+		return errors.New("the disk is full")
+	}
+	s.writes.Add(int64(len(b.Writes)))
+	return s.Store.Commit(ctx, b)
+}
+
+func (s *counting) Records(ctx context.Context, space, prefix, after string, limit int, now time.Time) ([]pawl.Record, error) {
+	s.reads.Add(1)
+	return s.Store.Records(ctx, space, prefix, after, limit, now)
+}
+
+func TestPacingCostsFewWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counting{Store: sqliteStore(t, sqlite.Memory)}
+		e := pawl.New(store, nil)
+		pacer := NewPacer(map[string]Limit{"limited": {Requests: 1000, Per: time.Second}})
+		call := func(bucket string, n int) time.Duration {
+			store.writes.Store(0)
+			store.reads.Store(0)
+			began := time.Now()
+			var all sync.WaitGroup
+			for range n {
+				all.Go(func() {
+					s, err := pacer.Take(t.Context(), e, bucket, 10, 0)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					s.Done(10, Seen{})
+				})
+			}
+			all.Wait()
+			return time.Since(began)
+		}
+		if took := call("limited", 10000); took < 9*time.Second || took > 10100*time.Millisecond || store.writes.Load() > 130 || store.reads.Load() > 5 {
+			t.Errorf("10,000 calls at 1,000/s took %v, %d writes and %d reads", took, store.writes.Load(), store.reads.Load())
+		}
+		time.Sleep(time.Minute)
+		if took := call("free", 10000); took != 0 || store.writes.Load() != 0 || store.reads.Load() > 1 {
+			t.Errorf("10,000 calls without a limit took %v, %d writes and %d reads", took, store.writes.Load(), store.reads.Load())
+		}
+	})
+}
+
+func TestAStoreThatFailsIsToldToTheCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counting{Store: sqliteStore(t, sqlite.Memory)}
+		e := pawl.New(store, nil)
+		pacer := NewPacer(map[string]Limit{"": {Requests: 10}})
+		store.fail.Store(true)
+		began := time.Now()
+		_, err := pacer.Take(t.Context(), e, "b", 0, 0)
+		if err == nil || !strings.Contains(err.Error(), `bucket "b"`) || !strings.Contains(err.Error(), "the disk is full") || pawl.IsFatal(err) {
+			t.Error(err)
+		}
+		if took := time.Since(began); took < patience || took > patience+time.Second {
+			t.Errorf("it was told after %v", took)
+		}
+		store.fail.Store(false)
+		if _, err := pacer.Take(t.Context(), e, "b", 0, 0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHostileBuckets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := memory(t)
+		pacer := NewPacer(map[string]Limit{"": {Requests: 10, Tokens: -5, Burst: -time.Hour, Per: -1}})
+		for _, name := range []string{"", strings.Repeat("x", 257), "a\x00b", "\xff"} {
+			if _, err := pacer.Take(t.Context(), e, name, 0, 0); !errors.Is(err, pawl.ErrInput) {
+				t.Errorf("%.20q: %v", name, err)
+			}
+		}
+		if _, err := pacer.Take(t.Context(), nil, "b", 0, 0); !errors.Is(err, pawl.ErrInput) || !pawl.IsFatal(err) {
+			t.Error(err)
+		}
+		if _, err := e.Write(t.Context(), pawl.Put{Space: paceSpace, Key: "bad", Data: []byte(`{"at":"noon"}`)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pacer.Take(t.Context(), e, "bad", 0, 0); err == nil || !strings.Contains(err.Error(), "delete record") {
+			t.Error(err)
+		}
+		if _, err := e.Write(t.Context(), pawl.Put{Space: paceSpace, Key: "bad", If: pawl.AnyVersion}); err != nil {
+			t.Fatal(err)
+		}
+		huge := int64(1) << 62
+		for _, tokens := range []int64{-huge, huge, 0} {
+			s, err := pacer.Take(t.Context(), e, fmt.Sprint("t", tokens), tokens, int(tokens))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Done(huge, Seen{RequestsLimit: huge, RequestsLeft: -huge, RequestsReset: -1, TokensLimit: -1, TokensLeft: huge, Wait: -1, Refused: tokens == 0})
+		}
+		time.Sleep(time.Second)
+		if _, err := pacer.State(t.Context(), e); err != nil {
+			t.Error(err)
+		}
+	})
+	if wait := (Seen{Wait: 365 * 24 * time.Hour}).sane().Wait; wait != 24*time.Hour {
+		t.Errorf("a provider may stop a bucket for %v", wait)
+	}
+	for _, name := range []string{BucketName("p\x00", "\xff\xfe", ""), BucketName("p", strings.Repeat("é", 300), "secret"), BucketName("p", strings.Repeat("x", 500), "")} {
+		if len(name) > 256 || strings.Contains(name, "secret") {
+			t.Errorf("%d bytes: %.60q", len(name), name)
+		}
+	}
+	if a, b := BucketName("p", "m", "key 1"), BucketName("p", "m", "key 2"); a == b || !strings.HasPrefix(a, "p/m/") {
+		t.Error(a, b)
+	}
+}
+
+// A record that a clock an hour ahead has written stops nobody for an hour.
+func TestAClockThatRunsAheadStopsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := memory(t)
+		ahead := time.Now().Add(time.Hour).UnixNano()
+		data := fmt.Sprintf(`{"at":%d,"requests":{"zero":%d},"tokens":{},"blocked":%d}`, ahead, ahead, ahead+int64(time.Second))
+		if _, err := e.Write(t.Context(), pawl.Put{Space: paceSpace, Key: "b", Data: []byte(data)}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := NewPacer(map[string]Limit{"": {Requests: 10}}).Take(t.Context(), e, "b", 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < time.Second || took > 8*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
