@@ -39,6 +39,7 @@ type lane struct {
 	lag     time.Duration // what the last write took
 	pace    gauge         // of the calls let go here
 	late    time.Duration // the last of them, behind its slot
+	lap     int           // grows when room was made for late ones
 }
 
 // caller is one who waits for a slot.
@@ -59,6 +60,7 @@ type grant struct {
 	tokens       int64
 	taken, spent int64 // see report
 	rule         rule
+	lap          int
 	err          error
 }
 
@@ -162,7 +164,9 @@ func (l *lane) release(g grant) time.Time {
 	now := time.Now().UnixNano()
 	at := l.pace.when(g.rule, now, 1)
 	l.pace.take(g.rule, at, 1)
-	l.late = time.Duration(at - g.at)
+	if g.lap == l.lap { // else there is room for it
+		l.late = time.Duration(at - g.at)
+	}
 	return time.Unix(0, at)
 }
 

@@ -46,8 +46,8 @@ func (l *lane) turn() (wait time.Duration, more bool, err error) {
 			}
 		}
 		l.b = nil
-		if errors.Is(err, pawl.ErrConflict) || errors.Is(err, pawl.ErrUnknownOutcome) {
-			err = nil // another worker was first, or nobody knows: look again
+		if errors.Is(err, pawl.ErrConflict) {
+			err = nil // another worker was first: look again
 		}
 		return 0, true, err
 	}
@@ -127,11 +127,12 @@ func (l *lane) plan() (t planned) {
 	requests, tokens := b.rules(l.limit)
 	free := requests.limit == 0 && tokens.limit == 0
 	yield := !free && l.yields(&b, now)
-	slow := min(2*l.lag, time.Second) // the next slots must be here in time, however slow the store
+	slow := min(2*l.lag, 2*time.Second) // the next slots must be here in time, however slow the store
 	last, next := max(now, b.Blocked), int64(0)
 	if l.late > horizon/2 { // those who go late fill the time of as many slots to come
 		last = max(last, b.Requests.when(requests, last, 1)+int64(l.late))
 		l.late = 0
+		l.lap++
 	}
 	for !yield && len(l.callers.list) > 0 && len(t.out) < maxChunk {
 		c := l.callers.list[0]
@@ -141,7 +142,7 @@ func (l *lane) plan() (t planned) {
 			break
 		}
 		heap.Pop(&l.callers)
-		c.plan = grant{at: at, tokens: c.tokens, rule: requests}
+		c.plan = grant{at: at, tokens: c.tokens, rule: requests, lap: l.lap}
 		if !free {
 			b.Requests.take(requests, at, 1)
 			b.Tokens.take(tokens, at, c.tokens)
