@@ -20,6 +20,7 @@ type counting struct {
 	writes, reads atomic.Int64
 	fail          atomic.Bool
 	slow          atomic.Int64 // nanoseconds that a commit takes
+	every         atomic.Int64 // so many commits one does; 0: all
 }
 
 func (s *counting) Commit(ctx context.Context, b *pawl.Batch) error {
@@ -27,7 +28,9 @@ func (s *counting) Commit(ctx context.Context, b *pawl.Batch) error {
 		return errors.New("the disk is full")
 	}
 	s.writes.Add(int64(len(b.Writes)))
-	time.Sleep(time.Duration(s.slow.Load()))
+	if n := s.every.Load(); n == 0 || s.writes.Load()%n == 0 {
+		time.Sleep(time.Duration(s.slow.Load()))
+	}
 	return s.Store.Commit(ctx, b)
 }
 
@@ -59,8 +62,23 @@ func TestPacingCostsFewWrites(t *testing.T) {
 			all.Wait()
 			return time.Since(began)
 		}
-		if took := call("limited", 10000); took < 9*time.Second || took > 10100*time.Millisecond || store.writes.Load() > 130 || store.reads.Load() > 5 {
+		took := call("limited", 10000)
+		if took < 9*time.Second || took > 10100*time.Millisecond || store.writes.Load() > 130 || store.reads.Load() > 5 {
 			t.Errorf("10,000 calls at 1,000/s took %v, %d writes and %d reads", took, store.writes.Load(), store.reads.Load())
+		}
+		store.writes.Store(0)
+		var all sync.WaitGroup
+		for range 1000 { // they come at the rate at which they are let go
+			all.Go(func() {
+				if _, err := pacer.Take(t.Context(), e, "limited", 0, 0); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Millisecond)
+		}
+		all.Wait()
+		if store.writes.Load() > 25 {
+			t.Errorf("1,000 calls, one a millisecond, took %d writes", store.writes.Load())
 		}
 		time.Sleep(time.Minute)
 		if took := call("free", 10000); took != 0 || store.writes.Load() != 0 || store.reads.Load() > 1 {
@@ -122,4 +140,32 @@ func TestASlowStoreCostsLittleOfTheRate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Of a store that stands still now and again nothing piles up: who comes later with a higher
+// priority does not wait behind calls that should have gone long ago.
+func TestStallsDoNotAddUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &counting{Store: sqliteStore(t, sqlite.Memory)}
+		store.slow.Store(int64(1200 * time.Millisecond))
+		store.every.Store(4)
+		e := pawl.New(store, nil)
+		pacer := NewPacer(map[string]Limit{"": {Requests: 50, Per: time.Second}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for range 5000 {
+			all.Go(func() { pacer.Take(ctx, e, "b", 0, 0) })
+		}
+		time.Sleep(60 * time.Second)
+		began := time.Now()
+		if _, err := pacer.Take(t.Context(), e, "b", 0, 9); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		cancel()
+		all.Wait()
+		time.Sleep(10 * time.Second) // what the store is in the middle of
+	})
 }

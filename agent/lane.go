@@ -39,7 +39,9 @@ type lane struct {
 	lag     time.Duration // what the last write took
 	pace    gauge         // of the calls let go here
 	late    time.Duration // the last of them, behind its slot
-	lap     int           // grows when room was made for late ones
+	room    int64         // no slot is taken before, as late ones go then
+	lap     int           // grows when room was made
+	wrote   time.Time     // when the last write began
 }
 
 // caller is one who waits for a slot.
@@ -67,6 +69,7 @@ type grant struct {
 const (
 	horizon   = 300 * time.Millisecond // slots are taken so far ahead
 	notice    = 200 * time.Millisecond // and when the next is so near: a write for about 100 ms, which may be late
+	linger    = 50 * time.Millisecond  // between two writes, in which callers gather
 	maxChunk  = 4096                   // callers served by one write
 	patience  = 5 * time.Second        // with a store that fails
 	glance    = time.Second            // what is known of a bucket without limits is looked at again after this

@@ -1,14 +1,16 @@
 package agent
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/pawltest"
 )
 
 func TestLimitsAreLearnedFromHeaders(t *testing.T) {
@@ -40,6 +42,96 @@ func TestLimitsAreLearnedFromHeaders(t *testing.T) {
 		}
 		if took := time.Since(began); took < 1900*time.Millisecond || took > 2100*time.Millisecond { // 20 at once, 20 at 10 a second
 			t.Errorf("40 calls took %v", took)
+		}
+	})
+}
+
+// Others use the key too: what a call's answer says was left when that call was let in holds
+// less what was taken since, and more by what came since.
+func TestWhatWasLeftIsSeenInItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := memory(t)
+		pacer := NewPacer(nil)
+		take := func() *Slot {
+			s, err := pacer.Take(t.Context(), e, "b", 10, 0)
+			if err != nil {
+				t.Error(err)
+			}
+			return s
+		}
+		seen := Seen{RequestsLimit: 60, RequestsLeft: 59, TokensLimit: 6000, TokensLeft: 5990}
+		take().Done(10, seen)
+		time.Sleep(10 * time.Second)
+		slow, began := take(), time.Now()
+		for range 20 {
+			go func() { take().Done(10, Seen{}) }()
+		}
+		time.Sleep(5 * time.Second)
+		seen.RequestsLeft, seen.TokensLeft = 40, 1000
+		slow.Done(10, seen)
+		time.Sleep(time.Until(began.Add(6 * time.Second)))
+		state, err := pacer.State(t.Context(), e)
+		if err != nil || len(state) != 1 || state[0].Requests.Left != 40-20+6 || state[0].Tokens.Left != 1000-200+600 {
+			t.Errorf("%+v %v", state, err)
+		}
+	})
+}
+
+// A step that is tried again does not begin to wait anew.
+func TestAStepThatIsTriedAgainKeepsItsAge(t *testing.T) {
+	pacer := NewPacer(map[string]Limit{"": {Requests: 4, Per: time.Second}})
+	tried := make(chan struct{})
+	var went atomic.Int64
+	wf := pawl.Define("again", func(c *pawl.Context, _ struct{}) (int64, error) {
+		return pawl.Step(c, "call", func(ctx context.Context) (int64, error) {
+			if pawl.InfoOf(ctx).Attempt == 1 {
+				close(tried)
+				return 0, pawl.RetryAfter(errors.New("not now"), time.Second)
+			}
+			_, err := pacer.Take(ctx, pawl.EngineOf(ctx), "b", 0, 0)
+			return went.Load(), err
+		})
+	})
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		e := h.Engine()
+		run, err := wf.Start(t.Context(), e, struct{}{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-tried
+		var all sync.WaitGroup
+		for range 12 { // three seconds' worth
+			all.Go(func() {
+				if _, err := pacer.Take(t.Context(), e, "b", 0, 0); err != nil {
+					t.Error(err)
+				}
+				went.Add(1)
+			})
+		}
+		all.Wait()
+		if before, err := run.Result(t.Context()); err != nil || before > 8 {
+			t.Errorf("%d others went before it: %v", before, err)
+		}
+	}, wf)
+}
+
+// After a process was not let run for a while, those who go late fill the time of as many
+// slots to come, once.
+func TestRoomIsMadeForThoseWhoGoLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := memory(t)
+		pacer := NewPacer(map[string]Limit{"": {Requests: 1, Per: time.Second}})
+		for i, want := range []time.Duration{0, 3 * time.Second, time.Second} {
+			began := time.Now()
+			if _, err := pacer.Take(t.Context(), e, "b", 0, 0); err != nil || time.Since(began) != want {
+				t.Errorf("call %d went after %v, not %v: %v", i, time.Since(began), want, err)
+			}
+			if i == 0 {
+				l := pacer.lane(e, "b")
+				l.mu.Lock()
+				l.late = 2 * time.Second
+				l.mu.Unlock()
+			}
 		}
 	})
 }
@@ -117,100 +209,30 @@ func TestTokensAreCorrectedAfterTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := memory(t)
 		pacer := NewPacer(map[string]Limit{"": {Tokens: 100, Per: time.Second, Burst: 10 * time.Second}})
-		take := func(tokens int64) (*Slot, time.Duration) {
-			began := time.Now()
-			s, err := pacer.Take(t.Context(), e, "b", tokens, 0)
+		began := time.Now()
+		for _, c := range []struct {
+			what    string
+			tokens  int64
+			at      time.Duration
+			used    int64
+			refused bool
+		}{
+			{"all there is", 1000, 0, 400, false},
+			{"what was given back", 600, 0, 600, false},
+			{"what has come since", 100, time.Second, 300, false},
+			{"after a debt of 200", 100, 4 * time.Second, -1, false}, // not known: it stays as estimated
+			{"more than there ever is", 5000, 14 * time.Second, -1, true},
+			{"after a refused call, which used none", 1000, 14 * time.Second, 1000, false},
+		} {
+			s, err := pacer.Take(t.Context(), e, "b", c.tokens, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return s, time.Since(began).Round(time.Millisecond)
-		}
-		s, _ := take(1000) // all there is
-		s.Done(400, Seen{})
-		if _, waited := take(600); waited != 0 {
-			t.Errorf("600 were given back, and 600 took %v", waited)
-		}
-		s, waited := take(100)
-		if waited != time.Second {
-			t.Errorf("100 at 100 a second took %v", waited)
-		}
-		s.Done(300, Seen{})
-		if s, waited = take(100); waited != 3*time.Second {
-			t.Errorf("100 after a debt of 200 took %v", waited)
-		}
-		s.Done(-1, Seen{}) // not known: it stays as estimated
-		if s, waited = take(5000); waited != 10*time.Second {
-			t.Errorf("more than there ever is took %v, not until the bucket was full", waited)
-		}
-		s.Done(-1, Seen{Refused: true}) // used none
-		if _, waited = take(1000); waited != 0 {
-			t.Errorf("1000 after a refused call took %v", waited)
-		}
-	})
-}
-
-func TestHostileBuckets(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := memory(t)
-		pacer := NewPacer(map[string]Limit{"": {Requests: 10, Tokens: -5, Burst: -time.Hour, Per: -1}})
-		for _, name := range []string{"", strings.Repeat("x", 257), "a\x00b", "\xff"} {
-			if _, err := pacer.Take(t.Context(), e, name, 0, 0); !errors.Is(err, pawl.ErrInput) {
-				t.Errorf("%.20q: %v", name, err)
+			if at := time.Since(began); at < c.at || at > c.at+linger {
+				t.Errorf("%s was let go after %v, not %v", c.what, at, c.at)
 			}
-		}
-		if _, err := pacer.Take(t.Context(), nil, "b", 0, 0); !errors.Is(err, pawl.ErrInput) || !pawl.IsFatal(err) {
-			t.Error(err)
-		}
-		if _, err := e.Write(t.Context(), pawl.Put{Space: paceSpace, Key: "bad", Data: []byte(`{"at":"noon"}`)}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := pacer.Take(t.Context(), e, "bad", 0, 0); err == nil || !strings.Contains(err.Error(), "delete record") {
-			t.Error(err)
-		}
-		if _, err := e.Write(t.Context(), pawl.Put{Space: paceSpace, Key: "bad", If: pawl.AnyVersion}); err != nil {
-			t.Fatal(err)
-		}
-		huge := int64(1) << 62
-		for _, tokens := range []int64{-huge, huge, 0} {
-			s, err := pacer.Take(t.Context(), e, fmt.Sprint("t", tokens), tokens, int(tokens))
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.Done(huge, Seen{RequestsLimit: huge, RequestsLeft: -huge, RequestsReset: -1, TokensLimit: -1, TokensLeft: huge, Wait: -1, Refused: tokens == 0})
+			s.Done(c.used, Seen{Refused: c.refused})
 		}
 		time.Sleep(time.Second)
-		if _, err := pacer.State(t.Context(), e); err != nil {
-			t.Error(err)
-		}
-	})
-	if wait := (Seen{Wait: 365 * 24 * time.Hour}).sane().Wait; wait != 24*time.Hour {
-		t.Errorf("a provider may stop a bucket for %v", wait)
-	}
-	for _, name := range []string{BucketName("p\x00", "\xff\xfe", ""), BucketName("p", strings.Repeat("é", 300), "secret"), BucketName("p", strings.Repeat("x", 500), "")} {
-		if len(name) > 256 || strings.Contains(name, "secret") {
-			t.Errorf("%d bytes: %.60q", len(name), name)
-		}
-	}
-	if a, b := BucketName("p", "m", "key 1"), BucketName("p", "m", "key 2"); a == b || !strings.HasPrefix(a, "p/m/") {
-		t.Error(a, b)
-	}
-}
-
-// A record that a clock an hour ahead has written stops nobody for an hour.
-func TestAClockThatRunsAheadStopsNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := memory(t)
-		ahead := time.Now().Add(time.Hour).UnixNano()
-		data := fmt.Sprintf(`{"at":%d,"requests":{"zero":%d},"tokens":{},"blocked":%d}`, ahead, ahead, ahead+int64(time.Second))
-		if _, err := e.Write(t.Context(), pawl.Put{Space: paceSpace, Key: "b", Data: []byte(data)}); err != nil {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		if _, err := NewPacer(map[string]Limit{"": {Requests: 10}}).Take(t.Context(), e, "b", 0, 0); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(began); took < time.Second || took > 8*time.Second {
-			t.Errorf("it took %v", took)
-		}
 	})
 }

@@ -17,9 +17,10 @@ import (
 //
 // A bucket is limited by what was configured for it; where nothing was, by what response
 // headers say (see [Slot.Done]). Without either its calls go at once, and cost no write.
-// A limited bucket costs each worker that has calls waiting about ten writes a second,
-// however many they are. Clocks of workers should agree to within a tenth of a second: one
-// that runs ahead gets more than its share, never more than the limit.
+// A limited bucket costs each worker whose calls wait about ten writes a second, however
+// many they are, and at most twenty: a call may wait 50 ms for others to share its write.
+// Clocks of workers should agree to within a tenth of a second: one that runs ahead gets
+// more than its share, never more than the limit.
 //
 // It is safe for concurrent use.
 type Pacer struct {

@@ -202,3 +202,31 @@ func TestACallerThatLeavesCostsNobodyASlot(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// One who leaves after it was told when to go gives its slot to the next.
+func TestASlotThatIsNotUsedGoesToTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := memory(t)
+		pacer := NewPacer(map[string]Limit{"": {Requests: 10, Per: time.Second}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		began := time.Now()
+		for i := range 7 { // four slots are taken at once
+			all.Go(func() {
+				own := t.Context()
+				if i >= 1 && i <= 3 {
+					own = ctx
+				}
+				if _, err := pacer.Take(own, e, "b", 0, -i); err != nil && own != ctx {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(50 * time.Millisecond)
+		cancel()
+		all.Wait()
+		if took := time.Since(began); took != 300*time.Millisecond {
+			t.Errorf("the last of four went after %v", took)
+		}
+	})
+}

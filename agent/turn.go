@@ -21,6 +21,10 @@ func (l *lane) turn() (wait time.Duration, more bool, err error) {
 		l.mu.Unlock()
 		return 0, false, nil
 	}
+	if since := time.Since(l.wrote); since < linger && l.version != 0 {
+		l.mu.Unlock()
+		return linger - since, true, nil
+	}
 	known := l.b != nil && time.Since(l.read) < glance
 	if known = known || l.b != nil && !l.unlimited() && time.Since(l.read) < longSleep; !known {
 		l.b = nil
@@ -51,7 +55,7 @@ func (l *lane) turn() (wait time.Duration, more bool, err error) {
 		}
 		return 0, true, err
 	}
-	l.lag = time.Since(began)
+	l.lag, l.wrote = time.Since(began), began
 	l.b, l.version, l.read = t.b, version, time.Now()
 	l.reports = l.reports[t.heard:]
 	l.answer(t.out)
@@ -130,10 +134,11 @@ func (l *lane) plan() (t planned) {
 	slow := min(2*l.lag, 2*time.Second) // the next slots must be here in time, however slow the store
 	last, next := max(now, b.Blocked), int64(0)
 	if l.late > horizon/2 { // those who go late fill the time of as many slots to come
-		last = max(last, b.Requests.when(requests, last, 1)+int64(l.late))
+		l.room = b.Requests.when(requests, last, 1) + int64(l.late)
 		l.late = 0
 		l.lap++
 	}
+	last = max(last, l.room)
 	for !yield && len(l.callers.list) > 0 && len(t.out) < maxChunk {
 		c := l.callers.list[0]
 		at := b.Tokens.when(tokens, b.Requests.when(requests, last, 1), c.tokens)
