@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/postgres"
+	"github.com/pawlrun/pawl/storetest/pgtest"
+)
+
+var (
+	paceCalls = flag.Int("pace.calls", 120, "concurrent runs of the acceptance tests of pacing")
+	paceRate  = flag.Int("pace.rate", 50, "calls a second that their provider allows")
+)
+
+// question of a run: whom to ask, and as which caller.
+type ask struct {
+	URL  string `json:"url"`
+	Call string `json:"call"`
+}
+
+// asking is a workflow that makes one call, with a pacer as each process has its own.
+func asking(rate int) *pawl.Workflow[ask, string] {
+	pacer := NewPacer(map[string]Limit{"fake": {Requests: int64(rate), Per: time.Second}})
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	get := func(ctx context.Context, url string) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		return resp, err
+	}
+	return pawl.Define("ask", func(c *pawl.Context, in ask) (string, error) {
+		return pawl.Step(c, "call", func(ctx context.Context) (string, error) {
+			who := "?call=" + url.QueryEscape(in.Call)
+			if _, err := get(ctx, in.URL+"/ready"+who); err != nil {
+				return "", err
+			}
+			slot, err := pacer.Take(ctx, pawl.EngineOf(ctx), "fake/model", 0, 0)
+			if err != nil {
+				return "", err
+			}
+			resp, err := get(ctx, in.URL+"/call"+who)
+			switch {
+			case err != nil:
+				slot.Done(-1, Seen{})
+				return "", err
+			case resp.StatusCode == http.StatusOK:
+				slot.Done(0, Seen{})
+				return "fine", nil
+			}
+			after, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+			if err != nil {
+				return "", pawl.Fatal(err)
+			}
+			wait := time.Duration(after) * time.Second
+			slot.Done(-1, Seen{Refused: true, Wait: wait})
+			return "", &llm.Error{Kind: llm.RateLimited, Provider: "fake", Status: resp.StatusCode, Wait: wait}
+		}, pawl.MaxAttempts(100))
+	})
+}
+
+func TestRunsFinishAtTheAllowedRate(t *testing.T) {
+	for _, workers := range []int{1, 4} {
+		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
+			eachStore(t, func(t *testing.T, open func() pawl.Store) {
+				for range workers {
+					work(t, open(), asking(*paceRate))
+				}
+				runsFinish(t, pawl.New(open(), nil))
+			})
+		})
+	}
+}
+
+func TestRunsOfProcessesFinishAtTheAllowedRate(t *testing.T) {
+	for _, workers := range []int{1, 4} {
+		t.Run(fmt.Sprintf("processes=%d", workers), func(t *testing.T) {
+			url := pgtest.URL(t)
+			for range workers {
+				cmd := exec.Command(os.Args[0])
+				cmd.Env = append(os.Environ(), workerEnv+"="+mustJSON(t, workerOf{url, *paceRate}))
+				cmd.Stderr = t.Output()
+				life, err := cmd.StdinPipe() // the worker ends when it closes
+				if err == nil {
+					err = cmd.Start()
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() {
+					life.Close()
+					if err := cmd.Wait(); err != nil {
+						t.Errorf("a worker: %v", err)
+					}
+				})
+			}
+			runsFinish(t, pawl.New(postgresStore(t, url), nil))
+		})
+	}
+}
+
+// workerOf is what a worker process is told.
+type workerOf struct {
+	Store string
+	Rate  int
+}
+
+const workerEnv = "PAWL_TEST_PACE_WORKER"
+
+func TestMain(m *testing.M) {
+	told := os.Getenv(workerEnv)
+	if told == "" {
+		os.Exit(m.Run())
+	}
+	if err := beWorker(told); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func beWorker(told string) error {
+	var w workerOf
+	if err := json.Unmarshal([]byte(told), &w); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	store, err := postgres.Open(ctx, w.Store, nil)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	e := pawl.New(store, nil)
+	if err := e.Register(asking(w.Rate)); err != nil {
+		return err
+	}
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	return e.Run(ctx)
+}
+
+func mustJSON(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func runsFinish(t *testing.T, engine *pawl.Engine) {
+	rate := *paceRate
+	p := newProvider(t, *paceCalls, float64(rate), 5)
+	wf := asking(rate)
+	runs := make([]*pawl.Run[string], *paceCalls)
+	var starts sync.WaitGroup
+	for i := range runs {
+		starts.Go(func() {
+			run, err := wf.Start(t.Context(), engine, ask{p.URL, strconv.Itoa(i)})
+			if err != nil {
+				t.Error(err)
+			}
+			runs[i] = run
+		})
+	}
+	if starts.Wait(); t.Failed() {
+		return
+	}
+	stalls := watchStalls(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for _, run := range runs {
+		if out, err := run.Result(ctx); err != nil || out != "fine" {
+			t.Fatal(out, err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stalled := stalls(p.first, p.lastNew)
+	raw := float64(p.letByNew-1) / p.lastNew.Sub(p.first).Seconds()
+	busy := float64(p.letByNew-1) / (p.lastNew.Sub(p.first) - stalled).Seconds()
+	whole := float64(p.let-1) / p.last.Sub(p.first).Seconds()
+	t.Logf("%d calls let in, %d of them refused at random, %d over the rate, %d early; %.1f/s while calls waited (%.1f %% of the rate), %.1f/s from first to last; the process stood still for %v",
+		p.let, p.refused, p.over, p.early, raw, 100*raw/float64(rate), whole, stalled)
+	if p.early > 0 {
+		t.Errorf("%d refused calls were made again before the provider's wait was over", p.early)
+	}
+	if busy < 0.95*float64(rate) {
+		t.Errorf("%.1f calls a second were let in while calls waited, of %d allowed", busy, rate)
+	}
+	if p.over > p.let/20 { // what waits for a processor comes in bunches
+		t.Errorf("%d of %d calls went over the rate", p.over, p.let)
+	}
+}

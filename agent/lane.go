@@ -1,0 +1,280 @@
+package agent
+
+import (
+	"container/heap"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+// lane is one process's queue of a bucket. While callers wait in it, one goroutine takes
+// slots for them from the bucket, those of the next moment with one compare-and-swap, and
+// tells each when to go.
+//
+// Invariants, under mu:
+//   - a caller is in the queue, or planned by the turn under way, or answered, or gone;
+//   - b with version is what the store held when it was last asked, or newer; nothing is
+//     granted of a limited bucket but by writing over that version;
+//   - one goroutine at most, and one if anybody waits.
+type lane struct {
+	engine *pawl.Engine
+	name   string
+	worker string // of this lane, in the bucket's queues
+	limit  Limit
+	wake   chan struct{} // the queue has another head, or a report can't wait
+
+	mu      sync.Mutex
+	callers callers
+	reports []report // not yet in the bucket
+	running bool
+	timer   *time.Timer // starts the goroutine for reports; nil: none is set
+	b       *bucket     // nil: not known
+	version int64       // of its record; 0: there is none
+	read    time.Time
+	lag     time.Duration // what the last write took
+	pace    gauge         // of the calls let go here
+	late    time.Duration // the last of them, behind its slot
+	room    int64         // no slot is taken before, as late ones go then
+	lap     int           // grows when room was made
+	wrote   time.Time     // when the last write began
+}
+
+// caller is one who waits for a slot.
+type caller struct {
+	tokens int64
+	rank   int64 // earliest first: when it came, in unix nanoseconds, and what its priority is worth
+	answer chan grant
+
+	place int    // in the queue; -1: not in it
+	order uint64 // of those of one rank
+	plan  grant
+	gone  bool // it left while it was planned
+}
+
+// grant is a slot, or why there is none.
+type grant struct {
+	at           int64 // unix nanoseconds
+	tokens       int64
+	taken, spent int64 // see report
+	rule         rule
+	lap          int
+	err          error
+}
+
+const (
+	horizon   = 300 * time.Millisecond // slots are taken so far ahead
+	notice    = 200 * time.Millisecond // and when the next is so near: a write for about 100 ms, which may be late
+	linger    = 50 * time.Millisecond  // between two writes, in which callers gather
+	maxChunk  = 4096                   // callers served by one write
+	patience  = 5 * time.Second        // with a store that fails
+	glance    = time.Second            // what is known of a bucket without limits is looked at again after this
+	longSleep = 5 * time.Second        // and of any other
+	yieldFor  = 25 * time.Millisecond
+	yieldTo   = int64(time.Second) // a queue elsewhere whose first ranks earlier by this goes before ours
+	queueTold = 500 * time.Millisecond
+	tellAfter = 250 * time.Millisecond
+)
+
+func (l *lane) enter(c *caller) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.callers.list) == 0 && l.free(time.Now()) {
+		c.place = -1
+		c.answer <- grant{tokens: c.tokens}
+		return
+	}
+	l.callers.add(c)
+	if c.place == 0 {
+		l.start()
+	}
+}
+
+// free reports whether nothing limits the bucket, as far as was known a moment ago.
+func (l *lane) free(now time.Time) bool {
+	if l.b == nil || now.Sub(l.read) > glance || l.b.Blocked > now.UnixNano() {
+		return false
+	}
+	return l.unlimited()
+}
+
+func (l *lane) unlimited() bool {
+	requests, tokens := l.b.rules(l.limit)
+	return requests.limit == 0 && tokens.limit == 0
+}
+
+// start sees to it that the goroutine runs, and looks.
+func (l *lane) start() {
+	if !l.running {
+		l.running = true
+		go l.run()
+		return
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// leave is called by a caller that was not answered, or has not looked.
+func (l *lane) leave(c *caller) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.place >= 0 {
+		heap.Remove(&l.callers, c.place)
+		return
+	}
+	select {
+	case g := <-c.answer:
+		l.hand(g)
+	default:
+		c.gone = true
+	}
+}
+
+// pass gives a slot that its owner does not use to the next who waits here.
+func (l *lane) pass(g grant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hand(g)
+}
+
+func (l *lane) hand(g grant) {
+	if g.err != nil {
+		return
+	}
+	more := -g.tokens
+	if len(l.callers.list) > 0 {
+		c := heap.Pop(&l.callers).(*caller)
+		more += c.tokens
+		g.tokens = c.tokens
+		c.answer <- g
+	}
+	if more != 0 {
+		l.note(report{more: more})
+	}
+}
+
+// release says when the holder of a slot may go whose time has come: at once, but for slots
+// that were slept through, by this process or its store. Those must not go all together.
+func (l *lane) release(g grant) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now().UnixNano()
+	at := l.pace.when(g.rule, now, 1)
+	l.pace.take(g.rule, at, 1)
+	if g.lap == l.lap { // else there is room for it
+		l.late = time.Duration(at - g.at)
+	}
+	return time.Unix(0, at)
+}
+
+func (l *lane) tell(r report) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note(r)
+}
+
+// note keeps a report for the next turn, and makes one if none is coming.
+func (l *lane) note(r report) {
+	l.reports = append(l.reports, r)
+	switch {
+	case r.Refused, r.RequestsLimit+r.TokensLimit > 0 && l.free(time.Now()):
+		l.start()
+	case !l.running && l.timer == nil:
+		l.timer = time.AfterFunc(tellAfter, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.timer = nil
+			l.start()
+		})
+	}
+}
+
+// run serves those who wait until nobody does.
+func (l *lane) run() {
+	var failing time.Time
+	for {
+		wait, more, err := l.turn()
+		switch {
+		case !more:
+			return
+		case err == nil:
+			failing = time.Time{}
+		case failing.IsZero() && !permanent(err):
+			failing, wait = time.Now(), notice/4
+		case permanent(err) || time.Since(failing) > patience:
+			l.fail(fmt.Errorf("take a slot of bucket %q: %w", l.name, err))
+			failing = time.Time{}
+		default:
+			wait = notice
+		}
+		if wait <= 0 {
+			continue
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-l.wake:
+			timer.Stop()
+		}
+	}
+}
+
+// permanent reports whether another try is not worth it.
+func permanent(err error) bool {
+	var bad *json.SyntaxError
+	var misfit *json.UnmarshalTypeError
+	return errors.Is(err, pawl.ErrInput) || errors.Is(err, pawl.ErrClosed) || errors.Is(err, pawl.ErrTooLarge) ||
+		errors.As(err, &bad) || errors.As(err, &misfit)
+}
+
+// fail answers all who wait.
+func (l *lane) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.callers.list) > 0 {
+		heap.Pop(&l.callers).(*caller).answer <- grant{err: err}
+	}
+	l.reports = nil
+}
+
+// callers is a heap of those who wait, by rank.
+type callers struct {
+	list []*caller
+	came uint64
+}
+
+func (h *callers) add(c *caller) {
+	h.came++
+	c.order = h.came
+	heap.Push(h, c)
+}
+
+func (h *callers) Len() int { return len(h.list) }
+func (h *callers) Less(i, j int) bool {
+	a, b := h.list[i], h.list[j]
+	return a.rank < b.rank || a.rank == b.rank && a.order < b.order
+}
+func (h *callers) Swap(i, j int) {
+	h.list[i], h.list[j] = h.list[j], h.list[i]
+	h.list[i].place, h.list[j].place = i, j
+}
+func (h *callers) Push(c any) {
+	c.(*caller).place = len(h.list)
+	h.list = append(h.list, c.(*caller))
+}
+func (h *callers) Pop() any {
+	last := len(h.list) - 1
+	c := h.list[last]
+	h.list[last] = nil
+	h.list = h.list[:last]
+	c.place = -1
+	return c
+}
+
+func newID() string { return rand.Text()[:10] }
