@@ -130,7 +130,7 @@ const workerEnv = "PAWL_TEST_PACE_WORKER"
 func TestMain(m *testing.M) {
 	told := os.Getenv(workerEnv)
 	if told == "" {
-		os.Exit(m.Run())
+		os.Exit(pgtest.Main(m))
 	}
 	if err := beWorker(told); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -95,16 +95,16 @@ func RunBacktest(ctx context.Context, e *pawl.Engine, b Backtest) (Report, error
 	return pawl.Attach[Report](e, info.ID).Result(ctx)
 }
 
-// question is a request of a past run, by where its note is.
-type question struct {
+// asked is a request of a past run, by where its note is.
+type asked struct {
 	Run  pawl.Ref `json:"run"`
 	Step string   `json:"step"`
 	Seq  int64    `json:"seq"`
 }
 
 func (m *Models) backtest(c *pawl.Context, b Backtest) (Report, error) {
-	found, err := pawl.Map(c, "find", b.Runs, func(c *pawl.Context, run pawl.Ref) ([]question, error) {
-		return pawl.Step(c, "questions", func(ctx context.Context) ([]question, error) { return questions(ctx, run, b.Step) })
+	found, err := pawl.Map(c, "find", b.Runs, func(c *pawl.Context, run pawl.Ref) ([]asked, error) {
+		return pawl.Step(c, "questions", func(ctx context.Context) ([]asked, error) { return questions(ctx, run, b.Step) })
 	}, pawl.Limit(cmp.Or(b.Parallel, 16)))
 	if err != nil {
 		return Report{}, err
@@ -113,7 +113,7 @@ func (m *Models) backtest(c *pawl.Context, b Backtest) (Report, error) {
 	if len(all) == 0 {
 		return Report{}, pawl.Fatal(fmt.Errorf("%w: none of the %d runs has asked a model in a step %q", pawl.ErrNotFound, len(b.Runs), b.Step))
 	}
-	decisions, err := pawl.Map(c, "ask", all, func(c *pawl.Context, q question) (reasked, error) {
+	decisions, err := pawl.Map(c, "ask", all, func(c *pawl.Context, q asked) (reasked, error) {
 		return pawl.Step(c, "model", func(ctx context.Context) (reasked, error) { return m.again(ctx, q, b.Change) }, pawl.MaxAttempts(8))
 	}, pawl.Limit(cmp.Or(b.Parallel, 16)))
 	if err != nil {
@@ -123,8 +123,8 @@ func (m *Models) backtest(c *pawl.Context, b Backtest) (Report, error) {
 }
 
 // questions finds the answered requests of a step, one for each of its occurrences.
-func questions(ctx context.Context, run pawl.Ref, step string) ([]question, error) {
-	last := map[string]question{}
+func questions(ctx context.Context, run pawl.Ref, step string) ([]asked, error) {
+	last := map[string]asked{}
 	var order []string
 	for a, err := range Asked(ctx, pawl.EngineOf(ctx), run) {
 		if err != nil {
@@ -136,9 +136,9 @@ func questions(ctx context.Context, run pawl.Ref, step string) ([]question, erro
 		if _, ok := last[a.Step]; !ok {
 			order = append(order, a.Step)
 		}
-		last[a.Step] = question{Run: run, Step: a.Step, Seq: a.Seq}
+		last[a.Step] = asked{Run: run, Step: a.Step, Seq: a.Seq}
 	}
-	var out []question
+	var out []asked
 	for _, key := range order {
 		out = append(out, last[key])
 	}
@@ -153,7 +153,7 @@ type reasked struct {
 }
 
 // again asks a question of a past run anew, changed.
-func (m *Models) again(ctx context.Context, q question, change Change) (reasked, error) {
+func (m *Models) again(ctx context.Context, q asked, change Change) (reasked, error) {
 	var was Asking
 	for a, err := range Asked(ctx, pawl.EngineOf(ctx), q.Run) {
 		if err != nil {

@@ -85,7 +85,7 @@ func (l *lane) enter(c *caller) {
 	defer l.mu.Unlock()
 	if len(l.callers.list) == 0 && l.free(time.Now()) {
 		c.place = -1
-		c.answer <- grant{tokens: c.tokens}
+		c.answer <- grant{at: time.Now().UnixNano(), tokens: c.tokens}
 		return
 	}
 	l.callers.add(c)

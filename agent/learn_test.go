@@ -236,3 +236,33 @@ func TestTokensAreCorrectedAfterTheCall(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// Calls that nothing limited were not late: a refusal after them holds the bucket for as long
+// as the provider asks, and no longer.
+func TestARefusalOfABucketWithoutLimitsPasses(t *testing.T) {
+	e, p := memory(t), NewPacer(nil)
+	take := func() *Slot {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		s, err := p.Take(ctx, e, "b", 1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for range 3 {
+		take().Done(1, Seen{}) // the first finds out that there are no limits, the next are let go at once
+	}
+	refused := take()
+	refused.Done(0, Seen{Refused: true, Wait: time.Second})
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if all, err := p.State(t.Context(), e); err != nil || time.Now().After(end) {
+			t.Fatalf("the refusal was not heard of: %v", err)
+		} else if len(all) == 1 && all[0].Refused == 1 {
+			break
+		}
+	}
+	for range 3 {
+		take().Done(1, Seen{})
+	}
+}

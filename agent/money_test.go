@@ -20,8 +20,8 @@ import (
 	"github.com/pawlrun/pawl/storetest"
 )
 
-// provider is a mock of a provider that keeps its own bill, and models that call it.
-func provider(t *testing.T, opt llmtest.MockOptions, rules ...llmtest.Rule) (*Models, *llmtest.Mock) {
+// priced is a mock of a provider that keeps its own bill, and models that call it.
+func priced(t *testing.T, opt llmtest.MockOptions, rules ...llmtest.Rule) (*Models, *llmtest.Mock) {
 	t.Helper()
 	prices, err := llm.DefaultPrices().With("test", []byte(`{"prices":[{"provider":"openai","model":"priced","input":150000,"output":600000}]}`))
 	if err != nil {
@@ -46,7 +46,7 @@ func TestP7_theLedgerIsTheProvidersBill(t *testing.T) {
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			eachStore(t, func(t *testing.T, open func() pawl.Store) {
-				m, mock := provider(t, llmtest.MockOptions{Seed: seed, FailRate: 0.1, FailWait: 20 * time.Millisecond, Latency: 3 * time.Millisecond},
+				m, mock := priced(t, llmtest.MockOptions{Seed: seed, FailRate: 0.1, FailWait: 20 * time.Millisecond, Latency: 3 * time.Millisecond},
 					llmtest.Rule{Answer: func(_ context.Context, r *llm.Request) (*llm.Response, error) {
 						n := len(r.Messages[len(r.Messages)-1].Content)
 						return &llm.Response{Text: "yes", Usage: llm.Usage{Input: 100 + n, Output: 40 + n%13}}, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -16,8 +15,6 @@ import (
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
 )
-
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 // eachStore runs f on an engine on each store, which registers defs and works.
 func eachStore(t *testing.T, f func(t *testing.T, e *pawl.Engine), defs ...pawl.Definition) {
