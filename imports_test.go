@@ -35,6 +35,7 @@ var rooms = []room{
 	{"llm", nil},
 	{"llm/...", []string{"llm"}},
 	{"agent", []string{"pawl", "llm"}},
+	{"agent/mcp", []string{"pawl", "agent"}},
 	{"service", nil},
 	{"flow", []string{"pawl", "machine", "llm", "agent", "service"}},
 	{"trigger", []string{"pawl"}},
