@@ -302,6 +302,8 @@ func rawAnswer(mode, method string, params json.RawMessage) []string {
 		var p struct{ Name string }
 		_ = json.Unmarshal(params, &p)
 		switch p.Name {
+		case "stuck":
+			select {} // and nothing is read any more
 		case "good":
 			return answer(`{"content":[{"type":"text","text":"good"}]}`)
 		case "huge":

@@ -161,6 +161,35 @@ func TestAProcessThatAnswersNothingIsReplaced(t *testing.T) {
 	}
 }
 
+func TestAProcessThatReadsNothingIsReplaced(t *testing.T) {
+	o := command(t, "liar")
+	o.Timeout = 500 * time.Millisecond
+	s := open(t, o)
+	failure(t, s, "stuck", `{}`, mcp.Timeout)
+	large := `{"text":"` + strings.Repeat("x", 500<<10) + `"}` // more than a pipe holds
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			began := time.Now()
+			failure(t, s, "good", large, mcp.Timeout)
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("a call that can't be sent ended after %v", took)
+			}
+		})
+	}
+	wg.Wait()
+	deadline := time.Now().Add(40 * time.Second)
+	for {
+		out, err := s.Call(t.Context(), "good", nil)
+		if err == nil && out == "good" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the process was not replaced: %v", err)
+		}
+	}
+}
+
 func TestCloseLeavesNoProcess(t *testing.T) {
 	s := open(t, command(t, "sdk"))
 	server, _ := strconv.Atoi(call(t, s, "pid", `{}`))
