@@ -36,6 +36,7 @@ var rooms = []room{
 	{"llm/internal/exchange", []string{"llm"}}, // what the clients of all providers do alike
 	{"llm/...", []string{"llm", "llm/internal/exchange"}},
 	{"agent", []string{"pawl", "llm"}},
+	{"agent/mcp", []string{"pawl", "agent"}},
 	{"service", nil},
 	{"flow", []string{"pawl", "machine", "llm", "agent", "service"}},
 	{"trigger", []string{"pawl"}},
