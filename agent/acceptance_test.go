@@ -52,14 +52,14 @@ func asking(rate int) *pawl.Workflow[ask, string] {
 	return pawl.Define("ask", func(c *pawl.Context, in ask) (string, error) {
 		return pawl.Step(c, "call", func(ctx context.Context) (string, error) {
 			who := "?call=" + url.QueryEscape(in.Call)
-			if _, err := get(ctx, in.URL+"/ready"+who); err != nil {
+			if _, err := get(ctx, in.URL+"/ready"+who); err != nil { //nolint:bodyclose // get closes it
 				return "", err
 			}
 			slot, err := pacer.Take(ctx, pawl.EngineOf(ctx), "fake/model", 0, 0)
 			if err != nil {
 				return "", err
 			}
-			resp, err := get(ctx, in.URL+"/call"+who)
+			resp, err := get(ctx, in.URL+"/call"+who) //nolint:bodyclose // get closes it
 			switch {
 			case err != nil:
 				slot.Done(-1, Seen{})
@@ -108,7 +108,7 @@ func TestRunsOfProcessesFinishAtTheAllowedRate(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() {
-					life.Close()
+					_ = life.Close()
 					if err := cmd.Wait(); err != nil {
 						t.Errorf("a worker: %v", err)
 					}
@@ -155,7 +155,7 @@ func beWorker(told string) error {
 		return err
 	}
 	go func() {
-		io.Copy(io.Discard, os.Stdin)
+		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
 	return e.Run(ctx)

@@ -108,7 +108,7 @@ type Agent struct {
 	all  map[string]*Agent // that the conversation can come to, by name
 }
 
-// New makes an agent. ErrInput: something in its Config can't be used; all of it is named.
+// NewAgent makes an agent. ErrInput: something in its Config can't be used; all of it is named.
 func NewAgent(name string, cfg Config) (*Agent, error) {
 	cfg.MaxTurns = cmp.Or(cfg.MaxTurns, 20)
 	cfg.Parallel = cmp.Or(cfg.Parallel, 8)

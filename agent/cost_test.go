@@ -154,7 +154,7 @@ func TestStallsDoNotAddUp(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		for range 5000 {
-			all.Go(func() { pacer.Take(ctx, e, "b", 0, 0) })
+			all.Go(func() { _, _ = pacer.Take(ctx, e, "b", 0, 0) })
 		}
 		time.Sleep(60 * time.Second)
 		began := time.Now()

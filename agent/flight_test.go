@@ -82,7 +82,7 @@ func TestAnErrorOfOnesOwnIsNotShared(t *testing.T) {
 					t.Error("the panic is gone")
 				}
 			}()
-			c.Generate(t.Context(), e, question("b"), time.Hour, func(context.Context) (*llm.Response, error) { panic("oops") })
+			_, _, _ = c.Generate(t.Context(), e, question("b"), time.Hour, func(context.Context) (*llm.Response, error) { panic("oops") })
 		}()
 		began := time.Now()
 		if _, source, err := c.Generate(t.Context(), e, question("b"), time.Hour, o.call); err != nil || source != CacheMiss || time.Since(began) != time.Second {

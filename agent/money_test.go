@@ -166,13 +166,13 @@ func killed(t *testing.T, open func() pawl.Store, w pawl.Definition, random *ran
 			case <-time.After(time.Duration(10+random.IntN(60)) * time.Millisecond):
 			case <-quit:
 				cancel()
-				<-ended
+				_ = <-ended
 				return
 			}
 			if kills >= 12 { // this one may finish
 				<-quit
 				cancel()
-				<-ended
+				_ = <-ended
 				return
 			}
 			mu.Lock()
@@ -180,7 +180,7 @@ func killed(t *testing.T, open func() pawl.Store, w pawl.Definition, random *ran
 			mu.Unlock()
 			kills++
 			cancel()
-			<-ended
+			_ = <-ended
 			if worker != 0 { // its lease ends, without waiting for it
 				if err := base.Leave(context.Background(), worker, time.Now()); err != nil {
 					t.Error(err)

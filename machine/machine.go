@@ -56,7 +56,7 @@ type State[S any] struct {
 	Step []pawl.StepOption
 }
 
-// End, in State.To, declares that a state may be the last one.
+// End in State.To declares that a state may be the last one.
 const End = "[*]"
 
 // Options are a machine's settings. The zero value works; fields say their defaults.

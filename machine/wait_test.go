@@ -308,7 +308,7 @@ func TestFailedIsNotAskedAboutTheEnd(t *testing.T) {
 				t.Error("Failed was asked")
 				return machine.Done()
 			}})
-			failure(t, m)
+			_ = failure(t, m)
 		})
 	}
 	m := define(t, "ends", "a", nil, state{Name: "a", Do: func(ctx context.Context, _ *value) (next, error) {

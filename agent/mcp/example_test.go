@@ -64,7 +64,7 @@ func Example() {
 	}
 	fmt.Println(run.Result(ctx))
 	stop()
-	<-ended
+	_ = <-ended
 	// Output: weather_forecast: rain in Vienna <nil>
 }
 

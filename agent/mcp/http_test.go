@@ -49,7 +49,7 @@ func TestAnEndpointServesItsTools(t *testing.T) {
 			if e := failure(t, s, "fail", `{"text":"a"}`, mcp.Failed); !strings.HasSuffix(e.Error(), ": no file a") {
 				t.Errorf("fail gave %v", e)
 			}
-			failure(t, s, "vanished", `{}`, mcp.Rejected)
+			_ = failure(t, s, "vanished", `{}`, mcp.Rejected)
 			asks := mcp.Internal // as the server then asks by a request, which is refused
 			if name == "stateless" {
 				asks = mcp.Rejected
@@ -65,7 +65,7 @@ func TestAnEndpointServesItsTools(t *testing.T) {
 			if out := call(t, s, "big", `{"n":5000000}`); len(out) > mcp.DefaultMaxResult+200 || !strings.Contains(out, "5000000 bytes") {
 				t.Errorf("a result of 5 MB became %d bytes", len(out))
 			}
-			failure(t, s, "big", `{"n":9000000}`, mcp.TooLarge)
+			_ = failure(t, s, "big", `{"n":9000000}`, mcp.TooLarge)
 			if out := call(t, s, "echo", `{}`); out != "\nend" {
 				t.Errorf("after that echo gave %q", out)
 			}
@@ -132,7 +132,7 @@ func TestAHangingRequestHoldsUpNoOther(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				began := time.Now()
-				failure(t, s, "hang", `{"text":"`+file+`"}`, mcp.Timeout)
+				_ = failure(t, s, "hang", `{"text":"`+file+`"}`, mcp.Timeout)
 				if took := time.Since(began); took > 3*time.Second {
 					t.Errorf("the call ended after %v", took)
 				}
@@ -189,13 +189,13 @@ func TestABadAnswerFailsItsOwnCallOnly(t *testing.T) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Content-Encoding", "gzip")
 			z := gzip.NewWriter(w)
-			z.Write([]byte(`{"jsonrpc":"2.0","id":1,"result":"`))
+			_, _ = z.Write([]byte(`{"jsonrpc":"2.0","id":1,"result":"`))
 			for range 200 { // 200 MB from 200 KB
 				if _, err := z.Write(bytes.Repeat([]byte("x"), 1<<20)); err != nil {
 					return
 				}
 			}
-			z.Close()
+			_ = z.Close()
 		}, mcp.TooLarge, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,7 +241,7 @@ func TestABadAnswerFailsItsOwnCallOnly(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			<-beside
+			_ = <-beside
 		})
 	}
 }
@@ -285,7 +285,7 @@ func TestABrokenStreamIsResumed(t *testing.T) {
 					t.Errorf("got %q", out)
 				}
 			} else {
-				failure(t, s, "media", `{}`, mcp.Rejected)
+				_ = failure(t, s, "media", `{}`, mcp.Rejected)
 			}
 			if last.Load() != "1_0" {
 				t.Errorf("it was resumed after event %v", last.Load())

@@ -217,9 +217,9 @@ func newSDKServer() *sdk.Server {
 		var err error
 		switch in.Text {
 		case "sampling":
-			_, err = r.Session.CreateMessage(ctx, &sdk.CreateMessageParams{MaxTokens: 1, Messages: []*sdk.SamplingMessage{}})
+			_, err = r.Session.CreateMessage(ctx, &sdk.CreateMessageParams{MaxTokens: 1, Messages: []*sdk.SamplingMessage{}}) //nolint:staticcheck // servers of older versions ask for it
 		case "roots":
-			_, err = r.Session.ListRoots(ctx, nil)
+			_, err = r.Session.ListRoots(ctx, nil) //nolint:staticcheck // servers of older versions ask for it
 		default:
 			_, err = r.Session.Elicit(ctx, &sdk.ElicitParams{Message: "password?"})
 		}

@@ -54,17 +54,17 @@ func startProcess(o *Options, log *slog.Logger) (*process, error) {
 	}
 	out, theirOut, err := os.Pipe()
 	if err != nil {
-		theirIn.Close()
-		in.Close()
+		_ = theirIn.Close()
+		_ = in.Close()
 		return nil, err
 	}
 	cmd.Stdin, cmd.Stdout = theirIn, theirOut
 	err = cmd.Start()
-	theirIn.Close()
-	theirOut.Close()
+	_ = theirIn.Close()
+	_ = theirOut.Close()
 	if err != nil {
-		in.Close()
-		out.Close()
+		_ = in.Close()
+		_ = out.Close()
 		return nil, fmt.Errorf("start %s: %w", o.Command[0], rootExec(err))
 	}
 	return &process{
@@ -90,7 +90,7 @@ func (p *process) wait() {
 	select {
 	case err = <-ended:
 	case <-p.stopping:
-		p.in.Close() // by which a server is asked to end
+		_ = p.in.Close() // by which a server is asked to end
 		var over bool
 		for _, signal := range []func(*exec.Cmd){terminateGroup, killGroup, func(*exec.Cmd) {}} {
 			if over, err = within(ended, stopTimeout); over {
@@ -110,7 +110,7 @@ func (p *process) wait() {
 	}
 	close(p.gone)
 	p.stop()
-	p.in.Close()
+	_ = p.in.Close()
 	// What it said last is still read; but not for long, as one that left the group may hold
 	// the pipe open.
 	_ = p.out.SetReadDeadline(time.Now().Add(time.Second))

@@ -68,7 +68,7 @@ func TestAWrongCallIsFatal(t *testing.T) {
 	if e := failure(t, s, "echo", `{"text":7}`, mcp.Failed); !e.Fatal() {
 		t.Errorf("wrong type: %v is tried again", e)
 	}
-	failure(t, s, "echo", `{"text":"`+strings.Repeat("x", 2<<20)+`"}`, mcp.TooLarge)
+	_ = failure(t, s, "echo", `{"text":"`+strings.Repeat("x", 2<<20)+`"}`, mcp.TooLarge)
 	if out := call(t, s, "echo", `{"text":"x"}`); out != "x\nend" {
 		t.Errorf("after that echo gave %q", out)
 	}
@@ -148,7 +148,7 @@ func TestAProcessThatAnswersNothingIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	failure(t, s, "stop", `{}`, mcp.Timeout) // SIGSTOP: it hangs as a whole
+	_ = failure(t, s, "stop", `{}`, mcp.Timeout) // SIGSTOP: it hangs as a whole
 	deadline := time.Now().Add(40 * time.Second)
 	for alive(pid) {
 		if time.Now().After(deadline) {
@@ -165,13 +165,13 @@ func TestAProcessThatReadsNothingIsReplaced(t *testing.T) {
 	o := command(t, "liar")
 	o.Timeout = 500 * time.Millisecond
 	s := open(t, o)
-	failure(t, s, "stuck", `{}`, mcp.Timeout)
+	_ = failure(t, s, "stuck", `{}`, mcp.Timeout)
 	large := `{"text":"` + strings.Repeat("x", 500<<10) + `"}` // more than a pipe holds
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
 			began := time.Now()
-			failure(t, s, "good", large, mcp.Timeout)
+			_ = failure(t, s, "good", large, mcp.Timeout)
 			if took := time.Since(began); took > 5*time.Second {
 				t.Errorf("a call that can't be sent ended after %v", took)
 			}
@@ -223,7 +223,7 @@ func TestCloseLeavesNoProcess(t *testing.T) {
 	if alive(child) && !zombie(child) {
 		t.Errorf("the process %d that the server started is still there", child)
 	}
-	failure(t, s, "echo", `{}`, mcp.Closed)
+	_ = failure(t, s, "echo", `{}`, mcp.Closed)
 	if _, err := s.Tools(t.Context()); !errors.As(err, &e) || e.Kind != mcp.Closed {
 		t.Errorf("Tools after Close gave %v", err)
 	}
@@ -245,7 +245,7 @@ func TestAProcessThatDoesNotStart(t *testing.T) {
 		t.Errorf("got %v, wait %v; want the exit status, a wait, and nothing of stderr", e, e.Wait)
 	}
 	began := time.Now()
-	failure(t, s, "echo", `{}`, mcp.Unavailable)
+	_ = failure(t, s, "echo", `{}`, mcp.Unavailable)
 	if took := time.Since(began); took < 200*time.Millisecond {
 		t.Errorf("it was started again after %v, without a back-off", took)
 	}
@@ -267,7 +267,7 @@ func TestWhoCantWaitForTheBackoffIsToldHowLong(t *testing.T) {
 	o := command(t, "dies")
 	o.Timeout = 20 * time.Second
 	s := open(t, o)
-	failure(t, s, "echo", `{}`, mcp.Unavailable)
+	_ = failure(t, s, "echo", `{}`, mcp.Unavailable)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := s.Call(ctx, "echo", nil)
@@ -281,7 +281,7 @@ func TestADeafProcessTimesOut(t *testing.T) {
 	o := command(t, "deaf")
 	o.Timeout = 300 * time.Millisecond
 	s := open(t, o)
-	failure(t, s, "echo", `{}`, mcp.Unavailable)
+	_ = failure(t, s, "echo", `{}`, mcp.Unavailable)
 }
 
 func TestStderrIsLoggedWithinLimits(t *testing.T) {
@@ -318,7 +318,7 @@ func TestALyingProcessFailsOnlyTheCallsItLiesTo(t *testing.T) {
 		tool string
 		kind mcp.Kind
 	}{{"huge", mcp.TooLarge}, {"rubbish", mcp.Malformed}, {"wrong", mcp.Malformed}, {"nothing", mcp.Malformed}, {"unknown", mcp.Rejected}} {
-		failure(t, s, c.tool, `{}`, c.kind)
+		_ = failure(t, s, c.tool, `{}`, c.kind)
 		if out := call(t, s, "good", `{}`); out != "good" {
 			t.Errorf("after %s good gave %q", c.tool, out)
 		}
