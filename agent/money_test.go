@@ -166,13 +166,17 @@ func killed(t *testing.T, open func() pawl.Store, w pawl.Definition, random *ran
 			case <-time.After(time.Duration(10+random.IntN(60)) * time.Millisecond):
 			case <-quit:
 				cancel()
-				_ = <-ended
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
 				return
 			}
 			if kills >= 12 { // this one may finish
 				<-quit
 				cancel()
-				_ = <-ended
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
 				return
 			}
 			mu.Lock()
@@ -180,7 +184,9 @@ func killed(t *testing.T, open func() pawl.Store, w pawl.Definition, random *ran
 			mu.Unlock()
 			kills++
 			cancel()
-			_ = <-ended
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
 			if worker != 0 { // its lease ends, without waiting for it
 				if err := base.Leave(context.Background(), worker, time.Now()); err != nil {
 					t.Error(err)

@@ -64,7 +64,9 @@ func Example() {
 	}
 	fmt.Println(run.Result(ctx))
 	stop()
-	_ = <-ended
+	if err := <-ended; err != nil {
+		fmt.Println(err)
+	}
 	// Output: weather_forecast: rain in Vienna <nil>
 }
 

@@ -241,7 +241,9 @@ func TestABadAnswerFailsItsOwnCallOnly(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			_ = <-beside
+			if err := <-beside; err == nil {
+				t.Error("the call beside it was answered by a server that is closed")
+			}
 		})
 	}
 }
