@@ -297,6 +297,29 @@ func TestABrokenStreamIsResumed(t *testing.T) {
 	}
 }
 
+// The protocol wants its version with each message after the first.
+func TestTheVersionOfTheProtocolIsSent(t *testing.T) {
+	w := newWeb(t, dialects["sessions"])
+	s := open(t, mcp.Options{URL: w.URL, Timeout: 300 * time.Millisecond})
+	sent := make(chan string, 100)
+	w.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		for _, method := range []string{"notifications/initialized", "tools/call", "notifications/cancelled"} {
+			if bytes.Contains(body, []byte(`"`+method+`"`)) {
+				sent <- method + " " + r.Header.Get("Mcp-Protocol-Version")
+			}
+		}
+		return false
+	})
+	failure(t, s, "hang", `{}`, mcp.Timeout)
+	for _, method := range []string{"notifications/initialized", "tools/call", "notifications/cancelled"} {
+		if got := <-sent; got != method+" 2025-11-25" {
+			t.Errorf("sent was %q; want %s with the version", got, method)
+		}
+	}
+}
+
 func TestARedirectElsewhereIsRefused(t *testing.T) {
 	var stolen atomic.Value
 	thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
