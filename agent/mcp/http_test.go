@@ -62,10 +62,12 @@ func TestAnEndpointServesItsTools(t *testing.T) {
 					t.Errorf("%s: %s", what, out)
 				}
 			}
-			if out := call(t, s, "big", `{"n":5000000}`); len(out) > mcp.DefaultMaxResult+200 || !strings.Contains(out, "5000000 bytes") {
-				t.Errorf("a result of 5 MB became %d bytes", len(out))
+			if strings.HasPrefix(name, "sessions") { // as a stream and as JSON: it takes a while
+				if out := call(t, s, "big", `{"n":5000000}`); len(out) > mcp.DefaultMaxResult+200 || !strings.Contains(out, "5000000 bytes") {
+					t.Errorf("a result of 5 MB became %d bytes", len(out))
+				}
+				failure(t, s, "big", `{"n":9000000}`, mcp.TooLarge)
 			}
-			failure(t, s, "big", `{"n":9000000}`, mcp.TooLarge)
 			if out := call(t, s, "echo", `{}`); out != "\nend" {
 				t.Errorf("after that echo gave %q", out)
 			}
