@@ -154,6 +154,10 @@ func (t *Tool) use(c *pawl.Context, call llm.ToolCall) (Outcome, error) {
 	case errors.Is(err, pawl.ErrCancelled), errors.Is(err, context.Canceled), errors.Is(err, pawl.ErrBudget), errors.Is(err, pawl.ErrMisuse):
 		return out, err
 	default:
+		var step *pawl.StepError
+		if errors.As(err, &step) { // which step it was is nothing to the model
+			err = step.Err
+		}
 		out.Failed, out.Content = true, fit("error: "+err.Error())
 	}
 	return out, nil

@@ -47,7 +47,7 @@
 // # What the package never does
 //
 // It never gives a server sampling, elicitation or roots: those requests are refused. It
-// never follows a redirect to another host, never hands its environment to a server, and
-// reads nothing from it, not even a proxy. It never tries a call again that a server may
-// have got: that is for the step's policy.
+// never follows a redirect to another host, never hands the environment to a server, and
+// reads nothing from it but PATH, to find a command; not even a proxy. It never tries a call
+// again that a server may have got: that is for the step's policy.
 package mcp

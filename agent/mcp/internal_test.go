@@ -36,6 +36,31 @@ func TestNamesStayAsTheyAre(t *testing.T) {
 	}
 }
 
+func TestAResultAsText(t *testing.T) {
+	for result, want := range map[string]string{
+		`{}`:             "",
+		`{"content":[]}`: "",
+		`{"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}`:                                        "a\nb",
+		`{"structuredContent":[1, 2]}`:                                                                               "[1,2]",
+		`{"content":[{"type":"text","text":"{\"n\": 1}"}],"structuredContent":{"n":1}}`:                              `{"n":1}`,
+		`{"content":[{"type":"text","text":"{\"n\":9007199254740992}"}],"structuredContent":{"n":9007199254740993}}`: `{"n":9007199254740992}` + "\n" + `{"n":9007199254740993}`,
+		`{"content":[{"type":"text","text":"one"}],"structuredContent":{"n":1}}`:                                     "one\n" + `{"n":1}`,
+		`{"content":[{"type":"text","text":"` + strings.Repeat("x", 49) + `é"}]}`:                                    strings.Repeat("x", 49) + "…\n[cut: the result has 51 bytes, of which these are the first 49]",
+	} {
+		if text, err := render(json.RawMessage(result), 50); err != nil || text != want {
+			t.Errorf("%s is %q, %v; want %q", result, text, err, want)
+		}
+	}
+	for result, kind := range map[string]Kind{
+		`[]`: Malformed, `null`: Malformed, ``: Malformed, `{"content":{}}`: Malformed,
+		`{"isError":true}`: Failed, `{"resultType":"input_required"}`: Rejected, `{"inputRequests":{}}`: Rejected,
+	} {
+		if text, err := render(json.RawMessage(result), 40); err == nil || err.Kind != kind || text != "" {
+			t.Errorf("%s is %q, %v; want %s", result, text, err, kind)
+		}
+	}
+}
+
 func TestTheIDOfALineThatIsNotKept(t *testing.T) {
 	long := strings.Repeat(`\"}]`, 1000)
 	for line, want := range map[string]any{

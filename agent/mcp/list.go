@@ -140,8 +140,12 @@ func stubList(result json.RawMessage) json.RawMessage {
 	page, _, _ := splitPage(result)
 	for _, raw := range page {
 		var t tool
-		if fields, ok := object(raw); ok && json.Unmarshal(fields["name"], &t.Name) == nil && t.Name != "" && schemaFlaw(fields["inputSchema"]) == "" {
-			t.InputSchema = fields["inputSchema"]
+		fields, ok := object(raw)
+		if !ok || json.Unmarshal(fields["name"], &t.Name) != nil || t.Name == "" {
+			continue
+		}
+		t.InputSchema = fields["inputSchema"]
+		if _, ok := object(t.InputSchema); ok && len(t.InputSchema) <= maxSchema && depth(t.InputSchema) <= maxSchemaDepth {
 			kept = append(kept, t)
 		}
 	}

@@ -3,6 +3,7 @@ package mcp_test
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -168,6 +169,7 @@ func TestWrongOptionsAreRefused(t *testing.T) {
 		"an empty name":           {Name: "a", URL: "http://x", Allow: []string{""}},
 		"must begin with http":    {Name: "a", URL: "file:///etc/passwd"},
 		"not a URL":               {Name: "a", URL: "http://x:sesame@%zz"},
+		"Mcp-Session-Id":          {Name: "a", URL: "http://x", Header: http.Header{"mcp-session-id": {"x"}}},
 		"user or password":        {Name: "a", URL: "http://me:sesame@x"},
 		"http:// or https:// and": {Name: "a", URL: "http://"},
 	} {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,9 +21,13 @@ const (
 	maxMessage     = 8 << 20 // bytes of one message of a server; a larger one fails the call it answers
 	maxArguments   = 1 << 20 // bytes of a call's arguments
 	connectTimeout = 30 * time.Second
-	writeTimeout   = 10 * time.Second // for a process to take a message in
-	pingTimeout    = 10 * time.Second // for a process to show that it lives, after a call timed out
-	stopTimeout    = 2 * time.Second  // for a process to end by itself, and again after SIGTERM
+	stopTimeout    = 2 * time.Second // for a process to end by itself, and again after SIGTERM
+)
+
+// How long a process may take; variables so that tests need not wait so long.
+var (
+	writeTimeout = 10 * time.Second // to take a message in
+	pingTimeout  = 10 * time.Second // to show that it lives, after a call timed out
 )
 
 // The defaults of Options.
@@ -145,6 +150,11 @@ func (o *Options) check() error {
 	}
 	if o.URL == "" {
 		return nil
+	}
+	for key := range o.Header {
+		if key = http.CanonicalHeaderKey(key); strings.HasPrefix(key, "Mcp-") {
+			return fmt.Errorf("Options.Header has %s, which is the protocol's to set", key)
+		}
 	}
 	u, err := url.Parse(o.URL)
 	switch {

@@ -30,6 +30,7 @@ const serverMode = "PAWL_MCP_TEST_SERVER"
 func TestMain(m *testing.M) {
 	switch mode := os.Getenv(serverMode); mode {
 	case "":
+		mcp.BeImpatient()
 		os.Exit(m.Run())
 	case "sdk":
 		if err := newSDKServer().Run(context.Background(), &sdk.StdioTransport{}); err != nil {
