@@ -174,8 +174,8 @@ func TestAProcessThatReadsNothingIsReplaced(t *testing.T) {
 	o.Timeout = 40 * time.Second
 	s := open(t, o)
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = failure(t, s, "stuck", `{}`, mcp.Lost) })   // since the process is stopped
-	large := `{"text":"` + strings.Repeat("x", 500<<10) + `"}` // more than a pipe holds
+	wg.Go(func() { _ = failure(t, s, "stuck", `{}`, mcp.Lost) }) // since the process is stopped
+	large := `{"text":"` + strings.Repeat("x", 500<<10) + `"}`   // more than a pipe holds
 	for range 3 {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
