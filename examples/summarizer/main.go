@@ -1,0 +1,156 @@
+// Summarizer serves the summaries of package summary on one address, from one SQLite file.
+// Kill it at any moment and start it again: what was under way goes on.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+	_ "time/tzdata" // -zone must work where no time zones are installed
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/examples/summarizer/summary"
+	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/llm/openai"
+	"github.com/pawlrun/pawl/sqlite"
+)
+
+// drain is how long steps and requests under way may take after the first signal.
+const drain = 10 * time.Second
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:8421", "the address to serve on")
+	store := flag.String("store", cmp.Or(os.Getenv("SUMMARIZER_STORE"), "summaries.db"), "the file that holds runs and summaries; also SUMMARIZER_STORE")
+	base := flag.String("base-url", os.Getenv("OPENAI_BASE_URL"), "where the model is asked, if not at OpenAI; also OPENAI_BASE_URL")
+	model := flag.String("model", "gpt-4o-mini", "the model to ask")
+	daily := flag.String("daily", "09:00", "when the digest of the day is made; a change holds from the next digest but one")
+	zone := flag.String("zone", "UTC", "the time zone of -daily, such as Europe/Oslo")
+	draw := flag.Bool("draw", false, "draw the machine as Mermaid, and do nothing else")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "%q is no flag; see -help\n", flag.Arg(0))
+		os.Exit(2)
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		stop() // the second signal ends the process, and that is no harm either
+		fmt.Fprintf(os.Stderr, "stopping: what is under way has %s to finish\n", drain)
+	})()
+	cfg, who, err := configure(*base, *model, *daily, *zone)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	service, err := summary.New(cfg)
+	if err == nil && *draw {
+		fmt.Print(service.Mermaid())
+		return
+	}
+	if err == nil {
+		err = run(ctx, service, *listen, *store, who)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// configure picks the model, and says who that is.
+func configure(base, model, daily, zone string) (cfg summary.Config, who string, err error) {
+	at, err := time.Parse("15:04", daily)
+	if err != nil {
+		return cfg, "", fmt.Errorf("-daily is %q; it must be a time of day, such as 09:00", daily)
+	}
+	cfg.Hour, cfg.Minute = at.Hour(), at.Minute()
+	if cfg.Zone, err = time.LoadLocation(zone); err != nil {
+		return cfg, "", fmt.Errorf("-zone: %w; it must be a name such as Europe/Oslo", err)
+	}
+	key := os.Getenv("OPENAI_API_KEY")
+	opt := agent.Options{Providers: map[string]llm.Model{}}
+	if key == "" && base == "" {
+		opt.Providers["scripted"] = summary.Scripted()
+		opt.Prices, err = llm.DefaultPrices().With("scripted", []byte(`{"prices": [{"provider": "scripted", "model": "script", "input": 0, "output": 0}]}`))
+		cfg.Model, who = "scripted/script", "NONE: the answers come from a SCRIPTED model. Set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own, and start again"
+	} else {
+		opt.Providers["openai"] = openai.New(openai.Options{APIKey: key, BaseURL: base})
+		cfg.Model, who = "openai/"+model, model+" at "+shown(cmp.Or(base, openai.DefaultBaseURL))
+		if key == "" {
+			who += ", without a key: OPENAI_API_KEY is not set"
+		}
+	}
+	cfg.Models = agent.New(opt)
+	return cfg, who, err
+}
+
+// shown is an address without the password that may be in it.
+func shown(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "an address that cannot be read"
+	}
+	return u.Redacted()
+}
+
+func run(ctx context.Context, s *summary.Service, listen, file, who string) (err error) {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close() // closed already if it has been served on
+	store, err := sqlite.Open(file, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	e := pawl.New(store, &pawl.Options{Logger: log, Drain: drain})
+	if err := e.Register(s.Definitions()...); err != nil {
+		return err
+	}
+	daily, err := s.StartDaily(ctx, e)
+	if err != nil {
+		return err
+	}
+	opt := summary.HandlerOptions{
+		APIKey: os.Getenv("SUMMARIZER_API_KEY"), WebhookSecret: os.Getenv("GITHUB_WEBHOOK_SECRET"), Logger: log, Closing: ctx,
+	}
+	banner(os.Stderr, l.Addr(), file, who, daily, opt)
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	worked := make(chan error, 1)
+	go func() {
+		defer stop() // one without the other is of no use
+		worked <- e.Run(ctx)
+	}()
+	served := api.Serve(ctx, l, s.Handler(e, opt), drain)
+	stop()
+	return errors.Join(served, <-worked, e.Close())
+}
+
+func banner(w io.Writer, at net.Addr, file, who string, daily pawl.RunInfo, opt summary.HandlerOptions) {
+	key := "x-apikey is asked for"
+	if opt.APIKey == "" {
+		key = "NONE: whoever reaches the address may ask. Set SUMMARIZER_API_KEY to ask for x-apikey"
+	}
+	webhook := "signatures are verified"
+	if opt.WebhookSecret == "" {
+		webhook = "refused: set GITHUB_WEBHOOK_SECRET to take them"
+	}
+	fmt.Fprintf(w, "serving    http://%s\nstore      %s\nmodel      %s\nkey        %s\nwebhooks   %s\ndaily      run %s is %s\n",
+		at, file, who, key, webhook, daily.ID, daily.State)
+}
