@@ -39,6 +39,24 @@ type Write struct {
 	Err      error   // ErrConflict: a Put met another version
 }
 
+// RecordConflictError reports that a record was not of the version that a Put named: somebody
+// else has written it. It is an ErrConflict. Nothing was written.
+type RecordConflictError struct {
+	Space string
+	Key   string
+	Want  int64 // the version that was to be there; 0: none
+}
+
+func (e *RecordConflictError) Error() string {
+	if e.Want == 0 {
+		return fmt.Sprintf("record %q of %s is there already; read it, and write over its version", e.Key, e.Space)
+	}
+	return fmt.Sprintf("record %q of %s was written by somebody else since its version %d; read it again", e.Key, e.Space, e.Want)
+}
+
+// Is makes it an ErrConflict.
+func (e *RecordConflictError) Is(target error) bool { return target == ErrConflict }
+
 // Record returns one record. ErrNotFound.
 func (e *Engine) Record(ctx context.Context, space, key string) (Record, error) {
 	found, err := e.store.Records(ctx, space, key, "", 1, time.Now())

@@ -24,6 +24,7 @@ var workloads = []struct {
 	{"ten50", "runs of ten steps, 50 in flight", func() (figures, error) { return tenSteps(50, n(5_000)) }},
 	{"alone", "runs of ten steps, one in flight", func() (figures, error) { return tenSteps(1, n(1000)) }},
 	{"event", "an event sent to a waiting run, until the run has completed", func() (figures, error) { return eventToEnd(n(1000)) }},
+	{"call", "calls of a model on this machine, one at a time", func() (figures, error) { return calls(n(2000)) }},
 	{"fan", "1,000 parallel steps in one run", func() (figures, error) { return fanOut(1000) }},
 	{"waiting", "runs that wait, then are due at the same second", func() (figures, error) { return waiting(n(100_000)) }},
 	{"recover", "runs interrupted in a step, until all have gone on", func() (figures, error) { return recovery(n(10_000)) }},

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,7 +46,7 @@ func (w *work) records() error {
 	for _, wr := range w.b.Writes {
 		for _, p := range wr.Puts {
 			if at := (place{p.Space, p.Key}); p.If >= 0 && have[at] != p.If {
-				wr.Err = fmt.Errorf("%w: record %q of %s is not of version %d", pawl.ErrConflict, p.Key, p.Space, p.If)
+				wr.Err = &pawl.RecordConflictError{Space: p.Space, Key: p.Key, Want: p.If}
 				break
 			}
 		}

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -21,7 +20,7 @@ func (t *tx) record(w *pawl.Write) error {
 			return err
 		}
 		if p.If >= 0 && (live && have[i] != p.If || !live && p.If != 0) {
-			w.Err = fmt.Errorf("%w: record %q of %s is not of version %d", pawl.ErrConflict, p.Key, p.Space, p.If)
+			w.Err = &pawl.RecordConflictError{Space: p.Space, Key: p.Key, Want: p.If}
 			return nil
 		}
 	}
