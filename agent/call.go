@@ -32,7 +32,7 @@ type Call struct {
 	MaxTokens   int // most tokens of the answer; 0 means what fits the shape. An answer that is cut off is asked for again with twice as many, twice
 
 	Cache  CacheFor // how long an answer may be used again; the zero value: not at all
-	Stream string   // name of the run's stream to which the text goes as it comes; "": none
+	Stream string   // name of the run's stream to which the text goes as it comes, as chunks of Delta; "": none
 
 	// Known is how many of Messages were asked with before, by an earlier call of this run:
 	// the note of this call leaves them out, so that a conversation does not fill the journal
@@ -162,6 +162,7 @@ func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
 	}
 	if q.Stream != "" {
 		a.stream = pawl.StreamOf(ctx, q.Stream)
+		a.restart(ctx) // a process that was killed has left a part of the answer
 	}
 	return a.fromModels(ctx, req)
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -181,5 +182,58 @@ func TestAModelThatIsNotThereIsNamed(t *testing.T) {
 				t.Errorf("model %q: got %v, want %q", model, err, want)
 			}
 		}
+	})
+}
+
+// halting is a model that goes on only when it is let.
+type halting struct {
+	llm.Model
+	goOn chan struct{}
+}
+
+func (h *halting) Stream(ctx context.Context, _ *llm.Request, each func(llm.Delta) error) (*llm.Response, error) {
+	for _, piece := range []string{"one ", "two ", "three"} {
+		if err := each(llm.Delta{Text: piece}); err != nil {
+			return nil, err
+		}
+		select {
+		case <-h.goOn:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return &llm.Response{Text: "one two three", Finish: llm.FinishStop}, nil
+}
+
+// A piece of an answer is read before the next one comes, however long the model pauses.
+func TestNoPieceIsHeldBack(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		h := &halting{goOn: make(chan struct{})}
+		m := New(Options{Providers: map[string]llm.Model{"halting": h}, Model: "halting/m"})
+		w := once(m, Call{Prompt: "?", Stream: "s"})
+		e := work(t, open(), w)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		r, err := w.Start(ctx, e, struct{}{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		for chunk, err := range e.ReadStream(ctx, "", r.ID(), "s", 0) {
+			if err != nil {
+				t.Fatalf("after %q: %v", text.String(), err)
+			}
+			var d Delta
+			if err := json.Unmarshal(chunk.Data, &d); err != nil {
+				t.Fatal(err)
+			}
+			if d.Restart != (chunk.Index == 0) {
+				t.Errorf("chunk %d: restart is %v", chunk.Index, d.Restart)
+			}
+			if text.WriteString(d.Text); d.Text != "" {
+				h.goOn <- struct{}{}
+			}
+		}
+		equal(t, "text", text.String(), "one two three")
 	})
 }

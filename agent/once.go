@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -136,12 +137,9 @@ func (a *attempt) call(ctx context.Context, r route, req *llm.Request) (*llm.Res
 		}
 		return res, err
 	}
-	w := &writer{a: a, last: time.Now()}
+	w := &writer{a: a}
 	res, err := streamer.Stream(ctx, req, w.each)
-	if err == nil {
-		err = w.flush()
-	}
-	return res, err
+	return res, errors.Join(err, w.end())
 }
 
 // Delta is a chunk of the stream to which a call writes: a part of the text of an answer.
@@ -149,14 +147,18 @@ type Delta struct {
 	Step    string `json:"step"` // the step's key
 	Attempt int    `json:"attempt"`
 	Text    string `json:"text,omitempty"`
-	Restart bool   `json:"restart,omitempty"` // what came before of this step does not count: it is asked again
+	Restart bool   `json:"restart,omitempty"` // the answer begins here: what came before of this step was cut off, or did not do
 }
 
-// writer passes an answer on in pieces that are not too small.
+// writer passes an answer on in pieces that are not too small, and none of them late.
 type writer struct {
-	a    *attempt
-	text []byte
-	last time.Time
+	a *attempt
+
+	mu    sync.Mutex
+	text  []byte
+	last  time.Time // of the last piece; zero: none yet, so the first goes out at once
+	timer *time.Timer
+	err   error // of a piece that the timer wrote
 }
 
 const (
@@ -165,21 +167,44 @@ const (
 )
 
 func (w *writer) each(d llm.Delta) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.text = append(w.text, d.Text...)
-	if len(w.text) < pieceBytes && time.Since(w.last) < pieceTime {
-		return nil
+	switch {
+	case w.err != nil:
+	case len(w.text) >= pieceBytes || time.Since(w.last) >= pieceTime:
+		w.flush()
+	case w.timer == nil:
+		w.timer = time.AfterFunc(pieceTime, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.flush()
+		})
 	}
-	return w.flush()
+	return w.err
 }
 
-func (w *writer) flush() error {
+// flush writes what there is. Caller holds mu.
+func (w *writer) flush() {
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
 	w.last = time.Now()
-	if len(w.text) == 0 {
-		return nil
+	if len(w.text) == 0 || w.err != nil {
+		return
 	}
 	d := Delta{Step: w.a.info.Step, Attempt: w.a.info.Attempt, Text: string(w.text)}
 	w.text = w.text[:0]
-	return w.a.stream.Write(d)
+	w.err = w.a.stream.Write(d)
+}
+
+// end writes the last piece.
+func (w *writer) end() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.flush()
+	return w.err
 }
 
 // restart tells readers of the stream that the answer begins anew.
