@@ -231,7 +231,7 @@ func waiting(runs int) (figures, error) {
 	time.Sleep(1500 * time.Millisecond) // until the last is evicted
 	used := memory() - idle
 	cpu, began := cpuTime(), time.Now()
-	time.Sleep(min(3*time.Second, time.Until(due)-200*time.Millisecond))
+	time.Sleep(min(10*time.Second, time.Until(due)-200*time.Millisecond))
 	idleCPU := float64(cpuTime()-cpu) / float64(time.Since(began)) * 100
 	last := <-at
 	if woken.Load() != int64(runs) {
