@@ -340,9 +340,34 @@ func (e *Engine) Charges(ctx context.Context, f ChargeFilter) ([]Charge, error) 
 func (e *Engine) Costs(ctx context.Context, f CostFilter) ([]Cost, error) {
 	switch f.By {
 	case ByAll, ByRun, ByStep, ByItem, ByWorkflow, ByDay:
-		return e.store.Costs(ctx, f)
+	default:
+		return nil, fmt.Errorf("%w: costs by %q: it is none of run, step, item, workflow, day", ErrInput, f.By)
 	}
-	return nil, fmt.Errorf("%w: costs by %q: it is none of run, step, item, workflow, day", ErrInput, f.By)
+	parts, err := e.store.Costs(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	at := map[Cost]int{} // by key and meter
+	var sums []Cost
+	for _, part := range parts {
+		if f.By == ByStep {
+			part.Key = NameOf(part.Key)
+		}
+		of := Cost{Key: part.Key, Meter: part.Meter}
+		i, ok := at[of]
+		if !ok {
+			i = len(sums)
+			at[of], sums = i, append(sums, of)
+		}
+		sums[i].Charges += part.Charges
+		sums[i].Amount += part.Amount
+		sums[i].Open += part.Open
+		sums[i].Guessed += part.Guessed
+	}
+	slices.SortFunc(sums, func(a, b Cost) int {
+		return cmp.Or(cmp.Compare(b.Amount, a.Amount), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Meter, b.Meter))
+	})
+	return sums[:min(len(sums), 1000)], nil
 }
 
 // Settle settles by hand a charge that was cut off by a crash, once somebody knows what it

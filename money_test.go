@@ -65,7 +65,12 @@ func TestP7_costIsTheSumOfAllAttempts(t *testing.T) {
 				return buys(ctx, 100, 5) // a second thing in one attempt
 			})
 		})
-		n := boot(t, open(), nil, w)
+		many := pawl.Define("many", func(c *pawl.Context, _ none) ([]none, error) {
+			return pawl.Map(c, "part", []int{1, 2, 3}, func(c *pawl.Context, n int) (none, error) {
+				return none{}, pawl.Do(c, "buy", func(ctx context.Context) error { return buys(ctx, 10, int64(n)) })
+			})
+		})
+		n := boot(t, open(), nil, w, many)
 		r := start(n, w, none{})
 		result(n, r)
 		var rows []string
@@ -74,6 +79,8 @@ func TestP7_costIsTheSumOfAllAttempts(t *testing.T) {
 		}
 		equal(t, "ledger", rows, []string{"ask 1 10 false", "ask 2 20 false", "ask 3 30 false", "ask 3 5 false"})
 		equal(t, "cost of the run", n.costs(pawl.CostFilter{By: pawl.ByRun}), r.ID()+"=65")
+		result(n, start(n, many, none{}))
+		equal(t, "costs of steps, largest first", n.costs(pawl.CostFilter{By: pawl.ByStep}), "ask=65 part/buy=6")
 	})
 }
 

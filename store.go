@@ -64,7 +64,7 @@ type Store interface {
 	Budgets(ctx context.Context, f BudgetFilter, now time.Time) ([]Budget, error)
 	// Charges returns a page of the ledger, oldest first.
 	Charges(ctx context.Context, f ChargeFilter) ([]Charge, error)
-	// Costs sums the ledger.
+	// Costs sums the ledger by what f says, whole keys of steps apart, in no order.
 	Costs(ctx context.Context, f CostFilter) ([]Cost, error)
 
 	// Records returns records of a space whose key begins with prefix and comes after a

@@ -162,7 +162,7 @@ func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
 	}
 	if q.Stream != "" {
 		a.stream = pawl.StreamOf(ctx, q.Stream)
-		a.restart(ctx) // a process that was killed has left a part of the answer
+		a.restart() // a process that was killed has left a part of the answer
 	}
 	return a.fromModels(ctx, req)
 }
@@ -213,7 +213,7 @@ func (a *attempt) fromModels(ctx context.Context, req *llm.Request) (*Answer, er
 		why := "ask"
 		if i > 0 {
 			why = "fallback"
-			a.restart(ctx)
+			a.restart()
 		}
 		answer, err := a.converse(ctx, r, why, req)
 		if err == nil {
@@ -267,7 +267,7 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 			why = "more room"
 			req.MaxTokens *= 2
 			a.note(ctx, made, err)
-			a.restart(ctx)
+			a.restart()
 			continue
 		case res.Finish == llm.FinishLength:
 			err = pawl.Fatal(&llm.Error{Kind: llm.BadRequest, Provider: r.provider, Model: r.model, Code: "length",
@@ -288,7 +288,7 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 		repairs--
 		why = "repair"
 		req.Messages = append(append([]llm.Message(nil), req.Messages...), res.Message(), llm.User(misread.Repair()))
-		a.restart(ctx)
+		a.restart()
 	}
 }
 

@@ -12,9 +12,9 @@ import (
 	"github.com/pawlrun/pawl/pawltest"
 )
 
-// An agent with 30 tool calls, killed before and after each of its commits: what it comes to
-// is the same, and no call that was recorded is made again.
-func TestAnAgentSurvivesACrashAtEachCommit(t *testing.T) {
+// An agent with 30 tool calls, killed before and after every second of its commits: what it
+// comes to is the same, and no call that was recorded is made again.
+func TestAnAgentSurvivesCrashes(t *testing.T) {
 	var effects pawltest.Effects
 	m := New(Options{Model: "scripted/m", Providers: map[string]llm.Model{"scripted": llmtest.Script(
 		llmtest.Rule{When: func(r *llm.Request) bool { return len(r.Messages) < 40 }, Answer: func(_ context.Context, r *llm.Request) (*llm.Response, error) {

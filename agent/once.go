@@ -208,7 +208,7 @@ func (w *writer) end() error {
 }
 
 // restart tells readers of the stream that the answer begins anew.
-func (a *attempt) restart(context.Context) {
+func (a *attempt) restart() {
 	if a.stream != nil {
 		_ = a.stream.Write(Delta{Step: a.info.Step, Attempt: a.info.Attempt, Restart: true}) // the next write meets the same error
 	}

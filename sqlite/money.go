@@ -1,11 +1,9 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -358,32 +356,12 @@ var costKeys = map[pawl.CostBy]string{
 // Costs implements pawl.Store.
 func (s *Store) Costs(ctx context.Context, f pawl.CostFilter) (out []pawl.Cost, err error) {
 	cond, args := charged(&f.ChargeFilter)
-	sums := map[pawl.Cost]*pawl.Cost{}
 	err = s.read(ctx, func(c *conn) error {
 		return c.query(`SELECT `+costKeys[f.By]+`, c.meter, count(*), sum(c.amount), sum(iif(c.settled IS NULL, c.amount, 0)), sum(iif(c.guess, c.amount, 0))
 			FROM charges c WHERE `+cond+" GROUP BY 1, 2", args, func(r row) error {
-			key := r.str(0)
-			if f.By == pawl.ByStep {
-				key = pawl.NameOf(key)
-			}
-			of := pawl.Cost{Key: key, Meter: r.str(1)}
-			sum := sums[of]
-			if sum == nil {
-				sum = &pawl.Cost{Key: of.Key, Meter: of.Meter}
-				sums[of] = sum
-			}
-			sum.Charges += r.int(2)
-			sum.Amount += r.int(3)
-			sum.Open += r.int(4)
-			sum.Guessed += r.int(5)
+			out = append(out, pawl.Cost{Key: r.str(0), Meter: r.str(1), Charges: r.int(2), Amount: r.int(3), Open: r.int(4), Guessed: r.int(5)})
 			return nil
 		})
 	})
-	for _, sum := range sums {
-		out = append(out, *sum)
-	}
-	slices.SortFunc(out, func(a, b pawl.Cost) int {
-		return cmp.Or(cmp.Compare(b.Amount, a.Amount), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Meter, b.Meter))
-	})
-	return out[:min(len(out), 1000)], err
+	return out, err
 }
