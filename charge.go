@@ -202,11 +202,11 @@ func (c *Context) awaitBudget(key string, b *Budget) error {
 	r := c.b.r
 	name := MsgEvent + b.Event()
 	r.mu.Lock()
-	if queue := r.inbox[name]; len(queue) > 0 { // it came meanwhile
-		for _, m := range queue {
-			r.pend.Consumed = append(r.pend.Consumed, m.ID)
+	if queue := r.inbox[name]; len(queue) > 0 { // it came meanwhile. One for each step that was refused: the others' stay
+		r.pend.Consumed = append(r.pend.Consumed, queue[0].ID)
+		if r.inbox[name] = queue[1:]; len(queue) == 1 {
+			delete(r.inbox, name)
 		}
-		delete(r.inbox, name)
 		r.mu.Unlock()
 		return nil
 	}

@@ -408,3 +408,39 @@ func TestNameOfAKey(t *testing.T) {
 		equal(t, key, pawl.NameOf(key), want)
 	}
 }
+
+// Two steps of one run are refused, and there is money for both before either has begun to
+// wait: both go on.
+func TestP7_aTopUpReachesAllWhoWereRefused(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		const steps = 3
+		refused, goOn := make(chan none, steps), make(chan none)
+		w := pawl.Define("spends", func(c *pawl.Context, _ none) ([]none, error) {
+			return pawl.Map(c, "part", make([]int, steps), func(c *pawl.Context, _ int) (none, error) {
+				return none{}, pawl.Do(c, "ask", func(ctx context.Context) error {
+					err := buys(ctx, 30, 30)
+					if err != nil {
+						refused <- none{}
+						<-goOn
+					}
+					return err
+				})
+			})
+		}, pawl.RunBudget(pawl.USD, 10, true))
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		for range steps {
+			<-refused
+		}
+		if _, err := n.TopUp(n.ctx, "", pawl.RunBudgetName(r.ID(), pawl.USD), 30*steps); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		close(goOn)
+		result(n, r)
+		if took := time.Since(began); took > 20*time.Second { // the auditor, after half a minute, is not to be needed
+			t.Errorf("it took %v", took)
+		}
+		equal(t, "cost", n.costs(pawl.CostFilter{}), "=90")
+	})
+}
