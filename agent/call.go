@@ -150,6 +150,7 @@ type attempt struct {
 	q      *Call
 	prompt *PromptUse
 	answer Answer // usage and cost of all that was asked so far
+	asked  bool   // not all came from the cache
 	stream *pawl.Stream
 }
 
@@ -294,6 +295,7 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 
 func (a *attempt) end(res *llm.Response, r route, value json.RawMessage) *Answer {
 	out := a.answer
+	out.Cached = !a.asked
 	out.Value, out.Text, out.ToolCalls, out.Finish, out.Model, out.Prompt = value, res.Text, res.ToolCalls, res.Finish, r.name, a.prompt
 	return &out
 }

@@ -159,6 +159,39 @@ func TestTheCacheAnswersTheSecond(t *testing.T) {
 	})
 }
 
+// An answer of the cache that does not fit is mended by the model: then somebody was asked.
+func TestAMendedAnswerOfTheCacheIsNotCached(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		shape, err := OneOf("yes", "no")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, s := scripted(llmtest.Rule{Contains: "can't be used", Text: "yes", Times: 1}, llmtest.Rule{Contains: "can't be used", Text: "no"}, llmtest.Rule{Text: "Who can tell?"})
+		none := 0
+		w := pawl.Define("asking", func(c *pawl.Context, repairs *int) (*Answer, error) {
+			return Ask(c, m, "ask", Call{Prompt: "?", Shape: shape, Repairs: repairs, Cache: CacheFor{For: time.Minute}})
+		})
+		e := work(t, open(), w)
+		for _, repairs := range []*int{&none, nil} {
+			r, err := w.Start(t.Context(), e, repairs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := r.Result(t.Context())
+			if repairs == &none {
+				if err == nil {
+					t.Error("an answer that does not fit was taken")
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, "answer, cached, model calls", fmt.Sprint(string(a.Value), " ", a.Cached, " ", len(s.Calls())), `"yes" false 2`)
+		}
+	})
+}
+
 func TestACallRecordsWhichPromptItUsed(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		m, s := scripted(llmtest.Rule{Text: "yes"})

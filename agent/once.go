@@ -42,6 +42,7 @@ func (a *attempt) once(ctx context.Context, r route, why string, req *llm.Reques
 		return nil, nil, err
 	}
 	made.Response = res
+	a.asked = a.asked || !made.Cached
 	return res, made, nil
 }
 
@@ -56,7 +57,7 @@ func (a *attempt) cached(ctx context.Context, r route, req *llm.Request, made *M
 	}
 	res, source, err := a.m.cache.Generate(ctx, a.engine, key, a.q.Cache.For, ask)
 	if err == nil && source != CacheMiss {
-		made.Cached, a.answer.Cached = true, true
+		made.Cached = true
 		if a.stream != nil {
 			err = a.stream.Write(Delta{Step: a.info.Step, Attempt: a.info.Attempt, Text: res.Text})
 		}
