@@ -20,8 +20,9 @@ type ledger struct {
 	moves    int           // grows when a run was started or may have changed its state
 	runs     []runRef      // all that were started, in order
 	recorded map[stepRef]bool
-	bodies   []pawl.Info // of every run of a body, in order
-	problems []string    // promises that were broken
+	again    map[runStep]int // steps that an order under way lets run again: it may be in the store before its commit has returned
+	bodies   []pawl.Info     // of every run of a body, in order
+	problems []string        // promises that were broken
 }
 
 type runRef struct {
@@ -34,8 +35,28 @@ type stepRef struct {
 	key string
 }
 
+type runStep struct{ tenant, id, key string }
+
 func newLedger(base pawl.Store) *ledger {
-	return &ledger{base: base, news: make(chan struct{}), recorded: map[stepRef]bool{}}
+	return &ledger{base: base, news: make(chan struct{}), recorded: map[stepRef]bool{}, again: map[runStep]int{}}
+}
+
+// commits takes note of a batch that is about to be committed; done, that it was, or was not.
+func (l *ledger) commits(b *pawl.Batch) (done func()) {
+	count := func(by int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, o := range b.Orders {
+			if o.Verb != pawl.VerbRetry {
+				continue
+			}
+			for _, key := range o.Keys {
+				l.again[runStep{o.Tenant, o.RunID, key}] += by
+			}
+		}
+	}
+	count(1)
+	return func() { count(-1) }
 }
 
 // applied takes note of a batch that is in the store.
@@ -111,7 +132,7 @@ func (l *ledger) begins(info pawl.Info) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.IndexFunc(l.runs, func(r runRef) bool { return r.id == info.RunID })
-	if i >= 0 && l.recorded[stepRef{l.runs[i].key, info.Step}] {
+	if i >= 0 && l.recorded[stepRef{l.runs[i].key, info.Step}] && l.again[runStep{l.runs[i].tenant, info.RunID, info.Step}] == 0 {
 		l.problems = append(l.problems, fmt.Sprintf("the body of step %q of run %s ran again after its result was recorded", info.Step, info.RunID))
 	}
 	l.bodies = append(l.bodies, info)

@@ -108,6 +108,7 @@ func (t *tap) Commit(ctx context.Context, b *pawl.Batch) error {
 		t.die()
 		return errCut
 	}
+	defer t.l.commits(b)()
 	if err := t.Store.Commit(ctx, b); err != nil {
 		return err
 	}
