@@ -27,6 +27,7 @@ type Call struct {
 	ToolChoice llm.ToolChoice
 
 	Shape       *Shape // what the answer must be; nil means any text
+	Check       Check  // refuses values that the shape allows, or texts without one; nil: none
 	Repairs     *int   // how often the model may mend an answer that is not; nil means 2
 	Temperature *float64
 	MaxTokens   int // most tokens of the answer; 0 means what fits the shape. An answer that is cut off is asked for again with twice as many, twice
@@ -38,6 +39,23 @@ type Call struct {
 	// the note of this call leaves them out, so that a conversation does not fill the journal
 	// again and again. [Asked] puts them back.
 	Known int
+}
+
+// Check says what is wrong with a value that an answer was read as, nil: nothing. The model is
+// told its error, as it is told that an answer does not have the shape. It runs in the step,
+// once for each answer, and its verdict is recorded with it: a check that a later deploy makes
+// stricter does not change the way of runs that are past it.
+type Check func(value json.RawMessage) error
+
+// CheckOf is a [Check] of values read as a T.
+func CheckOf[T any](check func(T) error) Check {
+	return func(value json.RawMessage) error {
+		var v T
+		if err := json.Unmarshal(value, &v); err != nil {
+			return err
+		}
+		return check(v)
+	}
 }
 
 // CacheFor lets answers to exactly the same request be used again. See [Cache].
@@ -96,28 +114,47 @@ func Ask(c *pawl.Context, m *Models, name string, q Call, opts ...pawl.StepOptio
 	return pawl.Step(c, name, func(ctx context.Context) (*Answer, error) { return m.ask(ctx, q) }, withDefaults(opts)...)
 }
 
-// Generate asks for a T: a string for any text, else what T is in JSON.
+// Generate asks for a T: a string for any text that is not empty, else what T is in JSON. If T
+// has a method Validate() error, an answer that it refuses is none; see [Check].
 func Generate[T any](c *pawl.Context, m *Models, name string, q Call, opts ...pawl.StepOption) (T, error) {
 	var out T
-	if _, text := any(out).(string); !text && q.Shape == nil {
-		shape, err := ShapeOf[T]()
-		if err != nil {
-			return out, fmt.Errorf("%w: generate %s: %w", pawl.ErrInput, name, err)
-		}
-		q.Shape = shape
+	if err := ofType[T](&q); err != nil {
+		return out, fmt.Errorf("%w: generate %s: %w", pawl.ErrInput, name, err)
 	}
 	a, err := Ask(c, m, name, q, opts...)
 	if err != nil {
 		return out, err
 	}
-	if text, ok := any(&out).(*string); ok && q.Shape == nil {
-		*text = a.Text
-		return out, nil
-	}
 	if err := json.Unmarshal(a.Value, &out); err != nil {
 		return out, fmt.Errorf("generate %s: the answer does not fit %T: %w", name, out, err)
 	}
 	return out, nil
+}
+
+// ofType makes T what the answer must be, where the call does not say it.
+func ofType[T any](q *Call) (err error) {
+	var none T
+	switch _, text := any(none).(string); {
+	case q.Shape != nil:
+	case text:
+		q.Shape = Text()
+	default:
+		if q.Shape, err = ShapeOf[T](); err != nil {
+			return err
+		}
+	}
+	if _, ok := any(&none).(interface{ Validate() error }); ok {
+		first := q.Check
+		q.Check = func(value json.RawMessage) error {
+			if first != nil {
+				if err := first(value); err != nil {
+					return err
+				}
+			}
+			return CheckOf(func(v T) error { return any(&v).(interface{ Validate() error }).Validate() })(value)
+		}
+	}
+	return nil
 }
 
 // Decide asks for one of some values and returns it as it is written there.
@@ -156,6 +193,9 @@ type attempt struct {
 
 // ask is the body of the step.
 func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
+	if q.Check != nil && q.Shape == nil {
+		q.Shape = Text()
+	}
 	a := &attempt{m: m, engine: pawl.EngineOf(ctx), info: pawl.InfoOf(ctx), q: &q}
 	req, err := a.request(ctx)
 	if err != nil {
@@ -274,7 +314,7 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 			err = pawl.Fatal(&llm.Error{Kind: llm.BadRequest, Provider: r.provider, Model: r.model, Code: "length",
 				Message: fmt.Sprintf("the answer does not end within %d tokens; raise Call.MaxTokens or ask for less", req.MaxTokens)})
 		case len(res.ToolCalls) == 0 && a.q.Shape != nil:
-			made.Value, err = a.q.Shape.Read(res.Text)
+			made.Value, err = a.read(res.Text)
 		}
 		a.note(ctx, made, err)
 		var misread *AnswerError
@@ -291,6 +331,18 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 		req.Messages = append(append([]llm.Message(nil), req.Messages...), res.Message(), llm.User(misread.Repair()))
 		a.restart()
 	}
+}
+
+// read returns the value that an answer gives. An *AnswerError says why it is none.
+func (a *attempt) read(text string) (json.RawMessage, error) {
+	value, err := a.q.Shape.Read(text)
+	if err != nil || a.q.Check == nil {
+		return value, err
+	}
+	if refused := a.q.Check(value); refused != nil {
+		return nil, a.q.Shape.unfit(text, refused.Error())
+	}
+	return value, nil
 }
 
 func (a *attempt) end(res *llm.Response, r route, value json.RawMessage) *Answer {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,8 +14,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
-	"github.com/pawlrun/pawl/examples/rag-agent/rag"
-	"github.com/pawlrun/pawl/llm/openai"
+	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/spf13/cobra"
 )
 
@@ -22,10 +22,9 @@ import (
 const drain = 10 * time.Second
 
 type devOptions struct {
-	listen   string
-	store    string
-	model    string
-	embedder string
+	listen string
+	store  string
+	source demo.Source
 }
 
 func (a *app) devCommand() *cobra.Command {
@@ -37,20 +36,27 @@ func (a *app) devCommand() *cobra.Command {
 HTTP API, and the example workflows. Kill it in any way and start it again: runs go on where they were.
 
 The workflows ask OpenAI, or what speaks its protocol, if OPENAI_API_KEY or
-OPENAI_BASE_URL is set. If neither is, a script answers in place of a model.`,
-		Example: fmt.Sprintf("  %[1]s dev\n  OPENAI_BASE_URL=http://localhost:11434/v1 %[1]s dev --model llama3.2 --embedder nomic-embed-text", a.self),
+OPENAI_BASE_URL is set, and Anthropic if ANTHROPIC_API_KEY is. If none of them is, a
+script answers in place of a model.`,
+		Example: fmt.Sprintf("  %[1]s dev\n  %[1]s dev --model anthropic/claude-haiku-4-5\n  OPENAI_BASE_URL=http://localhost:11434/v1 %[1]s dev --model llama3.2 --embedder nomic-embed-text", a.self),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.listen, "listen", defaultListen, "address to serve on, of this machine only")
 	flags.StringVar(&o.store, "store", "./pawl.db", "where the runs are kept: a file, or a postgres:// URL")
-	flags.StringVar(&o.model, "model", "gpt-4o-mini", "the model that the workflows ask")
-	flags.StringVar(&o.embedder, "embedder", rag.DefaultEmbedder, "the embedding model that rag-agent asks")
+	models := flag.NewFlagSet("", flag.ContinueOnError)
+	o.source.Flags(models)
+	flags.AddGoFlagSet(models)
 	return cmd
 }
 
 func (a *app) dev(ctx context.Context, o devOptions) error {
+	o.source.Env, o.source.Script = a.env, demo.Paced(500*time.Millisecond) // slowly enough to watch
+	found, err := o.source.Models()
+	if err != nil {
+		return a.usage("%w", err)
+	}
 	l, err := a.listen(o.listen)
 	if err != nil {
 		return err
@@ -62,12 +68,11 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
-	model, asked := a.model(o.model)
 	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: drain, PublicURL: address})
-	if err := engine.Register(exampleWorkflows(model, o.model, o.embedder)...); err != nil {
+	if err := engine.Register(exampleWorkflows(found.Models)...); err != nil {
 		return errors.Join(err, store.Close())
 	}
-	a.banner(engine, o, address, asked)
+	a.banner(engine, o, address, found)
 	err = errors.Join(a.work(ctx, engine, l, log), engine.Close())
 	if cerr := store.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
@@ -130,41 +135,20 @@ func (a *app) listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// model is who answers the workflows, and who that is in words; "" means a script.
-func (a *app) model(name string) (modelAndEmbedder, string) {
-	key, base := a.env("OPENAI_API_KEY"), a.env("OPENAI_BASE_URL")
-	if key == "" && base == "" {
-		return scripted(), ""
-	}
-	where := base
-	if where == "" {
-		where = openai.DefaultBaseURL
-	}
-	asked := name + " at " + shownURL(where)
-	if key == "" {
-		asked += ", without a key"
-	}
-	return openai.New(openai.Options{APIKey: key, BaseURL: base}), asked
-}
-
 // banner says what is there and what to type next.
-func (a *app) banner(engine *pawl.Engine, o devOptions, address, asked string) {
+func (a *app) banner(engine *pawl.Engine, o devOptions, address string, found *demo.Found) {
 	p := a.out
 	a.server = address
-	if asked == "" {
-		asked = "none: a script answers"
-	}
 	p.line("%s", p.bold("pawl dev is running. Ctrl-C stops it; runs go on at the next start."))
 	p.line("")
 	p.line("  API        %s", p.green(address))
 	p.line("  store      %s", shownURL(o.store))
-	p.line("  model      %s", asked)
+	p.line("  model      %s", found.Model)
+	p.line("  embedder   %s", found.Embedder)
 	p.line("  workflows  %s", strings.Join(engine.Workflows(), ", "))
 	p.line("")
-	if strings.HasPrefix(asked, "none") {
-		p.line("%s", p.yellow(`  *** NO MODEL IS ASKED: ALL ANSWERS COME FROM A SCRIPT. ***
-  Set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own, and start again.
-`))
+	if found.Model.Scripted {
+		p.line("%s", p.yellow(demo.Warning))
 	}
 	p.line("In another terminal:")
 	p.line("  %s", style(a.hint(`start research-agent --input '{"topic":"tidal power"}' --follow`)))

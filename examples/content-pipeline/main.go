@@ -23,7 +23,7 @@ func main() {
 	audience := flag.String("audience", "people who run a small shop", "whom to write for")
 	outbox := flag.String("outbox", string(content.DefaultOutbox), "the file to publish to")
 	p := demo.Parse()
-	w := content.New(content.Config{Model: p.Model, Name: p.Name, Outbox: content.Outbox(*outbox)})
+	w := content.New(p.Models, content.Outbox(*outbox))
 	r := demo.Run(p, w, content.Input{Topic: *topic, Audience: *audience}, askReviewer)
 	fmt.Printf("%s after %d drafts: %q", r.Status, r.Drafts, r.Article.Title)
 	if r.Key != "" {

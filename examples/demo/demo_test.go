@@ -2,11 +2,11 @@ package demo_test
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/examples/content-pipeline/content"
 	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/examples/rag-agent/rag"
@@ -18,12 +18,8 @@ import (
 // without a repair, and every text that a user gets to see must say that it is scripted.
 func TestTheScriptAnswersAllWorkflows(t *testing.T) {
 	t.Chdir(t.TempDir()) // the content pipeline publishes to a file
-	model := demo.Model()
-	defs := slices.Concat(
-		research.Workflows(model, model, "test"),
-		content.Workflows(model, model, "test"),
-		rag.Workflows(model, model, "test"),
-	)
+	models := demo.Scripted(demo.Model())
+	defs := []pawl.Definition{research.New(models), content.New(models, ""), rag.New(models)}
 	for workflow, input := range map[string]string{
 		"research-agent":   `{"topic": "rope"}`,
 		"content-pipeline": `{"topic": "rope", "audience": "sailors"}`,
@@ -48,8 +44,13 @@ func TestTheScriptAnswersAllWorkflows(t *testing.T) {
 				}
 				entries := h.Journal(run.ID)
 				for _, e := range entries {
-					if e.Failed || strings.Contains(e.Key, "-repair") {
+					if e.Failed {
 						t.Errorf("%s, attempt %d: %s", e.Key, e.Attempt, e.Data)
+					}
+				}
+				for q, err := range agent.Asked(h.Context(), h.Engine(), pawl.Ref{ID: run.ID}) {
+					if err != nil || q.Why != "ask" {
+						t.Errorf("%s of %s: %v", q.Why, q.Step, err)
 					}
 				}
 				if result := string(entries[len(entries)-1].Data); !strings.Contains(result, "[scripted: no model was asked]") {

@@ -32,7 +32,7 @@ func Paced(pause time.Duration) *llmtest.Scripted {
 		rule(wants("plan"), plan),
 		rule(wants("finding"), finding),
 		rule(wants(""), report),
-		rule(wants("draft"), draft),
+		rule(wants("Article"), draft),
 		rule(wants("answer"), answer),
 		rule(wants("verdict"), verdict),
 	)

@@ -14,46 +14,45 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
-	"github.com/pawlrun/pawl/llm"
-	"github.com/pawlrun/pawl/llm/openai"
 	"github.com/pawlrun/pawl/sqlite"
 )
 
-// Program is the command line of an example: which store, which run, which model.
+// Program is the command line of an example: which store, which run, which models.
 type Program struct {
-	Model    llm.Model
-	Embedder llm.Embedder
-	Name     string // of the model
+	*Found
 
 	store string
 	id    string
 }
 
-// Parse parses the flags, those of the caller and its own, and picks the model: OpenAI,
-// or whatever speaks its protocol, if OPENAI_API_KEY or OPENAI_BASE_URL is set, and the
-// scripted one, with a warning, if neither is.
+// Parse parses the flags, those of the caller and its own, and finds the models as [Source]
+// says. It warns if a script will answer, and ends the process if there is no such model.
 func Parse() *Program {
 	var p Program
+	var source Source
 	flag.StringVar(&p.store, "store", "pawl.db", "the file that holds the runs")
 	flag.StringVar(&p.id, "id", "", "the run's id; without it the same input always means the same run")
-	flag.StringVar(&p.Name, "model", "gpt-4o-mini", "the model to ask")
+	source.Flags(flag.CommandLine)
 	pace := flag.Duration("pace", time.Second, "how long the scripted model takes for an answer")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "%q is no flag; quote texts of several words, see -help\n", flag.Arg(0))
-		os.Exit(2)
+		usage("%q is no flag; quote texts of several words, see -help", flag.Arg(0))
 	}
-	key, url := os.Getenv("OPENAI_API_KEY"), os.Getenv("OPENAI_BASE_URL")
-	if key == "" && url == "" {
-		fmt.Fprint(os.Stderr, "\n  *** No model will be asked: all answers come from a SCRIPT. ***\n"+
-			"  *** Set OPENAI_API_KEY, or OPENAI_BASE_URL, for real ones.   ***\n\n")
-		scripted := Paced(*pace)
-		p.Model, p.Embedder = scripted, scripted
-		return &p
+	source.Script = Paced(*pace)
+	found, err := source.Models()
+	if err != nil {
+		usage("%v", err)
 	}
-	client := openai.New(openai.Options{APIKey: key, BaseURL: url})
-	p.Model, p.Embedder = client, client
+	p.Found = found
+	if found.Model.Scripted {
+		fmt.Fprint(os.Stderr, Warning)
+	}
 	return &p
+}
+
+func usage(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+	os.Exit(2)
 }
 
 // Watch is called beside a run, with an engine to look at it and signal it. It returns
@@ -129,7 +128,23 @@ func run[In, Out any](ctx context.Context, p *Program, w *pawl.Workflow[In, Out]
 	if err := follow(work, engine, id, known); err != nil {
 		return out, err
 	}
+	if err := tellCosts(ctx, engine, id); err != nil {
+		return out, err
+	}
 	return handle.Result(ctx)
+}
+
+// tellCosts prints what the run has paid, by model: the sums of the ledger.
+func tellCosts(ctx context.Context, e *pawl.Engine, id string) error {
+	costs, err := e.Costs(ctx, pawl.CostFilter{ChargeFilter: pawl.ChargeFilter{RunID: id}, By: pawl.ByItem})
+	for _, c := range costs {
+		text := fmt.Sprintf("%10s $%.6f for %d calls of %s", "", float64(c.Amount)/1e6, c.Charges, c.Key)
+		if c.Guessed > 0 {
+			text += fmt.Sprintf(", of which $%.6f is assumed, as the price is not known", float64(c.Guessed)/1e6)
+		}
+		fmt.Fprintln(os.Stderr, text)
+	}
+	return err
 }
 
 // idOf derives the run's id from its input, so that the same command means the same run.

@@ -13,9 +13,8 @@ import (
 
 func main() {
 	question := flag.String("question", "What does it cost if I bring a tool back late?", "what to ask the handbook")
-	embedder := flag.String("embedder", rag.DefaultEmbedder, "the embedding model to ask")
 	p := demo.Parse()
-	w := rag.New(rag.Config{Model: p.Model, Embedder: p.Embedder, Name: p.Name, EmbedderName: *embedder})
+	w := rag.New(p.Models)
 	r := demo.Run(p, w, rag.Input{Question: *question})
 	if !r.Supported {
 		fmt.Println("WARNING: this answer did not pass the fact check:", strings.Join(r.Problems, "; "))

@@ -8,5 +8,5 @@ import (
 )
 
 func TestAKilledProcessGoesOnWithTheCallsThatAreMissing(t *testing.T) {
-	demotest.KilledAtEveryCall(t, demotest.Serve(t, demo.Model()), []string{"search"}, "-question", "Who can join?")
+	demotest.KilledAtEveryCall(t, demotest.Serve(t, demo.Model()), []string{"passages", "search"}, "-question", "Who can join?")
 }

@@ -13,7 +13,7 @@ import (
 func main() {
 	topic := flag.String("topic", "letting machines call each other over a queue", "what to research")
 	p := demo.Parse()
-	w := research.New(research.Config{Model: p.Model, Name: p.Name})
+	w := research.New(p.Models)
 	report := demo.Run(p, w, research.Input{Topic: *topic})
 	fmt.Println(report.Text)
 }

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -19,11 +18,9 @@ import (
 	_ "time/tzdata" // -zone must work where no time zones are installed
 
 	"github.com/pawlrun/pawl"
-	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/examples/summarizer/summary"
-	"github.com/pawlrun/pawl/llm"
-	"github.com/pawlrun/pawl/llm/openai"
 	"github.com/pawlrun/pawl/sqlite"
 )
 
@@ -33,8 +30,8 @@ const drain = 10 * time.Second
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8421", "the address to serve on")
 	store := flag.String("store", cmp.Or(os.Getenv("SUMMARIZER_STORE"), "summaries.db"), "the file that holds runs and summaries; also SUMMARIZER_STORE")
-	base := flag.String("base-url", os.Getenv("OPENAI_BASE_URL"), "where the model is asked, if not at OpenAI; also OPENAI_BASE_URL")
-	model := flag.String("model", "gpt-4o-mini", "the model to ask")
+	source := demo.Source{Script: summary.Scripted()}
+	source.Flags(flag.CommandLine)
 	daily := flag.String("daily", "09:00", "when the digest of the day is made; a change holds from the next digest but one")
 	zone := flag.String("zone", "UTC", "the time zone of -daily, such as Europe/Oslo")
 	draw := flag.Bool("draw", false, "draw the machine as Mermaid, and do nothing else")
@@ -50,7 +47,7 @@ func main() {
 		stop() // the second signal ends the process, and that is no harm either
 		fmt.Fprintf(os.Stderr, "stopping: what is under way has %s to finish\n", drain)
 	})()
-	cfg, who, err := configure(*base, *model, *daily, *zone)
+	cfg, who, err := configure(source, *daily, *zone)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
@@ -69,8 +66,8 @@ func main() {
 	}
 }
 
-// configure picks the model, and says who that is.
-func configure(base, model, daily, zone string) (cfg summary.Config, who string, err error) {
+// configure finds the model, and says who that is.
+func configure(source demo.Source, daily, zone string) (cfg summary.Config, who string, err error) {
 	at, err := time.Parse("15:04", daily)
 	if err != nil {
 		return cfg, "", fmt.Errorf("-daily is %q; it must be a time of day, such as 09:00", daily)
@@ -79,30 +76,15 @@ func configure(base, model, daily, zone string) (cfg summary.Config, who string,
 	if cfg.Zone, err = time.LoadLocation(zone); err != nil {
 		return cfg, "", fmt.Errorf("-zone: %w; it must be a name such as Europe/Oslo", err)
 	}
-	key := os.Getenv("OPENAI_API_KEY")
-	opt := agent.Options{Providers: map[string]llm.Model{}}
-	if key == "" && base == "" {
-		opt.Providers["scripted"] = summary.Scripted()
-		opt.Prices, err = llm.DefaultPrices().With("scripted", []byte(`{"prices": [{"provider": "scripted", "model": "script", "input": 0, "output": 0}]}`))
-		cfg.Model, who = "scripted/script", "NONE: the answers come from a SCRIPTED model. Set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own, and start again"
-	} else {
-		opt.Providers["openai"] = openai.New(openai.Options{APIKey: key, BaseURL: base})
-		cfg.Model, who = "openai/"+model, model+" at "+shown(cmp.Or(base, openai.DefaultBaseURL))
-		if key == "" {
-			who += ", without a key: OPENAI_API_KEY is not set"
-		}
-	}
-	cfg.Models = agent.New(opt)
-	return cfg, who, err
-}
-
-// shown is an address without the password that may be in it.
-func shown(address string) string {
-	u, err := url.Parse(address)
+	found, err := source.Models()
 	if err != nil {
-		return "an address that cannot be read"
+		return cfg, "", err
 	}
-	return u.Redacted()
+	if found.Model.Scripted {
+		fmt.Fprint(os.Stderr, demo.Warning)
+	}
+	cfg.Models = found.Models
+	return cfg, found.Model.String(), nil
 }
 
 func run(ctx context.Context, s *summary.Service, listen, file, who string) (err error) {

@@ -54,7 +54,7 @@ func TestAKilledSummaryGoesOn(t *testing.T) {
 func TestItSaysWhatIsNotSet(t *testing.T) {
 	p := begin(t, demotest.Build(t), t.TempDir())
 	said := p.said()
-	for _, text := range []string{"SCRIPTED", "OPENAI_API_KEY", "OPENAI_BASE_URL", "GITHUB_WEBHOOK_SECRET", "SUMMARIZER_API_KEY"} {
+	for _, text := range []string{"SCRIPT", "OPENAI_API_KEY", "OPENAI_BASE_URL", "GITHUB_WEBHOOK_SECRET", "SUMMARIZER_API_KEY"} {
 		if !strings.Contains(said, text) {
 			t.Errorf("it does not name %s:\n%s", text, said)
 		}

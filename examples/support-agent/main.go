@@ -4,7 +4,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,14 +12,11 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/term"
 
-	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/examples/support-agent/support"
-	"github.com/pawlrun/pawl/llm"
-	"github.com/pawlrun/pawl/llm/openai"
 )
 
 // approvers of refunds above support.FreeCents.
@@ -36,8 +32,8 @@ func main() {
 	flag.BoolVar(&d.deny, "deny", false, "with -approve: deny it")
 	flag.StringVar(&d.reason, "reason", "", "with -approve: why, which the model is told of a refund that is denied")
 	flag.BoolVar(&d.interactive, "interactive", term.IsTerminal(int(os.Stdin.Fd())), "ask for approvals here; by default if the standard input is a terminal")
-	base := flag.String("base-url", os.Getenv("OPENAI_BASE_URL"), "where the model is asked, if not at OpenAI; also OPENAI_BASE_URL")
-	model := flag.String("model", "gpt-4o-mini", "the model to ask")
+	var source demo.Source
+	source.Flags(flag.CommandLine)
 	pace := flag.Duration("pace", 0, "how long the scripted model takes for an answer")
 	flag.Parse()
 	if err := check(&d); err != nil {
@@ -48,10 +44,16 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)() // the second signal ends the process, and that is no harm either
-	cfg, err := configure(*base, *model, *pace)
-	if err == nil {
-		d.agent, err = support.New(cfg)
+	source.Script = support.Scripted(*pace)
+	found, err := source.Models()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
 	}
+	if found.Model.Scripted {
+		fmt.Fprint(os.Stderr, demo.Warning)
+	}
+	d.agent, err = support.New(support.Config{Models: found.Models, Approvers: approvers})
 	if err == nil {
 		d.in, d.out, d.err = os.Stdin, os.Stdout, os.Stderr
 		err = d.serve(ctx)
@@ -84,21 +86,4 @@ func check(d *desk) error {
 		return errors.New(`-message is missing; ask something, such as -message "Where is my order 1001?"`)
 	}
 	return nil
-}
-
-// configure picks the model, and warns if that is a script.
-func configure(base, model string, pace time.Duration) (cfg support.Config, err error) {
-	key := os.Getenv("OPENAI_API_KEY")
-	opt := agent.Options{Providers: map[string]llm.Model{}}
-	cfg.Approvers, cfg.Model = approvers, "openai/"+model
-	if key == "" && base == "" {
-		fmt.Fprintln(os.Stderr, "*** No model will be asked: the answers come from a SCRIPTED one. Set OPENAI_API_KEY, or OPENAI_BASE_URL. ***")
-		cfg.Model = "scripted/script"
-		opt.Providers["scripted"] = support.Scripted(pace)
-		opt.Prices, err = llm.DefaultPrices().With("scripted", []byte(`{"prices": [{"provider": "scripted", "model": "script", "input": 0, "output": 0}]}`))
-	} else {
-		opt.Providers["openai"] = openai.New(openai.Options{APIKey: key, BaseURL: cmp.Or(base, openai.DefaultBaseURL)})
-	}
-	cfg.Models = agent.New(opt)
-	return cfg, err
 }

@@ -107,7 +107,7 @@ func TestAnApprovalByCommand(t *testing.T) {
 	program, dir := demotest.Build(t), t.TempDir()
 	for range 2 {
 		_, said, code := call(t, program, dir, nil, "-id", "one", "-message", "Please refund order 1002")
-		if code != 3 || !strings.Contains(said, "ada or grace may approve it") || !strings.Contains(said, "--store "+storeFile+" --approve one --by ada") || !strings.Contains(said, "SCRIPTED") {
+		if code != 3 || !strings.Contains(said, "ada or grace may approve it") || !strings.Contains(said, "--store "+storeFile+" --approve one --by ada") || !strings.Contains(said, "SCRIPT") {
 			t.Fatalf("code %d\n%s", code, said)
 		}
 	}

@@ -8,6 +8,7 @@ package content
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,8 +17,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
-	"github.com/pawlrun/pawl/examples/ask"
-	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/agent"
 )
 
 const (
@@ -25,7 +25,7 @@ const (
 	ReviewTime = 7 * 24 * time.Hour
 	// MaxRevisions is how often a draft is revised before it is given up.
 	MaxRevisions = 3
-	// DefaultOutbox is where Workflows publishes to.
+	// DefaultOutbox is where New publishes to if it is told nothing.
 	DefaultOutbox Outbox = "outbox.jsonl"
 
 	maxTopic = 200 // bytes: topic and audience are attributes, and those have a limit of 256
@@ -56,6 +56,14 @@ type Article struct {
 	Body  string `json:"body"` // Markdown
 }
 
+// Validate says what no schema does. The model is told, and may mend it.
+func (a Article) Validate() error {
+	if strings.TrimSpace(a.Title) == "" || strings.TrimSpace(a.Body) == "" {
+		return errors.New("title and body must not be empty")
+	}
+	return nil
+}
+
 // Draft is what a run writes to its stream "drafts", for the reviewer.
 type Draft struct {
 	Number int `json:"number"` // from 1
@@ -81,11 +89,10 @@ const (
 
 // Result is the result of a run.
 type Result struct {
-	Status  string    `json:"status"`
-	Article Article   `json:"article"` // as it was last
-	Drafts  int       `json:"drafts"`
-	Key     string    `json:"key,omitempty"` // of what was put into the outbox
-	Usage   llm.Usage `json:"usage"`         // of all recorded calls
+	Status  string  `json:"status"`
+	Article Article `json:"article"` // as it was last
+	Drafts  int     `json:"drafts"`
+	Key     string  `json:"key,omitempty"` // of what was put into the outbox
 }
 
 // Progress is what a run writes to its stream "progress".
@@ -94,29 +101,17 @@ type Progress struct {
 	Text  string `json:"text"`
 }
 
-// Config says whom the pipeline asks, and where it publishes.
-type Config struct {
-	Model  llm.Model
-	Name   string // of the model, as the provider calls it
-	Outbox Outbox // empty means DefaultOutbox
-}
-
-// New makes the workflow "content-pipeline".
-func New(cfg Config) *pawl.Workflow[Input, Result] {
-	if cfg.Outbox == "" {
-		cfg.Outbox = DefaultOutbox
-	}
-	p := &pipeline{cfg}
+// New makes the workflow "content-pipeline", which asks the model that models name and
+// publishes to outbox; "" means [DefaultOutbox].
+func New(models *agent.Models, outbox Outbox) *pawl.Workflow[Input, Result] {
+	p := &pipeline{models, cmp.Or(outbox, DefaultOutbox)}
 	return pawl.Define("content-pipeline", p.run)
 }
 
-// Workflows returns all that this package defines, for an engine's Register. It embeds
-// nothing, so emb may be nil.
-func Workflows(m llm.Model, emb llm.Embedder, model string) []pawl.Definition {
-	return []pawl.Definition{New(Config{Model: m, Name: model})}
+type pipeline struct {
+	models *agent.Models
+	outbox Outbox
 }
-
-type pipeline struct{ Config }
 
 func (p *pipeline) run(c *pawl.Context, in Input) (Result, error) {
 	if err := c.SetAttributes(map[string]any{"topic": in.Topic, "audience": in.Audience}); err != nil {
@@ -125,11 +120,11 @@ func (p *pipeline) run(c *pawl.Context, in Input) (Result, error) {
 	if err := enter(c, "draft", "drafting"); err != nil {
 		return Result{}, err
 	}
-	draft, err := ask.JSON(c, p.Model, "draft", p.draftRequest(in), checkArticle)
+	draft, err := agent.Generate[Article](c, p.models, "draft", draftCall(in))
 	if err != nil {
 		return Result{}, err
 	}
-	out := Result{Article: draft.Value, Drafts: 1, Usage: draft.Usage}
+	out := Result{Article: draft, Drafts: 1}
 
 	for {
 		review, err := p.review(c, out.Drafts, out.Article)
@@ -149,11 +144,11 @@ func (p *pipeline) run(c *pawl.Context, in Input) (Result, error) {
 			return Result{}, err
 		}
 		// The name may be the same each time round: the steps are revise, revise#2, revise#3.
-		draft, err := ask.JSON(c, p.Model, "revise", p.reviseRequest(in, out.Article, review.Comment), checkArticle)
+		draft, err := agent.Generate[Article](c, p.models, "revise", reviseCall(in, out.Article, review.Comment))
 		if err != nil {
 			return Result{}, err
 		}
-		out.Article, out.Drafts, out.Usage = draft.Value, out.Drafts+1, out.Usage.Add(draft.Usage)
+		out.Article, out.Drafts = draft, out.Drafts+1
 	}
 }
 
@@ -197,7 +192,7 @@ func (p *pipeline) publish(c *pawl.Context, out Result) (Result, error) {
 	// the record of it. StepID is the same both times, so the outbox can tell.
 	key, err := pawl.Step(c, "publish", func(ctx context.Context) (string, error) {
 		key := pawl.InfoOf(ctx).StepID
-		return key, p.Outbox.Put(Message{Key: key, Kind: "article", Title: out.Article.Title, Text: out.Article.Body})
+		return key, p.outbox.Put(Message{Key: key, Kind: "article", Title: out.Article.Title, Text: out.Article.Body})
 	})
 	if err != nil {
 		return Result{}, err
@@ -212,7 +207,7 @@ func (p *pipeline) expire(c *pawl.Context, in Input, out Result) (Result, error)
 	}
 	key, err := pawl.Step(c, "escalate", func(ctx context.Context) (string, error) {
 		key := pawl.InfoOf(ctx).StepID
-		return key, p.Outbox.Put(Message{Key: key, Kind: "escalation", Title: "Nobody reviewed: " + out.Article.Title,
+		return key, p.outbox.Put(Message{Key: key, Kind: "escalation", Title: "Nobody reviewed: " + out.Article.Title,
 			Text: fmt.Sprintf("Draft %d about %s has waited for %v.", out.Drafts, in.Topic, ReviewTime)})
 	})
 	if err != nil {
@@ -239,13 +234,6 @@ func parseReview(data []byte) (Review, error) {
 		return Review{}, errors.New("it does not say whether the draft is approved")
 	}
 	return Review{Approved: *v.Approved, Comment: strings.TrimSpace(v.Comment), Draft: v.Draft}, nil
-}
-
-func checkArticle(a Article) error {
-	if strings.TrimSpace(a.Title) == "" || strings.TrimSpace(a.Body) == "" {
-		return errors.New("title and body must not be empty")
-	}
-	return nil
 }
 
 // enter says to whoever lists runs, or watches this one, what it does now.

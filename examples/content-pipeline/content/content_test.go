@@ -19,7 +19,7 @@ var input = content.Input{Topic: "rope", Audience: "sailors"}
 
 func pipeline(t *testing.T) (*pawl.Workflow[content.Input, content.Result], content.Outbox) {
 	outbox := content.Outbox(filepath.Join(t.TempDir(), "outbox.jsonl"))
-	return content.New(content.Config{Model: demo.Model(), Name: "test", Outbox: outbox}), outbox
+	return content.New(demo.Scripted(demo.Model()), outbox), outbox
 }
 
 func messages(t *testing.T, o content.Outbox) []content.Message {
@@ -215,5 +215,5 @@ func TestWorkflowsCanBeRegistered(t *testing.T) {
 		if sent := messages(t, content.DefaultOutbox); !slices.ContainsFunc(sent, func(m content.Message) bool { return m.Key == run.ID+"/publish" }) {
 			t.Errorf("the outbox holds %+v", sent)
 		}
-	}, content.Workflows(model, model, "test")...)
+	}, content.New(demo.Scripted(model), ""))
 }

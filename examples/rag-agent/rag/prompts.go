@@ -1,11 +1,12 @@
 package rag
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/agent"
 )
 
 const answerSystem = `You answer questions from the passages given to you and from nothing
@@ -17,40 +18,48 @@ passages. A statement that they do not say, or say otherwise, is a problem: quot
 say what the passages say. If there is none, the answer is supported. An answer that says
 the passages do not tell is supported if that is so.`
 
-var answerSchema = &llm.Schema{Name: "answer", JSON: json.RawMessage(`{
-	"type": "object",
-	"properties": {
-		"answer": {"type": "string"},
-		"citations": {"type": "array", "items": {"type": "string", "description": "the id of a passage"}}
-	},
-	"required": ["answer", "citations"],
-	"additionalProperties": false
-}`)}
+// answer and verdict are what the model is asked to write.
+type answer struct {
+	Answer    string   `json:"answer"`
+	Citations []string `json:"citations" jsonschema:"the ids of passages"`
+}
 
-var verdictSchema = &llm.Schema{Name: "verdict", JSON: json.RawMessage(`{
-	"type": "object",
-	"properties": {
-		"supported": {"type": "boolean"},
-		"problems": {"type": "array", "items": {"type": "string"}}
-	},
-	"required": ["supported", "problems"],
-	"additionalProperties": false
-}`)}
+type verdict struct {
+	Supported bool     `json:"supported"`
+	Problems  []string `json:"problems"`
+}
 
-// answerRequest asks the question. After a failed check, problems says what was wrong
-// with the answer before.
-func (a *agent) answerRequest(question string, hits []Hit, before string, problems []string) llm.Request {
+func (v verdict) Validate() error {
+	if v.Supported != (len(v.Problems) == 0) {
+		return fmt.Errorf("supported is %v, but there are %d problems", v.Supported, len(v.Problems))
+	}
+	return nil
+}
+
+// answerCall asks the question. After a failed check, problems says what was wrong with the
+// answer before. An answer that cites what it was not shown is none.
+func answerCall(question string, hits []Hit, before string, problems []string) agent.Call {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Question: %s\n\n%s", question, quoted(hits))
 	if len(problems) > 0 {
 		fmt.Fprintf(&b, "\nAn earlier answer was: %s\nIt did not pass the check. Avoid these problems:\n- %s\n", before, strings.Join(problems, "\n- "))
 	}
-	return llm.Request{Model: a.Name, System: answerSystem, Schema: answerSchema, Messages: []llm.Message{llm.User(b.String())}}
+	return agent.Call{System: answerSystem, Prompt: b.String(), Check: agent.CheckOf(func(a answer) error {
+		if strings.TrimSpace(a.Answer) == "" {
+			return errors.New("the answer is empty")
+		}
+		for _, id := range a.Citations {
+			if !slices.ContainsFunc(hits, func(h Hit) bool { return h.ID == id }) {
+				return fmt.Errorf("it cites %q, which is none of the passages", id)
+			}
+		}
+		return nil
+	})}
 }
 
-func (a *agent) checkRequest(question, answer string, hits []Hit) llm.Request {
+func checkCall(question, answer string, hits []Hit) agent.Call {
 	text := fmt.Sprintf("Question: %s\n\n%s\nAnswer: %s\n", question, quoted(hits), answer)
-	return llm.Request{Model: a.Name, System: checkSystem, Schema: verdictSchema, Messages: []llm.Message{llm.User(text)}}
+	return agent.Call{System: checkSystem, Prompt: text}
 }
 
 func quoted(hits []Hit) string {

@@ -16,14 +16,10 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl"
-	"github.com/pawlrun/pawl/examples/ask"
-	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/agent"
 )
 
 const (
-	// DefaultEmbedder is the embedding model that is asked if Config names none.
-	DefaultEmbedder = "text-embedding-3-small"
-
 	maxQuestion = 240 // bytes: the question is an attribute, and those have a limit of 256
 	batchSize   = 8   // passages per call to the embedder
 	atATime     = 2   // calls to the embedder at the same time
@@ -56,13 +52,12 @@ type Hit struct {
 
 // Result is the result of a run.
 type Result struct {
-	Answer    string    `json:"answer"`
-	Citations []string  `json:"citations"` // ids of passages, each of them in Hits
-	Supported bool      `json:"supported"` // whether the last answer passed the check: if not, show it with a warning or not at all
-	Problems  []string  `json:"problems,omitempty"`
-	Answers   int       `json:"answers"` // how many were tried
-	Hits      []Hit     `json:"hits"`
-	Usage     llm.Usage `json:"usage"` // of all recorded calls
+	Answer    string   `json:"answer"`
+	Citations []string `json:"citations"` // ids of passages, each of them in Hits
+	Supported bool     `json:"supported"` // whether the last answer passed the check: if not, show it with a warning or not at all
+	Problems  []string `json:"problems,omitempty"`
+	Answers   int      `json:"answers"` // how many were tried
+	Hits      []Hit    `json:"hits"`
 }
 
 // Progress is what a run writes to its stream "progress".
@@ -71,36 +66,28 @@ type Progress struct {
 	Text  string `json:"text"`
 }
 
-// Config says whom the agent asks.
-type Config struct {
-	Model        llm.Model
-	Embedder     llm.Embedder
-	Name         string // of the model, as the provider calls it
-	EmbedderName string // of the embedding model; empty means DefaultEmbedder
+// New makes the workflow "rag-agent", which asks the model and the embedder that models name.
+func New(models *agent.Models) *pawl.Workflow[Input, Result] {
+	l := &librarian{models}
+	return pawl.Define("rag-agent", l.run)
 }
 
-// New makes the workflow "rag-agent".
-func New(cfg Config) *pawl.Workflow[Input, Result] {
-	cfg.EmbedderName = cmp.Or(cfg.EmbedderName, DefaultEmbedder)
-	a := &agent{cfg}
-	return pawl.Define("rag-agent", a.run)
-}
+type librarian struct{ models *agent.Models }
 
-// Workflows returns all that this package defines, for an engine's Register.
-func Workflows(m llm.Model, emb llm.Embedder, model string) []pawl.Definition {
-	return []pawl.Definition{New(Config{Model: m, Embedder: emb, Name: model})}
-}
-
-type agent struct{ Config }
-
-func (a *agent) run(c *pawl.Context, in Input) (Result, error) {
+func (l *librarian) run(c *pawl.Context, in Input) (Result, error) {
 	if err := c.SetAttributes(map[string]any{"topic": in.Question}); err != nil {
 		return Result{}, err
 	}
 	if err := enter(c, "embed", fmt.Sprintf("embedding %d passages", len(corpus))); err != nil {
 		return Result{}, err
 	}
-	index, err := a.embed(c, corpus)
+	// The passages are on record too: after a deploy with another corpus, a run under way
+	// still knows which vector is whose.
+	passages, err := pawl.Step(c, "passages", func(context.Context) ([]Passage, error) { return corpus, nil })
+	if err != nil {
+		return Result{}, err
+	}
+	index, err := l.embed(c, passages)
 	if err != nil {
 		return Result{}, err
 	}
@@ -108,41 +95,38 @@ func (a *agent) run(c *pawl.Context, in Input) (Result, error) {
 	if err := enter(c, "search", "searching"); err != nil {
 		return Result{}, err
 	}
-	question, err := pawl.Step(c, "embed-question", func(ctx context.Context) (ask.Answer[[]embedded], error) {
-		return a.vectors(ctx, []Passage{{Text: in.Question}})
-	}, pawl.AttemptTimeout(ask.Patience))
+	question, err := agent.Embed(c, l.models, "embed-question", "", []string{in.Question}, dimensions)
 	if err != nil {
 		return Result{}, err
 	}
 	// The search calls nobody, but it is a step: what was found is on record, and better
 	// search code in the next deploy does not change it under a run.
 	hits, err := pawl.Step(c, "search", func(context.Context) ([]Hit, error) {
-		return search(index.Value, question.Value[0].Vector)
+		return search(index, question.Vectors[0])
 	})
 	if err != nil {
 		return Result{}, err
 	}
-	out := Result{Hits: hits, Usage: index.Usage.Add(question.Usage)}
+	out := Result{Hits: hits}
 
 	for out.Answers < maxAnswers && !out.Supported {
 		if err := enter(c, "answer", fmt.Sprintf("answering from %d passages", len(out.Hits))); err != nil {
 			return Result{}, err
 		}
 		// The second time round the steps are known as answer#2 and fact-check#2.
-		reply, err := ask.JSON(c, a.Model, "answer", a.answerRequest(in.Question, out.Hits, out.Answer, out.Problems), checkCitations(out.Hits))
+		reply, err := agent.Generate[answer](c, l.models, "answer", answerCall(in.Question, out.Hits, out.Answer, out.Problems))
 		if err != nil {
 			return Result{}, err
 		}
 		if err := enter(c, "fact-check", "checking the answer"); err != nil {
 			return Result{}, err
 		}
-		check, err := ask.JSON(c, a.Model, "fact-check", a.checkRequest(in.Question, reply.Value.Answer, out.Hits), checkVerdict)
+		check, err := agent.Generate[verdict](c, l.models, "fact-check", checkCall(in.Question, reply.Answer, out.Hits))
 		if err != nil {
 			return Result{}, err
 		}
-		out.Answer, out.Citations = reply.Value.Answer, reply.Value.Citations
-		out.Supported, out.Problems = check.Value.Supported, check.Value.Problems
-		out.Usage = out.Usage.Add(reply.Usage).Add(check.Usage)
+		out.Answer, out.Citations = reply.Answer, reply.Citations
+		out.Supported, out.Problems = check.Supported, check.Problems
 		out.Answers++
 	}
 	if out.Supported {
@@ -154,42 +138,29 @@ func (a *agent) run(c *pawl.Context, in Input) (Result, error) {
 // embedded is a passage and where it lies.
 type embedded struct {
 	Passage
-	Vector []float32 `json:"vector"`
+	Vector []float32
 }
 
 // embed finds the vectors of all passages, a batch per step: embed[0]/batch,
-// embed[1]/batch, … A batch is recorded with its passages: after a deploy with another
-// corpus, a run under way still knows which vector is whose.
-func (a *agent) embed(c *pawl.Context, all []Passage) (ask.Answer[[]embedded], error) {
+// embed[1]/batch, …
+func (l *librarian) embed(c *pawl.Context, all []Passage) ([]embedded, error) {
 	batches := slices.Collect(slices.Chunk(all, batchSize))
-	done, err := pawl.Map(c, "embed", batches, func(c *pawl.Context, batch []Passage) (ask.Answer[[]embedded], error) {
-		return pawl.Step(c, "batch", func(ctx context.Context) (ask.Answer[[]embedded], error) {
-			return a.vectors(ctx, batch)
-		}, pawl.AttemptTimeout(ask.Patience))
+	done, err := pawl.Map(c, "embed", batches, func(c *pawl.Context, batch []Passage) ([]embedded, error) {
+		texts := make([]string, len(batch))
+		for i, p := range batch {
+			texts[i] = p.Text
+		}
+		v, err := agent.Embed(c, l.models, "batch", "", texts, dimensions)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]embedded, len(batch))
+		for i, p := range batch {
+			out[i] = embedded{p, v.Vectors[i]}
+		}
+		return out, nil
 	}, pawl.Limit(atATime))
-	var index ask.Answer[[]embedded]
-	for _, batch := range done {
-		index.Value = append(index.Value, batch.Value...)
-		index.Usage = index.Usage.Add(batch.Usage)
-	}
-	return index, err
-}
-
-// vectors calls the embedder. It is for the body of a step.
-func (a *agent) vectors(ctx context.Context, batch []Passage) (ask.Answer[[]embedded], error) {
-	texts := make([]string, len(batch))
-	for i, p := range batch {
-		texts[i] = p.Text
-	}
-	res, err := a.Embedder.Embed(ctx, &llm.EmbedRequest{Model: a.EmbedderName, Input: texts, Dimensions: dimensions})
-	if err != nil {
-		return ask.Answer[[]embedded]{}, err
-	}
-	out := ask.Answer[[]embedded]{Usage: res.Usage}
-	for i, p := range batch {
-		out.Value = append(out.Value, embedded{p, res.Vectors[i]})
-	}
-	return out, nil
+	return slices.Concat(done...), err
 }
 
 // search returns the passages nearest to the question, nearest first.
@@ -216,39 +187,6 @@ func cosine(a, b []float32) float64 {
 		return 0
 	}
 	return dot / math.Sqrt(aa*bb)
-}
-
-// said and verdict are what the model is asked to write.
-type said struct {
-	Answer    string   `json:"answer"`
-	Citations []string `json:"citations"`
-}
-
-type verdict struct {
-	Supported bool     `json:"supported"`
-	Problems  []string `json:"problems"`
-}
-
-// checkCitations refuses an answer that cites what it was not shown.
-func checkCitations(hits []Hit) func(said) error {
-	return func(s said) error {
-		if strings.TrimSpace(s.Answer) == "" {
-			return errors.New("the answer is empty")
-		}
-		for _, id := range s.Citations {
-			if !slices.ContainsFunc(hits, func(h Hit) bool { return h.ID == id }) {
-				return fmt.Errorf("it cites %q, which is none of the passages", id)
-			}
-		}
-		return nil
-	}
-}
-
-func checkVerdict(v verdict) error {
-	if v.Supported != (len(v.Problems) == 0) {
-		return fmt.Errorf("supported is %v, but there are %d problems", v.Supported, len(v.Problems))
-	}
-	return nil
 }
 
 // enter says to whoever lists runs, or watches this one, what it does now.

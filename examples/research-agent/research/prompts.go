@@ -1,11 +1,12 @@
 package research
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/agent"
 )
 
 const planSystem = `You plan research. Break the topic into the questions that a careful
@@ -21,39 +22,48 @@ const reportSystem = `You write research reports for busy readers. Use the findi
 you and nothing else. Begin with the answer, then the reasons, then what stays open.
 Write Markdown, at most 600 words.`
 
-var planSchema = &llm.Schema{Name: "plan", JSON: json.RawMessage(`{
-	"type": "object",
-	"properties": {"questions": {"type": "array", "items": {"type": "string"}}},
-	"required": ["questions"],
-	"additionalProperties": false
-}`)}
-
-var findingSchema = &llm.Schema{Name: "finding", JSON: json.RawMessage(`{
-	"type": "object",
-	"properties": {
-		"findings": {"type": "array", "items": {"type": "string"}},
-		"confidence": {"type": "string", "enum": ["sure", "likely", "unsure"]},
-		"followUp": {"type": "string", "description": "one further question, or empty"}
-	},
-	"required": ["findings", "confidence", "followUp"],
-	"additionalProperties": false
-}`)}
-
-func (a *agent) planRequest(topic string) llm.Request {
-	return llm.Request{
-		Model: a.Name, System: planSystem, Schema: planSchema,
-		Messages: []llm.Message{llm.User("Topic: " + topic)},
-	}
+// plan and finding are what the model is asked to write: their schemas are made of the types.
+type plan struct {
+	Questions []string `json:"questions"`
 }
 
-func (a *agent) findingRequest(topic, question string) llm.Request {
-	return llm.Request{
-		Model: a.Name, System: findingSystem, Schema: findingSchema,
-		Messages: []llm.Message{llm.User("Topic: " + topic + "\nQuestion: " + question)},
+// Validate says what no schema does. The model is told, and may mend it.
+func (p plan) Validate() error {
+	if len(p.Questions) == 0 || len(p.Questions) > maxQuestions {
+		return fmt.Errorf("it has %d questions, and must have 1 to %d", len(p.Questions), maxQuestions)
 	}
+	if blank(p.Questions) {
+		return errors.New("a question is empty")
+	}
+	return nil
 }
 
-func (a *agent) reportRequest(topic string, findings []Finding) llm.Request {
+type finding struct {
+	Findings   []string `json:"findings"`
+	Confidence string   `json:"confidence" enum:"sure,likely,unsure"`
+	FollowUp   string   `json:"followUp" jsonschema:"one further question, or empty"`
+}
+
+func (f finding) Validate() error {
+	if len(f.Findings) == 0 || blank(f.Findings) {
+		return errors.New("it must have at least one finding, and none may be empty")
+	}
+	return nil
+}
+
+func blank(lines []string) bool {
+	return slices.ContainsFunc(lines, func(s string) bool { return strings.TrimSpace(s) == "" })
+}
+
+func planCall(topic string) agent.Call {
+	return agent.Call{System: planSystem, Prompt: "Topic: " + topic}
+}
+
+func findingCall(topic, question string) agent.Call {
+	return agent.Call{System: findingSystem, Prompt: "Topic: " + topic + "\nQuestion: " + question}
+}
+
+func reportCall(topic string, findings []Finding) agent.Call {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Topic: %s\n", topic)
 	for _, f := range findings {
@@ -62,5 +72,5 @@ func (a *agent) reportRequest(topic string, findings []Finding) llm.Request {
 			fmt.Fprintf(&b, "- %s\n", line)
 		}
 	}
-	return llm.Request{Model: a.Name, System: reportSystem, Messages: []llm.Message{llm.User(b.String())}}
+	return agent.Call{System: reportSystem, Prompt: b.String()}
 }

@@ -13,8 +13,7 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl"
-	"github.com/pawlrun/pawl/examples/ask"
-	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/agent"
 )
 
 const (
@@ -51,7 +50,6 @@ type Report struct {
 	Topic    string    `json:"topic"`
 	Text     string    `json:"text"` // Markdown
 	Findings []Finding `json:"findings"`
-	Usage    llm.Usage `json:"usage"` // of all recorded calls
 }
 
 // Progress is what a run writes to its stream "progress".
@@ -60,27 +58,15 @@ type Progress struct {
 	Text  string `json:"text"`
 }
 
-// Config says whom the agent asks.
-type Config struct {
-	Model llm.Model
-	Name  string // of the model, as the provider calls it
+// New makes the workflow "research-agent", which asks the model that models name.
+func New(models *agent.Models) *pawl.Workflow[Input, Report] {
+	r := &researcher{models}
+	return pawl.Define("research-agent", r.run)
 }
 
-// New makes the workflow "research-agent".
-func New(cfg Config) *pawl.Workflow[Input, Report] {
-	a := &agent{cfg}
-	return pawl.Define("research-agent", a.run)
-}
+type researcher struct{ models *agent.Models }
 
-// Workflows returns all that this package defines, for an engine's Register. It embeds
-// nothing, so emb may be nil.
-func Workflows(m llm.Model, emb llm.Embedder, model string) []pawl.Definition {
-	return []pawl.Definition{New(Config{Model: m, Name: model})}
-}
-
-type agent struct{ Config }
-
-func (a *agent) run(c *pawl.Context, in Input) (Report, error) {
+func (r *researcher) run(c *pawl.Context, in Input) (Report, error) {
 	if err := c.SetAttributes(map[string]any{"topic": in.Topic}); err != nil {
 		return Report{}, err
 	}
@@ -88,19 +74,18 @@ func (a *agent) run(c *pawl.Context, in Input) (Report, error) {
 	if err := enter(c, "plan", "planning"); err != nil {
 		return Report{}, err
 	}
-	plan, err := ask.JSON(c, a.Model, "plan", a.planRequest(in.Topic), checkPlan)
+	plan, err := agent.Generate[plan](c, r.models, "plan", planCall(in.Topic))
 	if err != nil {
 		return Report{}, err
 	}
 
-	questions := plan.Value.Questions
-	if err := enter(c, "research", fmt.Sprintf("%d questions", len(questions))); err != nil {
+	if err := enter(c, "research", fmt.Sprintf("%d questions", len(plan.Questions))); err != nil {
 		return Report{}, err
 	}
 	// As many branches as the plan has questions. Their steps are known as
 	// research[0]/look-into, research[1]/look-into, …
-	parts, err := pawl.Map(c, "research", questions, func(c *pawl.Context, question string) (part, error) {
-		return a.answer(c, in.Topic, question)
+	parts, err := pawl.Map(c, "research", plan.Questions, func(c *pawl.Context, question string) ([]Finding, error) {
+		return r.answer(c, in.Topic, question)
 	}, pawl.Limit(atATime))
 	if err != nil {
 		return Report{}, err
@@ -109,79 +94,33 @@ func (a *agent) run(c *pawl.Context, in Input) (Report, error) {
 	if err := enter(c, "synthesis", "writing the report"); err != nil {
 		return Report{}, err
 	}
-	out := Report{Topic: in.Topic, Usage: plan.Usage}
-	for _, p := range parts {
-		out.Findings = append(out.Findings, p.Findings...)
-		out.Usage = out.Usage.Add(p.Usage)
-	}
-	text, err := ask.Text(c, a.Model, "synthesize", a.reportRequest(in.Topic, out.Findings))
+	out := Report{Topic: in.Topic, Findings: slices.Concat(parts...)}
+	out.Text, err = agent.Generate[string](c, r.models, "synthesize", reportCall(in.Topic, out.Findings))
 	if err != nil {
 		return Report{}, err
 	}
-	out.Text, out.Usage = text.Value, out.Usage.Add(text.Usage)
 	return out, enter(c, "done", "the report is written")
 }
 
-// part is what one branch brings home: one finding, or two if it dug further.
-type part struct {
-	Findings []Finding
-	Usage    llm.Usage
-}
-
-func (a *agent) answer(c *pawl.Context, topic, question string) (part, error) {
-	first, err := ask.JSON(c, a.Model, "look-into", a.findingRequest(topic, question), checkFinding)
+// answer brings home one finding, or two if it dug further.
+func (r *researcher) answer(c *pawl.Context, topic, question string) ([]Finding, error) {
+	first, err := agent.Generate[finding](c, r.models, "look-into", findingCall(topic, question))
 	if err != nil {
-		return part{}, err
+		return nil, err
 	}
-	out := part{Findings: []Finding{first.Value.about(question)}, Usage: first.Usage}
-	if further := strings.TrimSpace(first.Value.FollowUp); further != "" {
-		second, err := ask.JSON(c, a.Model, "follow-up", a.findingRequest(topic, further), checkFinding)
+	out := []Finding{first.about(question)}
+	if further := strings.TrimSpace(first.FollowUp); further != "" {
+		second, err := agent.Generate[finding](c, r.models, "follow-up", findingCall(topic, further))
 		if err != nil {
-			return part{}, err
+			return nil, err
 		}
-		out.Findings = append(out.Findings, second.Value.about(further))
-		out.Usage = out.Usage.Add(second.Usage)
+		out = append(out, second.about(further))
 	}
 	return out, c.Stream("progress").Write(Progress{"research", "answered: " + question})
 }
 
-// planAnswer and findingAnswer are what the model is asked to write.
-type planAnswer struct {
-	Questions []string `json:"questions"`
-}
-
-type findingAnswer struct {
-	Findings   []string `json:"findings"`
-	Confidence string   `json:"confidence"`
-	FollowUp   string   `json:"followUp"`
-}
-
-func (f findingAnswer) about(question string) Finding {
+func (f finding) about(question string) Finding {
 	return Finding{Question: question, Findings: f.Findings, Confidence: f.Confidence}
-}
-
-func checkPlan(p planAnswer) error {
-	if len(p.Questions) == 0 || len(p.Questions) > maxQuestions {
-		return fmt.Errorf("it has %d questions, and must have 1 to %d", len(p.Questions), maxQuestions)
-	}
-	if blank(p.Questions) {
-		return errors.New("a question is empty")
-	}
-	return nil
-}
-
-func checkFinding(f findingAnswer) error {
-	if len(f.Findings) == 0 || blank(f.Findings) {
-		return errors.New("it must have at least one finding, and none may be empty")
-	}
-	if !slices.Contains([]string{"sure", "likely", "unsure"}, f.Confidence) {
-		return fmt.Errorf("confidence is %q, and must be sure, likely or unsure", f.Confidence)
-	}
-	return nil
-}
-
-func blank(lines []string) bool {
-	return slices.ContainsFunc(lines, func(s string) bool { return strings.TrimSpace(s) == "" })
 }
 
 // enter says to whoever lists runs, or watches this one, what it does now.

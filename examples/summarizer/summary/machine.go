@@ -38,7 +38,7 @@ type Summary struct {
 // Config says who summarises, and when the digest of a day is made.
 type Config struct {
 	Models *agent.Models
-	Model  string         // as provider/model
+	Model  string         // as provider/model; "" means that of Models
 	Hour   int            // of the digest, with Minute; zero is midnight
 	Minute int            //
 	Zone   *time.Location // of Hour and Minute; nil means UTC

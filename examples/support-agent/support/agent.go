@@ -28,7 +28,7 @@ const (
 // Config says whom the agent asks.
 type Config struct {
 	Models    *agent.Models
-	Model     string   // as provider/model
+	Model     string   // as provider/model; "" means that of Models
 	Approvers []string // of refunds above FreeCents; none: anybody may
 }
 
