@@ -62,6 +62,24 @@ func (c *Client) Runs(ctx context.Context, q RunQuery) (RunPage, error) {
 	return call[RunPage](ctx, c, http.MethodGet, "/api/runs", query, nil)
 }
 
+// Costs sums what runs have cost.
+func (c *Client) Costs(ctx context.Context, q CostQuery) (CostList, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{
+		"by": string(q.By), "run": q.Run, "workflow": q.Workflow, "step": q.Step, "item": q.Item, "meter": q.Meter,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	for name, at := range map[string]time.Time{"from": q.From, "to": q.To} {
+		if !at.IsZero() {
+			query.Set(name, at.UTC().Format(time.RFC3339))
+		}
+	}
+	return call[CostList](ctx, c, http.MethodGet, "/api/costs", query, nil)
+}
+
 // JournalPage returns a page of a run's entries, those with Seq > after: -1 is before the first.
 func (c *Client) JournalPage(ctx context.Context, id string, after int64) (EntryPage, error) {
 	return call[EntryPage](ctx, c, http.MethodGet, RunPath(id)+"/journal", url.Values{"after": {strconv.FormatInt(after, 10)}}, nil)

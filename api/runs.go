@@ -110,6 +110,9 @@ func (q *StartRequest) options() ([]pawl.StartOption, error) {
 		}
 		opts = append(opts, pawl.Timeout(d))
 	}
+	if q.BudgetUSD != nil {
+		opts = append(opts, pawl.BudgetUSD(*q.BudgetUSD))
+	}
 	if !q.Deadline.IsZero() {
 		opts = append(opts, pawl.Deadline(q.Deadline))
 	}

@@ -71,6 +71,22 @@ type Why struct {
 	Why   string     `json:"why"` // one sentence
 }
 
+// CostQuery picks what [Client.Costs] sums. Zero fields do not restrict.
+type CostQuery struct {
+	By       pawl.CostBy // what to sum apart; "" all in one
+	Run      string
+	Workflow string
+	Step     string
+	Item     string    // what was bought: a model, as provider/model
+	Meter    string    // usd, or what a program counts besides
+	From, To time.Time // by when the cost was incurred
+}
+
+// CostList is sums of the ledger, largest first, at most 1,000.
+type CostList struct {
+	Items []pawl.Cost `json:"items"`
+}
+
 // StartRequest asks for a new run. Durations are written as in Go: 90s, 1h30m.
 type StartRequest struct {
 	Workflow   string          `json:"workflow,omitempty"` // may be left out where the path names it
@@ -80,7 +96,10 @@ type StartRequest struct {
 	Priority   *int            `json:"priority,omitempty"` // nil: the workflow's own
 	Delay      string          `json:"delay,omitempty"`    // start no sooner than this from now
 	Timeout    string          `json:"timeout,omitempty"`  // cancel the run after this
-	Deadline   time.Time       `json:"deadline,omitzero"`
+	// BudgetUSD is the most that the run and its children may cost: a step that would go
+	// beyond fails. nil: what the workflow says.
+	BudgetUSD *float64  `json:"budgetUsd,omitempty"`
+	Deadline  time.Time `json:"deadline,omitzero"`
 	// OnConflict says what happens when the id or the singleton key is taken: existing
 	// (the default), reject, cancel_old or queue.
 	OnConflict string `json:"onConflict,omitempty"`

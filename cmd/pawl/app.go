@@ -85,7 +85,7 @@ Exit codes: 0 ok, 1 error, 2 wrong usage, 3 not found, 5 conflict, 7 no server r
 	flags.StringVarP(&a.output, "output", "o", "table", "table, or json: exactly what the server answered")
 	flags.BoolVar(&a.noColor, "no-color", false, "no colours (also $NO_COLOR)")
 	a.complete(root, "output", "table", "json")
-	root.AddCommand(a.devCommand(), a.startCommand(), a.runsCommand(), a.signalCommand(), a.mockLLMCommand(), a.versionCommand())
+	root.AddCommand(a.devCommand(), a.startCommand(), a.runsCommand(), a.signalCommand(), a.costsCommand(), a.mockLLMCommand(), a.versionCommand())
 	return root
 }
 

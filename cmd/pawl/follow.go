@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/llm"
 	"github.com/spf13/cobra"
 )
 
@@ -74,7 +76,7 @@ func (a *app) followOne(ctx context.Context, id string) (api.Run, error) {
 			if a.json() {
 				a.out.json(event.Data)
 			} else {
-				a.end(*event.Run)
+				a.end(ctx, *event.Run)
 			}
 			return *event.Run, nil
 		}
@@ -94,6 +96,8 @@ func (a *app) entry(e *pawl.Entry, began time.Time) {
 		mark = p.green("✓")
 	case e.Kind == pawl.KindAttempt:
 		mark, text = p.yellow("!"), noteOf(e)
+	case e.Kind == pawl.KindNote:
+		text, took = noteOf(e), ""
 	case e.Kind == pawl.KindChunk, e.Kind == pawl.KindScope, e.Kind == pawl.KindResult:
 		return
 	default:
@@ -128,6 +132,11 @@ func noteOf(e *pawl.Entry) string {
 			return string(e.Data)
 		}
 		return fmt.Sprintf("%s; again in %s", a.Error.Message, took(max(a.Next.Sub(e.At), 0)))
+	case e.Kind == pawl.KindNote:
+		var made agent.Made
+		if json.Unmarshal(e.Data, &made) == nil && made.Model != "" {
+			return madeOf(&made)
+		}
 	case e.Failed:
 		return e.Failure().Message
 	case e.Kind == pawl.KindSleep:
@@ -139,6 +148,30 @@ func noteOf(e *pawl.Entry) string {
 		}
 	}
 	return readable(string(e.Data))
+}
+
+// madeOf says in a few words what came of a call of a model.
+func madeOf(m *agent.Made) string {
+	text := m.Model
+	if m.Why != "ask" {
+		text += " (" + m.Why + ")"
+	}
+	if m.Paced >= 100*time.Millisecond {
+		text += ", waited " + took(m.Paced)
+	}
+	if m.Cached {
+		return text + ": from the cache"
+	}
+	if m.Cost > 0 || m.Usage != (llm.Usage{}) {
+		text += fmt.Sprintf(": %d tokens in, %d out, %s", m.Usage.Input, m.Usage.Output, money(pawl.USD, m.Cost))
+	}
+	if m.Guess {
+		text += " assumed"
+	}
+	if m.Error != "" {
+		text += ": " + m.Error
+	}
+	return text
 }
 
 // idle tells once what a run waits for that may need a person, and how to help.
@@ -163,11 +196,15 @@ func (a *app) idle(ctx context.Context, run api.Run, said string) string {
 }
 
 // end prints how a run ended. A failure is told by verdict.
-func (a *app) end(run api.Run) {
+func (a *app) end(ctx context.Context, run api.Run) {
 	if run.State != pawl.Completed || run.Next != "" {
 		return
 	}
-	a.out.line("%s in %s", a.out.green("completed"), took(run.Ended.Sub(run.Created)))
+	cost := "" // without a charge there is none to tell
+	if list, err := a.client.Costs(ctx, api.CostQuery{Run: run.ID, Meter: pawl.USD}); err == nil && len(list.Items) == 1 {
+		cost = fmt.Sprintf(", for %s in %d calls", money(pawl.USD, list.Items[0].Amount), list.Items[0].Charges)
+	}
+	a.out.line("%s in %s%s", a.out.green("completed"), took(run.Ended.Sub(run.Created)), cost)
 	if run.Result != nil {
 		a.out.value(run.Result)
 	}

@@ -17,6 +17,7 @@ import (
 func (a *app) startCommand() *cobra.Command {
 	var q api.StartRequest
 	var input string
+	var budget float64
 	var follow, wait bool
 	cmd := &cobra.Command{
 		Use:   "start WORKFLOW",
@@ -31,6 +32,12 @@ answers. With --id the start may be repeated: it answers with the run that is th
 			if follow && wait {
 				return a.usage("--follow waits already: leave --wait out")
 			}
+			if cmd.Flags().Changed("budget") {
+				if !(budget >= 0) {
+					return a.usage("--budget %v: write an amount of US dollars, such as 0.50", budget)
+				}
+				q.BudgetUSD = &budget
+			}
 			q.Workflow = args[0]
 			if q.Input, err = a.payload("--input", input); err != nil {
 				return err
@@ -41,6 +48,7 @@ answers. With --id the start may be repeated: it answers with the run that is th
 	flags := cmd.Flags()
 	flags.StringVar(&input, "input", "", "the run's input: JSON, @file, or - for standard input")
 	flags.StringVar(&q.ID, "id", "", "the run's id, which makes the start idempotent (default a new one)")
+	flags.Float64Var(&budget, "budget", 0, "the most that the run may cost, in US dollars (default what the workflow says)")
 	flags.BoolVarP(&follow, "follow", "f", false, "show what the run does until it has ended")
 	flags.BoolVar(&wait, "wait", false, "wait until the run has ended, then print its result")
 	return cmd

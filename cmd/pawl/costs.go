@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) costsCommand() *cobra.Command {
+	q := api.CostQuery{}
+	var by, since, until string
+	cmd := &cobra.Command{
+		Use:   "costs [RUN]",
+		Short: "Show what runs have cost",
+		Long: `Show what a run has cost, or all runs. The sums are those of the ledger, which has a row for
+each call, failed ones too. What is reserved for calls under way, or for calls that were cut
+off, is shown as open; what was assumed because a price is not known, as assumed.`,
+		Example:           fmt.Sprintf("  %[1]s costs run_01JD\n  %[1]s costs --by day --since 168h\n  %[1]s costs --by step --workflow research-agent", a.self),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeFirst(a.runIDs),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if len(args) == 1 {
+				q.Run = args[0]
+			}
+			switch {
+			case by == "model":
+				q.By = pawl.ByItem
+			case by != "" && !slices.Contains([]string{"step", "run", "workflow", "day"}, by):
+				return a.usage("--by %q: it is one of model, step, run, workflow, day", by)
+			case by != "":
+				q.By = pawl.CostBy(by)
+			case q.Run != "":
+				q.By = pawl.ByItem
+			default:
+				q.By = pawl.ByWorkflow
+			}
+			if q.From, err = a.moment("since", since); err != nil {
+				return err
+			}
+			if q.To, err = a.moment("until", until); err != nil {
+				return err
+			}
+			return a.costs(cmd.Context(), q)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&by, "by", "", "what to sum apart: model, step, run, workflow or day (default: model of one run, else workflow)")
+	flags.StringVar(&q.Workflow, "workflow", "", "only runs of this workflow")
+	flags.StringVar(&q.Step, "step", "", "only steps of this name")
+	flags.StringVar(&q.Item, "model", "", "only calls of this model, as provider/model")
+	flags.StringVar(&since, "since", "", "only from this day on, or so long ago: 2026-11-21, 24h")
+	flags.StringVar(&until, "until", "", "only before this day, or so long ago")
+	a.complete(cmd, "by", "model", "step", "run", "workflow", "day")
+	a.completeNames(cmd, "workflow", a.workflowNames)
+	return cmd
+}
+
+// moment reads a day in UTC, a time, or how long ago it was.
+func (a *app) moment(flag, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return time.Now().Add(-d), nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, a.usage("--%s %q: write a day such as 2026-11-21, or how long ago, such as 24h", flag, text)
+}
+
+func (a *app) costs(ctx context.Context, q api.CostQuery) error {
+	if q.Run != "" { // that a run has cost nothing is no answer if there is no such run
+		if _, err := a.client.Run(ctx, q.Run, 0); err != nil {
+			return a.explain(err, q.Run)
+		}
+	}
+	list, err := a.client.Costs(ctx, q)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		a.out.json(a.body)
+		return nil
+	}
+	if len(list.Items) == 0 {
+		newPrinter(a.stderr, false).line("nothing was charged")
+		return nil
+	}
+	var rows [][]string
+	sums := map[string]*pawl.Cost{}
+	for _, c := range list.Items {
+		rows = append(rows, costRow(c))
+		sum := sums[c.Meter]
+		if sum == nil {
+			sum = &pawl.Cost{Key: "in all", Meter: c.Meter}
+			sums[c.Meter] = sum
+		}
+		sum.Charges, sum.Amount, sum.Open, sum.Guessed = sum.Charges+c.Charges, sum.Amount+c.Amount, sum.Open+c.Open, sum.Guessed+c.Guessed
+	}
+	if sum := sums[list.Items[0].Meter]; len(sums) == 1 && len(rows) > 1 {
+		rows = append(rows, costRow(*sum))
+	}
+	head := strings.ToUpper(strings.Replace(string(q.By), "item", "model", 1))
+	a.out.table([]string{head, "CALLS", "COST", "OPEN", "ASSUMED"}, rows)
+	return nil
+}
+
+func costRow(c pawl.Cost) []string {
+	amount := func(n int64) string {
+		if n == 0 {
+			return ""
+		}
+		return money(c.Meter, n)
+	}
+	return []string{c.Key, strconv.FormatInt(c.Charges, 10), money(c.Meter, c.Amount), amount(c.Open), amount(c.Guessed)}
+}
+
+// money writes an amount of a meter: millionths of a dollar as dollars, others as they are.
+func money(meter string, n int64) string {
+	if meter != pawl.USD {
+		return fmt.Sprintf("%d %s", n, meter)
+	}
+	return fmt.Sprintf("$%d.%06d", n/1_000_000, n%1_000_000)
+}
