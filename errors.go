@@ -64,16 +64,22 @@ func (e *StepError) Unwrap() error { return e.Err }
 
 // RunError reports how a run that did not complete ended. Result and Call return it.
 type RunError struct {
-	RunID    string
-	Workflow string
-	State    State // Failed, Cancelled or Blocked
-	Err      error
+	RunID    string `json:"run"`
+	Workflow string `json:"workflow"`
+	State    State  `json:"state"` // Failed, Cancelled or Blocked
+	Err      error  `json:"-"`
 }
 
 func (e *RunError) Error() string {
 	return fmt.Sprintf("run %s of %s %s: %v", e.RunID, e.Workflow, e.State, e.Err)
 }
 func (e *RunError) Unwrap() error { return e.Err }
+
+// MarshalJSON writes which run it was; a Failure has that as its Details.
+func (e *RunError) MarshalJSON() ([]byte, error) {
+	type fields RunError
+	return json.Marshal((*fields)(e))
+}
 
 // HookConflictError reports that a hook's token belongs to another live run.
 type HookConflictError struct {
@@ -233,11 +239,15 @@ func (f *Failure) Unwrap() error {
 // Is reports whether target is the sentinel that was recorded under Code.
 func (f *Failure) Is(target error) bool { return f.Code != "" && sentinels[f.Code] == target }
 
-// err gives a recorded step failure or hook conflict its type back, so that errors.As finds
-// a *StepError or *HookConflictError in an error that passed through a journal.
+// err gives a recorded failure of a step or child, or hook conflict, its type back, so that errors.As finds
+// a *StepError, *RunError or *HookConflictError in an error that passed through a journal.
 func (f *Failure) err() error {
 	if f.Step != "" && f.Cause != nil {
 		return &StepError{Step: f.Step, Attempts: f.Attempts, Err: f.Cause.err()}
+	}
+	if r := f.run(); r != nil && f.Cause != nil {
+		r.Err = f.Cause.err()
+		return r
 	}
 	if f.Code == codeHookConflict {
 		var e HookConflictError

@@ -201,40 +201,6 @@ func (e *Engine) Wake(ctx context.Context, run Ref, key string, data any) (RunIn
 	return e.order(ctx, &Order{Verb: VerbWake, Tenant: run.Tenant, RunID: run.ID, Data: body})
 }
 
-// Retry lets a Failed run go on from the step that made it fail, with all that was
-// recorded before, and a Blocked one from where it is. A run that failed by an error that
-// its own function made is run again from its journal: it fails again, unless its code has
-// changed. It takes its singleton key again, or queues for it. ErrState otherwise, and when its
-// compensations have run.
-func (e *Engine) Retry(ctx context.Context, run Ref) (RunInfo, error) {
-	o := &Order{Verb: VerbRetry, Tenant: run.Tenant, RunID: run.ID}
-	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
-	if err != nil {
-		return info, err
-	}
-	if info.State == Failed {
-		end, err := e.store.Result(ctx, info.Key)
-		if err != nil {
-			return info, err
-		}
-		for f := end.Failure(); f != nil; f = f.Cause {
-			if f.Step != "" {
-				o.Keys = append(o.Keys, f.Step)
-			}
-		}
-		for entry, err := range e.Journal(ctx, run) {
-			if err != nil {
-				return info, err
-			}
-			if isUndo(&entry) {
-				return info, fmt.Errorf("retry run %s: %w: its compensations have undone what its journal holds as done; fork it from a step before, or start it anew", run.ID, ErrState)
-			}
-		}
-	}
-	o.Data = mustJSON(map[string]any{"keys": o.Keys})
-	return e.order(ctx, o)
-}
-
 // Delete removes an ended run and all that is its own. ErrState: it has not ended.
 func (e *Engine) Delete(ctx context.Context, run Ref) error {
 	_, err := e.order(ctx, &Order{Verb: VerbDelete, Tenant: run.Tenant, RunID: run.ID})

@@ -135,11 +135,9 @@ func (r *live) recall(p *past, e *Entry) error {
 				return err
 			}
 			for _, k := range o.Keys {
-				if old := p.entries[k]; old != nil && old.Failed {
-					delete(p.entries, k)
-					p.perPath[pathOf(k)]--
+				if err := r.forget(p, k); err != nil {
+					return err
 				}
-				delete(p.attempts, k)
 			}
 		}
 	case KindResult:
@@ -164,6 +162,33 @@ func (r *live) recall(p *past, e *Entry) error {
 			delete(r.children, childOf(e.Data))
 		}
 	}
+	return nil
+}
+
+// forget drops what a retry asks again: the failure of a step, the end of a child, which will
+// have another, or the child, of which there will be another.
+func (r *live) forget(p *past, key string) error {
+	delete(p.attempts, key)
+	old := p.entries[key]
+	if old == nil || !old.Failed && old.Kind != KindChild && old.Kind != KindChildEnd {
+		return nil
+	}
+	if old.Kind == KindChild || old.Kind == KindChildEnd {
+		if err := r.whole(old, 1); err != nil {
+			return err
+		}
+		var ch struct{ Run int64 }
+		if err := old.readable(&ch); err != nil {
+			return err
+		}
+		if old.Kind == KindChild {
+			delete(r.children, ch.Run)
+		} else if ch.Run != 0 {
+			r.attach(ch.Run)
+		}
+	}
+	delete(p.entries, key)
+	p.perPath[pathOf(key)]--
 	return nil
 }
 

@@ -21,15 +21,17 @@ const (
 )
 
 // moves is the whole life of a run: no store makes another move, and the tests run under
-// triggers that would refuse one. No move leaves a terminal state but an operator's Retry.
+// triggers that would refuse one. No move leaves a terminal state but an operator's Retry: of a
+// Failed run, and with it of children that were Cancelled because that run failed.
 var moves = map[State][]State{
-	Pending: {Running, Paused, Cancelled},
-	Running: {Waiting, Completed, Failed, Cancelled, Paused, Blocked, Pending},
-	Waiting: {Running, Pending, Paused, Cancelled, Blocked},
-	Paused:  {Pending, Waiting, Cancelled},
-	Blocked: {Pending, Waiting, Cancelled},
-	Failed:  {Pending},
-	// Completed and Cancelled: none.
+	Pending:   {Running, Paused, Cancelled},
+	Running:   {Waiting, Completed, Failed, Cancelled, Paused, Blocked, Pending},
+	Waiting:   {Running, Pending, Paused, Cancelled, Blocked},
+	Paused:    {Pending, Waiting, Cancelled},
+	Blocked:   {Pending, Waiting, Cancelled},
+	Failed:    {Pending},
+	Cancelled: {Pending},
+	// Completed: none.
 }
 
 // CanMove reports whether a run may go from s to the state to.

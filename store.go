@@ -316,11 +316,16 @@ type Order struct {
 	RunID  string
 	Data   json.RawMessage // reason, or what to wake: journalled with the order
 	Keys   []string        // Retry: keys whose failures are to be forgotten
+	Hooks  []string        // Retry: tokens that the run must have again
+	Also   []*Order        // Retry: children, failed or cancelled, that go on with it; their ends so far are dropped
 
 	// Answers.
 	Info RunInfo
-	Err  error // ErrNotFound, ErrEnded, ErrState
+	Err  error // ErrNotFound, ErrEnded, ErrState; of a Retry *HookConflictError
 }
+
+// ReasonParentEnded is the Reason of a run that is cancelled because its parent has ended.
+const ReasonParentEnded = "its parent has ended"
 
 // Verb is what an order does.
 type Verb uint8

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,7 @@ type buffer struct {
 	tied      map[int64]bool
 	solo      []int64
 	cleared   []int64 // runs that ended, whose leftovers go
+	failed    []int64 // runs that failed, whose leftovers go if no retry needs them
 	hookOps   []hookOp
 	hooksLive bool // hookOps has a registration
 }
@@ -80,8 +82,23 @@ func (w *work) tie(run int64) {
 	w.tied[run] = true
 }
 
-// clear deletes what an ended run leaves behind.
-func (w *work) clear(run int64) { w.cleared = append(w.cleared, run) }
+// clear deletes what an ended run leaves behind, but for what a retry of a failed one needs.
+func (w *work) clear(r *run, next *pawl.Start) {
+	if r.State == pawl.Failed && next == nil {
+		w.failed = append(w.failed, r.Key)
+		return
+	}
+	w.cleared = append(w.cleared, r.Key)
+}
+
+// lasting reports whether a message for a run that has ended stays for the case that it is
+// retried; see lastingSQL.
+func lasting(s pawl.State, message string) bool {
+	event, is := strings.CutPrefix(message, pawl.MsgEvent)
+	return s == pawl.Failed && (is && !strings.HasPrefix(event, "$") || strings.HasPrefix(message, pawl.MsgHook) || strings.HasPrefix(message, pawl.MsgChild))
+}
+
+const lastingSQL = "(name LIKE 'event:%' AND name NOT LIKE 'event:$%' OR name LIKE 'hook:%' OR name LIKE 'child:%')"
 
 // flush queues all that was decided.
 func (w *work) flush() {
@@ -169,7 +186,7 @@ func column[T, C any](things []T, field func(T) C) []C {
 func (w *work) flushInbox() {
 	fresh := w.put[w.inboxed:]
 	w.inboxed = len(w.put)
-	fresh = slices.DeleteFunc(slices.Clone(fresh), func(m *message) bool { return w.runs[m.run].State.Terminal() })
+	fresh = slices.DeleteFunc(slices.Clone(fresh), func(m *message) bool { return w.runs[m.run].State.Terminal() && !lasting(w.runs[m.run].State, m.Name) })
 	if len(fresh) > 0 {
 		// Ids are drawn in the order of the messages, by rows in order; the locks of their
 		// runs' rows are held.
@@ -273,14 +290,20 @@ func microOr0(t time.Time) int64 {
 }
 
 func (w *work) flushCleared() {
-	if len(w.cleared) == 0 {
+	all := slices.Concat(w.cleared, w.failed)
+	if len(all) == 0 {
 		return
 	}
 	w.flushWaits()
 	w.flushInbox()
-	w.exec("DELETE FROM inbox WHERE run = ANY($1::bigint[])", w.cleared)
-	w.exec("DELETE FROM waits WHERE run = ANY($1::bigint[])", w.cleared)
-	w.exec("DELETE FROM hooks WHERE run = ANY($1::bigint[]) AND hold = 0", w.cleared)
-	w.exec("UPDATE hooks SET until = $2 + hold WHERE run = ANY($1::bigint[])", w.cleared, w.us)
-	w.cleared = nil
+	if len(w.cleared) > 0 {
+		w.exec("DELETE FROM inbox WHERE run = ANY($1::bigint[])", w.cleared)
+		w.exec("DELETE FROM hooks WHERE run = ANY($1::bigint[]) AND hold = 0", w.cleared)
+	}
+	if len(w.failed) > 0 {
+		w.exec("DELETE FROM inbox WHERE run = ANY($1::bigint[]) AND NOT "+lastingSQL, w.failed)
+	}
+	w.exec("DELETE FROM waits WHERE run = ANY($1::bigint[])", all)
+	w.exec("UPDATE hooks SET until = $2 + hold WHERE run = ANY($1::bigint[])", all, w.us)
+	w.cleared, w.failed = nil, nil
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -204,7 +203,7 @@ func (w *work) change(ch *pawl.Change) error {
 	for _, child := range ch.Cancels {
 		r, err := w.run(child)
 		if err == nil {
-			err = w.cancel(r, json.RawMessage(`{"reason":"its parent has ended"}`))
+			err = w.cancel(r, parentEnded)
 		}
 		if err != nil {
 			return err

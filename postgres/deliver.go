@@ -3,6 +3,7 @@ package postgres
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -12,7 +13,7 @@ import (
 // worker's, if it waits. It returns the run as it was before.
 func (w *work) deliver(r *run, name string, data json.RawMessage) pawl.RunInfo {
 	info := r.RunInfo
-	if r.State.Terminal() {
+	if r.State.Terminal() && !lastsIn(r.State, name) {
 		return info
 	}
 	m := &message{run: r.Key, Message: pawl.Message{Name: name, Data: data, At: w.now}}
@@ -21,6 +22,7 @@ func (w *work) deliver(r *run, name string, data json.RawMessage) pawl.RunInfo {
 		r.ties, r.dirty = true, true
 	}
 	switch {
+	case r.State.Terminal():
 	case r.granted: // its claim will have all that lies in its inbox
 	case r.Worker != 0 && r.Worker == w.b.Worker:
 		w.tell(r, m)
@@ -32,6 +34,12 @@ func (w *work) deliver(r *run, name string, data json.RawMessage) pawl.RunInfo {
 		w.wake(r)
 	}
 	return info
+}
+
+// lastsIn reports whether a message for a run that has ended is kept for the case that it is
+// retried: how a child of a failed run ended, which has no other way to know.
+func lastsIn(s pawl.State, message string) bool {
+	return s == pawl.Failed && strings.HasPrefix(message, pawl.MsgChild)
 }
 
 // tell gives the batch's worker a message for a run that it holds. A worker takes the newest

@@ -76,7 +76,9 @@ func (w *work) loadRuns() {
 		}
 	}
 	for _, o := range w.b.Orders {
-		names, tenants = append(names, o.RunID), append(tenants, o.Tenant)
+		for _, o := range append([]*pawl.Order{o}, o.Also...) {
+			names, tenants = append(names, o.RunID), append(tenants, o.Tenant)
+		}
 	}
 	load := func(r pgx.CollectableRow) error {
 		run, err := scanRun(r)

@@ -10,6 +10,9 @@ import (
 	"github.com/pawlrun/pawl"
 )
 
+// parentEnded is the order with which a run cancels its children.
+var parentEnded = json.RawMessage(`{"reason":"` + pawl.ReasonParentEnded + `"}`)
+
 // order carries out what an operator wants.
 func (w *work) order(o *pawl.Order) error {
 	r := w.named[runName{o.Tenant, o.RunID}]
@@ -77,7 +80,10 @@ func (w *work) order(o *pawl.Order) error {
 		case pawl.Blocked:
 			w.unpause(r)
 		case pawl.Failed:
-			err = w.retry(r, o)
+			err = w.retryAll(o)
+			if o.Err != nil {
+				return nil
+			}
 		default:
 			return refuse("only a failed or blocked run can be retried")
 		}
@@ -110,7 +116,59 @@ func (w *work) unpause(r *run) {
 	r.rank, r.Due, r.Strikes = w.rank(r.Priority), time.Time{}, 0
 }
 
-// retry reopens a failed run: the journal says which failures are to be forgotten.
+// retryAll reopens a failed run, with the children that go on with it: all of them or none.
+func (w *work) retryAll(o *pawl.Order) error {
+	orders := append([]*pawl.Order{o}, o.Also...)
+	type owner struct {
+		run int64
+		id  string
+	}
+	owners := map[string]owner{}
+	w.rows(func(row pgx.CollectableRow) error {
+		var token string
+		var o owner
+		err := row.Scan(&token, &o.run, &o.id)
+		owners[token] = o
+		return err
+	}, "SELECT h.token, h.run, r.id FROM hooks AS h JOIN runs AS r ON r.key = h.run WHERE h.token = ANY($1::text[]) ORDER BY h.token FOR UPDATE OF h", tokensOf(orders))
+	if err := w.send(); err != nil {
+		return err
+	}
+	for _, also := range orders {
+		r := w.named[runName{also.Tenant, also.RunID}]
+		if r == nil || r.State != pawl.Failed && r.State != pawl.Cancelled {
+			o.Err = fmt.Errorf("%w: its child %s has changed meanwhile; try again", pawl.ErrState, also.RunID)
+			return nil
+		}
+		for _, token := range also.Hooks {
+			if by := owners[clean(token)]; by.run != r.Key {
+				o.Err = &pawl.HookConflictError{Token: token, RunID: by.id}
+				return nil
+			}
+		}
+	}
+	w.flushInbox() // which may have what is to be dropped
+	for i, also := range orders {
+		r := w.named[runName{also.Tenant, also.RunID}]
+		if err := w.retry(r, also); err != nil {
+			return err
+		}
+		also.Info = r.RunInfo
+		if i > 0 {
+			w.exec("DELETE FROM inbox WHERE run = $1 AND name = $2", r.ParentRun, pawl.MsgChild+r.ParentKey)
+		}
+	}
+	return nil
+}
+
+func tokensOf(orders []*pawl.Order) (tokens []string) {
+	for _, o := range orders {
+		tokens = append(tokens, o.Hooks...)
+	}
+	return cleanAll(tokens)
+}
+
+// retry reopens a run: the journal says which failures are to be forgotten.
 func (w *work) retry(r *run, o *pawl.Order) error {
 	if err := w.note(r.Key, &pawl.Entry{Kind: pawl.KindOrder, Key: "$retry", At: w.now, Data: o.Data}); err != nil {
 		return err
@@ -121,6 +179,14 @@ func (w *work) retry(r *run, o *pawl.Order) error {
 	r.Epoch++
 	if !r.Deadline.IsZero() && !r.Deadline.After(w.now) {
 		r.Deadline = time.Time{}
+	}
+	w.exec("UPDATE hooks SET until = NULL WHERE run = $1", r.Key)
+	if len(o.Keys) > 0 { // what the children sent that it will not know of any more
+		names := make([]string, len(o.Keys))
+		for i, key := range o.Keys {
+			names[i] = clean(pawl.MsgChild + key)
+		}
+		w.exec("DELETE FROM inbox WHERE run = $1 AND name = ANY($2::text[])", r.Key, names)
 	}
 	return w.retake(r)
 }

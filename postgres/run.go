@@ -200,7 +200,7 @@ func (w *work) afterEnd(r *run, result json.RawMessage, next *pawl.Start) error 
 		w.flushInbox() // what was taken does not move
 		w.flushRest()  // what was set does
 	}
-	w.clear(r.Key)
+	w.clear(r, next)
 	single := r.single
 	if single != "" {
 		if err := w.lockGate("singleton " + single); err != nil {

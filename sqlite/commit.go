@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/pawlrun/pawl"
 )
@@ -146,7 +145,7 @@ func (t *tx) change(ch *pawl.Change) error {
 		}
 	}
 	for _, child := range ch.Cancels {
-		if err := t.cancel(child, json.RawMessage(`{"reason":"its parent has ended"}`)); err != nil {
+		if err := t.cancel(child, parentEnded); err != nil {
 			return err
 		}
 	}

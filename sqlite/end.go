@@ -39,11 +39,18 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 			return err
 		}
 	}
-	inbox := "DELETE FROM inbox WHERE run = ?"
-	if next != nil {
+	inbox, hooks := "DELETE FROM inbox WHERE run = ?", "DELETE FROM hooks WHERE run = ? AND hold = 0"
+	switch {
+	case next != nil:
 		inbox += " AND NOT " + movable
+	case state == pawl.Failed: // a retry may come
+		inbox += " AND NOT " + lasting
+		hooks = ""
 	}
-	for _, q := range []string{inbox, "DELETE FROM waits WHERE run = ?", "DELETE FROM hooks WHERE run = ? AND hold = 0"} {
+	for _, q := range []string{inbox, "DELETE FROM waits WHERE run = ?", hooks} {
+		if q == "" {
+			continue
+		}
 		if _, err := t.exec(q, run); err != nil {
 			return err
 		}
@@ -86,6 +93,9 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 // movable are the messages that a run which goes on as another leaves to that one: events
 // that it did not take. What lies there for hooks, children and timers was its own.
 const movable = "(name LIKE 'event:%' AND name NOT LIKE 'event:$%')"
+
+// lasting are the messages that a failed run keeps for the case that it is retried.
+const lasting = "(" + movable + " OR name LIKE 'hook:%' OR name LIKE 'child:%')"
 
 // inherit gives the run that goes on in another's place what was sent to that, its
 // attributes and its budgets.

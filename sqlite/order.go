@@ -7,6 +7,9 @@ import (
 	"github.com/pawlrun/pawl"
 )
 
+// parentEnded is the order with which a run cancels its children.
+var parentEnded = json.RawMessage(`{"reason":"` + pawl.ReasonParentEnded + `"}`)
+
 // order carries out what an operator wants.
 func (t *tx) order(o *pawl.Order) error {
 	find := t.current
@@ -66,7 +69,7 @@ func (t *tx) order(o *pawl.Order) error {
 		case pawl.Blocked:
 			err = t.unpause(&info)
 		case pawl.Failed:
-			err = t.retry(&info, o)
+			err = t.retryAll(&info, o)
 		default:
 			return refuse("only a failed or blocked run can be retried")
 		}
@@ -98,7 +101,50 @@ func (t *tx) unpause(info *pawl.RunInfo) error {
 	return err
 }
 
-// retry reopens a failed run: the journal says which failures are to be forgotten.
+// retryAll reopens a failed run, with the children that go on with it: all of them or none.
+func (t *tx) retryAll(info *pawl.RunInfo, o *pawl.Order) error {
+	orders := append([]*pawl.Order{o}, o.Also...)
+	for _, o := range orders {
+		info, found, err := t.lookup(o.Tenant, o.RunID)
+		if err != nil {
+			return err
+		}
+		o.Info = info
+		if !found || info.State != pawl.Failed && info.State != pawl.Cancelled {
+			orders[0].Err = fmt.Errorf("%w: its child %s has changed meanwhile; try again", pawl.ErrState, o.RunID)
+			return nil
+		}
+		for _, token := range o.Hooks {
+			var owner string
+			free, err := t.one("SELECT r.id, r.key FROM hooks h JOIN runs r ON r.key = h.run WHERE h.token = ?", []any{token}, func(r row) error {
+				if r.int(1) != info.Key {
+					owner = r.str(0)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if !free || owner != "" {
+				orders[0].Err = &pawl.HookConflictError{Token: token, RunID: owner}
+				return nil
+			}
+		}
+	}
+	for i, o := range orders {
+		if err := t.retry(&o.Info, o); err != nil {
+			return err
+		}
+		if i > 0 {
+			if _, err := t.exec("DELETE FROM inbox WHERE run = (SELECT parent FROM runs WHERE key = ?1) AND name = ? || (SELECT parent_key FROM runs WHERE key = ?1)", o.Info.Key, pawl.MsgChild); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// retry reopens a run: the journal says which failures are to be forgotten.
 func (t *tx) retry(info *pawl.RunInfo, o *pawl.Order) error {
 	t.woke = true
 	if err := t.note(info.Key, pawl.Entry{Kind: pawl.KindOrder, Key: "$retry", At: t.now, Data: o.Data}); err != nil {
@@ -107,6 +153,14 @@ func (t *tx) retry(info *pawl.RunInfo, o *pawl.Order) error {
 	_, err := t.exec(`UPDATE runs SET state = ?, reason = NULL, ended = NULL, expires = NULL, rank = ?, epoch = epoch + 1, strikes = NULL,
 		deadline = CASE WHEN deadline <= ? THEN NULL ELSE deadline END, updated = ? WHERE key = ?`,
 		int64(pawl.Pending), t.rank(info.Priority), t.us, t.us, info.Key)
+	if err == nil {
+		_, err = t.exec("UPDATE hooks SET until = NULL WHERE run = ?", info.Key)
+	}
+	for _, key := range o.Keys { // what the children sent that it will not know of any more
+		if err == nil {
+			_, err = t.exec("DELETE FROM inbox WHERE run = ? AND name = ?", info.Key, pawl.MsgChild+key)
+		}
+	}
 	if err == nil {
 		err = t.retake(info.Key)
 	}

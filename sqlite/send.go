@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/pawlrun/pawl"
 )
@@ -67,7 +68,7 @@ func (t *tx) current(tenant, id string) (info pawl.RunInfo, found bool, err erro
 // worker's, if it waits.
 func (t *tx) deliver(run int64, name string, data json.RawMessage) (pawl.RunInfo, error) {
 	info, found, err := t.get(run)
-	if err != nil || !found || info.State.Terminal() {
+	if err != nil || !found || info.State.Terminal() && !lastsIn(info.State, name) {
 		return info, err
 	}
 	t.nextMsg++
@@ -79,6 +80,7 @@ func (t *tx) deliver(run int64, name string, data json.RawMessage) (pawl.RunInfo
 		return info, err
 	}
 	switch {
+	case info.State.Terminal():
 	case info.Worker != 0 && info.Worker == t.b.Worker:
 		return info, t.tell(run, msg)
 	case info.Worker != 0:
@@ -88,6 +90,12 @@ func (t *tx) deliver(run int64, name string, data json.RawMessage) (pawl.RunInfo
 		return info, t.wake(&info)
 	}
 	return info, nil
+}
+
+// lastsIn reports whether a message for a run that has ended is kept for the case that it is
+// retried: how a child of a failed run ended, which has no other way to know.
+func lastsIn(s pawl.State, message string) bool {
+	return s == pawl.Failed && strings.HasPrefix(message, pawl.MsgChild)
 }
 
 // tell gives the batch's worker a message for a run that it holds. A worker takes the newest

@@ -53,6 +53,7 @@ var themes = []struct {
 	{"hooks", hooks},
 	{"children", children},
 	{"orders", orders},
+	{"retries", retries},
 	{"forks", forks},
 	{"reads", reads},
 	{"money", money},

@@ -1,0 +1,211 @@
+package pawl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Retry lets a Failed run go on from the step that made it fail, with all that was
+// recorded before, and a Blocked one from where it is. If a child made it fail, that child is
+// retried with it, and children that were cancelled when it failed go on too, from their
+// own journals. What was sent to the run and not taken is still there, and its hooks are open
+// again. A run that failed by an error that its own function made is run again from its journal:
+// it fails again, unless its code has changed. It takes its singleton key again, or queues for it.
+//
+// ErrState: it is neither Failed nor Blocked; or its compensations have run; or a child of it
+// is still being cancelled. ErrConflict: another run has a token of its hooks by now.
+func (e *Engine) Retry(ctx context.Context, run Ref) (RunInfo, error) {
+	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
+	if err != nil {
+		return info, err
+	}
+	o, err := e.retryOf(ctx, info)
+	if err != nil {
+		return info, fmt.Errorf("retry run %s: %w", run.ID, err)
+	}
+	return e.order(ctx, o)
+}
+
+// errUndone: what the journal holds as done, compensations have undone.
+var errUndone = fmt.Errorf("%w: its compensations have undone what its journal holds as done; fork it from a step before, or start it anew", ErrState)
+
+// retryOf makes the order that lets a run go on, with the children that it waits for.
+func (e *Engine) retryOf(ctx context.Context, info RunInfo) (*Order, error) {
+	o := &Order{Verb: VerbRetry, Tenant: info.Tenant, RunID: info.ID}
+	if info.State == Failed || info.State == Cancelled {
+		if err := e.reopen(ctx, info, o); err != nil {
+			return nil, err
+		}
+	}
+	o.Data = mustJSON(map[string]any{"keys": o.Keys})
+	return o, nil
+}
+
+// reopen adds to the order what has to be forgotten of a run that has ended, and what has to
+// be brought back.
+func (e *Engine) reopen(ctx context.Context, info RunInfo, o *Order) error {
+	end, err := e.store.Result(ctx, info.Key)
+	if err != nil {
+		return err
+	}
+	culprit := "" // the child that made it fail
+	for f := end.Failure(); f != nil && culprit == ""; f = f.Cause {
+		if f.Step != "" {
+			o.Keys = append(o.Keys, f.Step)
+		}
+		if r := f.run(); r != nil {
+			culprit = r.RunID
+		}
+	}
+	left, err := e.leftOpen(ctx, info)
+	if err != nil {
+		return err
+	}
+	for _, token := range left.hooks {
+		o.Hooks = append(o.Hooks, token)
+	}
+	slices.Sort(o.Hooks)
+	for key, ch := range left.children {
+		if err := e.reopenChild(ctx, info, o, key, ch, ch.end.ID != "" && ch.end.ID == culprit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reopenChild adds to the order what lets a run wait for a child again that made it fail, or
+// of whose end it has no record.
+func (e *Engine) reopenChild(ctx context.Context, parent RunInfo, o *Order, key string, ch openChild, culprit bool) error {
+	recorded := ch.end.ID != ""
+	if recorded && !culprit {
+		return nil
+	}
+	child, err := e.lookupLast(ctx, parent.Tenant, ch.ID)
+	again := false // its end was not of its own making, or made the parent fail
+	switch {
+	case errors.Is(err, ErrNotFound):
+		o.Keys = append(o.Keys, key, key+".end") // there will be another
+		return nil
+	case err != nil:
+		return err
+	case child.State == Failed:
+		again = culprit
+	case child.State == Cancelled:
+		again = !recorded && child.Reason == ReasonParentEnded
+	case !child.State.Terminal() && !recorded:
+		return fmt.Errorf("%w: its child %s of %s is still being cancelled; try again when that has ended", ErrState, child.ID, child.Workflow)
+	}
+	if culprit && child.State != Cancelled {
+		o.Keys = append(o.Keys, key+".end")
+	}
+	if !again {
+		return nil
+	}
+	also, err := e.retryOf(ctx, child)
+	if errors.Is(err, errUndone) {
+		o.Keys = append(o.Keys, key, key+".end")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("child %s of %s: %w", child.ID, child.Workflow, err)
+	}
+	o.Also = append(append(o.Also, also), also.Also...)
+	also.Also = nil
+	return nil
+}
+
+// lookupLast finds the run with an id, or the one that has gone on in its place.
+func (e *Engine) lookupLast(ctx context.Context, tenant, id string) (RunInfo, error) {
+	info, err := e.store.Lookup(ctx, tenant, id)
+	for err == nil && info.Next != "" {
+		info, err = e.store.Lookup(ctx, tenant, info.Next)
+	}
+	return info, err
+}
+
+// leftOpen is what a journal begins and does not end.
+type leftOpen struct {
+	hooks    map[string]string    // tokens, by key
+	children map[string]openChild // by key, those that have ended too
+}
+
+type openChild struct {
+	childEntry
+	end childEnd // zero: there is no record of it
+}
+
+// leftOpen reads the journal of a run that has ended. errUndone: it can't go on.
+func (e *Engine) leftOpen(ctx context.Context, info RunInfo) (*leftOpen, error) {
+	l := &leftOpen{map[string]string{}, map[string]openChild{}}
+	for entry, err := range e.Journal(ctx, Ref{info.Tenant, info.ID}) {
+		if err == nil {
+			err = l.read(&entry)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+func (l *leftOpen) read(e *Entry) error {
+	if isUndo(e) {
+		return errUndone
+	}
+	switch {
+	case e.Kind == KindHook && !e.Failed:
+		var h hookEntry
+		if err := e.readable(&h); err != nil {
+			return err
+		}
+		l.hooks[e.Key] = h.Token
+	case e.Kind == KindHookClosed:
+		delete(l.hooks, strings.TrimSuffix(e.Key, ".closed"))
+	case e.Kind == KindChild && !e.Failed:
+		var ch openChild
+		if err := e.readable(&ch.childEntry); err != nil {
+			return err
+		}
+		if !ch.Detached {
+			l.children[e.Key] = ch
+		}
+	case e.Kind == KindChildEnd && !e.Failed:
+		key := strings.TrimSuffix(e.Key, ".end")
+		ch, ok := l.children[key]
+		if err := e.readable(&ch.end); err != nil {
+			return err
+		}
+		if ok {
+			l.children[key] = ch
+		}
+	case e.Kind == KindOrder && e.Key == "$retry":
+		var forgotten struct{ Keys []string }
+		if err := e.readable(&forgotten); err != nil {
+			return err
+		}
+		for _, key := range forgotten.Keys {
+			delete(l.children, key)
+			if ch, ok := l.children[strings.TrimSuffix(key, ".end")]; ok {
+				ch.end = childEnd{}
+				l.children[strings.TrimSuffix(key, ".end")] = ch
+			}
+		}
+	}
+	return nil
+}
+
+// run is what a recorded *RunError told of the run that ended; nil: it was none.
+func (f *Failure) run() *RunError {
+	if f.Type != "*pawl.RunError" {
+		return nil
+	}
+	var e RunError
+	if json.Unmarshal(f.Details, &e) != nil || e.RunID == "" {
+		return nil
+	}
+	return &e
+}
