@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -130,27 +131,40 @@ func New(store Store, opt *Options) *Engine {
 	return e
 }
 
-// Register tells the engine the code of workflows, before Run. ErrDuplicate: a name is
-// taken; then none of defs is registered.
+// Register tells the engine the code of workflows, and of those that they use, before Run.
+// ErrDuplicate: another workflow has the name; then none of defs is registered. The same
+// workflow may be registered again.
 func (e *Engine) Register(defs ...Definition) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.running {
 		return fmt.Errorf("%w: register workflows before Run", ErrState)
 	}
-	fresh := map[string]*definition{}
+	all := maps.Clone(e.defs)
 	for _, d := range defs {
-		def := d.definition()
-		if e.defs[def.name] != nil || fresh[def.name] != nil {
-			return fmt.Errorf("%w: workflow %q", ErrDuplicate, def.name)
+		if err := d.definition().register(all); err != nil {
+			return err
 		}
-		fresh[def.name] = def
 	}
-	for name, def := range fresh {
-		e.defs[name] = def
-		e.names = append(e.names, name)
+	e.defs, e.names = all, slices.Sorted(maps.Keys(all))
+	return nil
+}
+
+// register adds a workflow and those that it uses to all.
+func (d *definition) register(all map[string]*definition) error {
+	switch all[d.name] {
+	case d:
+		return nil
+	case nil:
+		all[d.name] = d
+	default:
+		return fmt.Errorf("%w: workflow %q", ErrDuplicate, d.name)
 	}
-	slices.Sort(e.names)
+	for _, used := range d.opts.uses {
+		if err := used.definition().register(all); err != nil {
+			return fmt.Errorf("%w, which %q uses", err, d.name)
+		}
+	}
 	return nil
 }
 

@@ -612,3 +612,24 @@ func TestCompensationsOfBranchesSurviveACrash(t *testing.T) {
 		}
 	})
 }
+
+// TestRegisterTakesWhatAWorkflowUses, also what that uses, and one that two use.
+func TestRegisterTakesWhatAWorkflowUses(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		leaf := pawl.Define("leaf", func(c *pawl.Context, n int) (int, error) { return n + 1, nil })
+		left := pawl.Define("left", func(c *pawl.Context, n int) (int, error) { return leaf.Call(c, n) }, pawl.Uses(leaf))
+		right := pawl.Define("right", func(c *pawl.Context, n int) (int, error) { return left.Call(c, n) }, pawl.Uses(leaf, left))
+		n := boot(t, open(), nil, right, left)
+		equal(t, "workflows", n.Workflows(), []string{"leaf", "left", "right"})
+		equal(t, "result", complete(n, right, 1), 2)
+
+		other := pawl.Define("other", func(*pawl.Context, int) (int, error) { return 0, nil },
+			pawl.Uses(pawl.Define("leaf", func(*pawl.Context, int) (int, error) { return 0, nil })))
+		again := client(t, open(), nil, left)
+		err := again.Register(right, other)
+		if !errors.Is(err, pawl.ErrDuplicate) || !strings.Contains(err.Error(), `"leaf"`) || !strings.Contains(err.Error(), `"other"`) {
+			t.Errorf("another of the same name: %v", err)
+		}
+		equal(t, "none of a refused set is registered", again.Workflows(), []string{"leaf", "left"})
+	})
+}

@@ -84,6 +84,7 @@ type options struct {
 	budgets  []Budget
 	keep     time.Duration // zero: for ever
 	keepIf   map[State]time.Duration
+	uses     []Definition
 }
 
 type limitOption struct {
@@ -102,6 +103,12 @@ func (o option) workflow(to *options) { o(to) }
 // Version names the code that a run was started with; it is shown with the run. It does
 // not pin anything: see [Context.Version] for changes that live runs must survive.
 func Version(name string) Option { return option(func(o *options) { o.version = name }) }
+
+// Uses names workflows that this one calls: [Engine.Register] registers them with it. A
+// workflow may be used by several.
+func Uses(defs ...Definition) Option {
+	return option(func(o *options) { o.uses = append(o.uses, defs...) })
+}
 
 // Concurrency lets at most n runs of the workflow be worked at once, or, with a key
 // function, at most n with the same key. A run that waits (for time, an event, a child)

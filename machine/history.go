@@ -110,7 +110,7 @@ func (h *history) visit(t *track, name string, e pawl.Entry) {
 		return
 	}
 	took := e.Took
-	if n := h.p.nodes[name]; n != nil && n.durable {
+	if n := h.p.nodes[name]; n != nil && (n.durable || n.place != nil) {
 		took = e.At.Sub(t.entered)
 	}
 	h.count(name, func(s *Stat) {

@@ -172,15 +172,14 @@ func TestAFailureOfANestedMachineIsVisible(t *testing.T) {
 	}, inner, outer)
 }
 
-// At most n runs are in a state at once, across workers, if the state is a workflow with
-// that limit, called as a child.
+// At most n visits of a state are at work at once, across workers.
 func TestConcurrencyOfAState(t *testing.T) {
 	eachStore(t, func(t *testing.T, w *world) {
 		var now, most atomic.Int32
 		var once sync.Once
 		met := make(chan struct{})
-		render := pawl.Define("render", func(c *pawl.Context, _ int) (int, error) {
-			return pawl.Step(c, "render", func(context.Context) (int, error) {
+		m := define(t, "video", "render", nil,
+			state{Name: "render", Concurrency: 2, Do: func(_ context.Context, v *value) (next, error) {
 				defer now.Add(-1)
 				n := now.Add(1)
 				for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
@@ -191,20 +190,15 @@ func TestConcurrencyOfAState(t *testing.T) {
 				select {
 				case <-met:
 					time.Sleep(5 * time.Millisecond) // the work: without the limit others would come meanwhile
-					return 1, nil
+					v.N++
+					return machine.Goto("end"), nil
 				case <-time.After(20 * time.Second):
-					return 0, pawl.Fatal(errors.New("no second run came into the state"))
+					return next{}, pawl.Fatal(errors.New("no second run came into the state"))
 				}
-			})
-		}, pawl.Concurrency(2))
-		m := define(t, "video", "render", nil,
-			state{Name: "render", Call: func(c *pawl.Context, v *value) (_ next, err error) {
-				v.N, err = render.Call(c, v.N)
-				return machine.Goto("end"), err
 			}},
 			plain("end", machine.Done()))
-		e, _ := w.work(m, render)
-		w.work(m, render)
+		e, _ := w.work(m)
+		w.work(m)
 		var runs []*pawl.Run[value]
 		for range 12 {
 			runs = append(runs, start(t, e, m, value{}))

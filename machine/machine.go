@@ -54,6 +54,12 @@ type State[S any] struct {
 	// Step are the options of the step that a visit with Do is: MaxAttempts, Backoff,
 	// Timeout, AttemptTimeout.
 	Step []pawl.StepOption
+
+	// Concurrency is how many visits with Do are at work at once, in all runs of the machine
+	// and across all workers; the others wait for a place. 0: any number. Each visit is then
+	// a run of its own, a child of the workflow "<machine>.<state>": pawl.InfoOf tells of that
+	// run, and the journal of that run has the attempts. A branch counts like a run.
+	Concurrency int
 }
 
 // End in State.To declares that a state may be the last one.
@@ -129,6 +135,12 @@ func Define[S any](name, start string, states []State[S], opt *Options) (*Machin
 	}
 	if len(problems) > 0 {
 		return nil, &DefinitionError{Machine: name, Problems: problems}
+	}
+	for _, n := range p.order {
+		if n.atOnce > 0 {
+			n.place = p.placeOf(n)
+			o.Workflow = append(slices.Clip(o.Workflow), pawl.Uses(n.place))
+		}
 	}
 	w := pawl.Define(name, func(c *pawl.Context, in Input[S]) (S, error) {
 		var out S

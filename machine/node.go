@@ -16,7 +16,9 @@ import (
 type node struct {
 	name    string
 	to      []string
-	max     int // 0: the machine's
+	max     int                          // 0: the machine's
+	atOnce  int                          // visits at work; 0: any number
+	place   *pawl.Workflow[turn, record] // of which a visit is a run, with atOnce
 	join    bool
 	durable bool
 	wrong   string // what is wrong with it by itself
@@ -33,7 +35,7 @@ type given struct {
 }
 
 func newNode[S any](p *program, st State[S], use []Middleware) *node {
-	n := &node{name: st.Name, to: slices.Clone(st.To), max: st.MaxVisits, join: st.Join != nil, step: st.Step, durable: st.Call != nil}
+	n := &node{name: st.Name, to: slices.Clone(st.To), max: st.MaxVisits, atOnce: st.Concurrency, join: st.Join != nil, step: st.Step, durable: st.Call != nil}
 	switch {
 	case st.Do == nil && st.Call == nil:
 		n.wrong = "has neither Do nor Call; give it one"
@@ -43,6 +45,12 @@ func newNode[S any](p *program, st State[S], use []Middleware) *node {
 		n.wrong = "has options for a step, but its Call is none; give them to the steps that it makes"
 	case st.Call != nil && st.Failed != nil:
 		n.wrong = "has Failed, which belongs to Do; handle the errors of its calls in Call"
+	case st.Concurrency < 0:
+		n.wrong = fmt.Sprintf("has a Concurrency of %d; 0 is any number", st.Concurrency)
+	case st.Call != nil && st.Concurrency > 0:
+		n.wrong = "has a Concurrency, which belongs to Do; give it to the workflows that its Call starts"
+	case st.Concurrency > 0 && len(p.name)+1+len(st.Name) > 256:
+		n.wrong = "has a Concurrency, and a name that is too long, with the machine's, for the workflow that its visits are: at most 255 bytes together"
 	case slices.Contains(st.Step, nil):
 		n.wrong = "has an option that is nil; remove it"
 	}

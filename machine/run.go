@@ -79,14 +79,11 @@ func (p *program) visit(c *pawl.Context, ln *line, n *node) (record, error) {
 		}
 		return pawl.Step(c, n.name, func(context.Context) (record, error) { return rec, nil })
 	}
-	v := Visit{Machine: p.name, State: n.name, Number: ln.visits[n.name] + 1}
-	rec, err := pawl.Step(c, n.name, func(ctx context.Context) (record, error) {
-		rec, err := n.do(ctx, v, in)
-		if err == nil {
-			err = p.fits(n, rec.move, ln.until)
-		}
-		return rec, err
-	}, n.step...)
+	t := turn{Visit{Machine: p.name, State: n.name, Number: ln.visits[n.name] + 1}, in.state, in.branches, ln.until}
+	if n.place != nil {
+		return p.inPlace(c, ln, n, t)
+	}
+	rec, err := p.do(c, n, t)
 	var failed *pawl.StepError
 	if errors.As(err, &failed) {
 		instead, handled, err := p.failed(n, ln, failed.Err)
@@ -98,6 +95,52 @@ func (p *program) visit(c *pawl.Context, ln *line, n *node) (record, error) {
 		}
 	}
 	return rec, err
+}
+
+// turn is what a visit is made with.
+type turn struct {
+	Visit    Visit                      `json:"visit"`
+	State    json.RawMessage            `json:"state"`
+	Branches map[string]json.RawMessage `json:"branches,omitempty"`
+	Until    string                     `json:"until,omitempty"`
+}
+
+// do makes a visit as a step.
+func (p *program) do(c *pawl.Context, n *node, t turn) (record, error) {
+	return pawl.Step(c, n.name, func(ctx context.Context) (record, error) {
+		rec, err := n.do(ctx, t.Visit, given{t.State, t.Branches})
+		if err == nil {
+			err = p.fits(n, rec.move, t.Until)
+		}
+		return rec, err
+	}, n.step...)
+}
+
+// placeOf makes the workflow whose runs are the visits of a state of limited concurrency.
+func (p *program) placeOf(n *node) *pawl.Workflow[turn, record] {
+	return pawl.Define(p.name+"."+n.name, func(c *pawl.Context, t turn) (record, error) { return p.do(c, n, t) }, pawl.Concurrency(n.atOnce))
+}
+
+// inPlace makes a visit as a child. Its outcome is recorded here too, where readers of the
+// machine's journal look for it.
+func (p *program) inPlace(c *pawl.Context, ln *line, n *node, t turn) (record, error) {
+	called := pawl.Go(c, n.name+":", func(c *pawl.Context) (record, error) { return n.place.Call(c, t) })
+	rec, err := called.Wait(c)
+	var run *pawl.RunError
+	var failed *pawl.StepError
+	if errors.As(err, &run) && errors.As(run.Err, &failed) {
+		instead, handled, wrong := p.failed(n, ln, failed.Err)
+		if handled {
+			rec, err = instead, nil
+		}
+		if wrong != nil { // of that child, so that Engine.Retry visits the state again
+			err = &pawl.RunError{RunID: run.RunID, Workflow: run.Workflow, State: run.State, Err: wrong}
+		}
+	}
+	if err != nil {
+		return record{}, err
+	}
+	return pawl.Step(c, n.name, func(context.Context) (record, error) { return rec, nil })
 }
 
 // named is an error of a Call with the names that an error of a step has by itself.

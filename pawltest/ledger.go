@@ -46,10 +46,7 @@ func (l *ledger) commits(b *pawl.Batch) (done func()) {
 	count := func(by int) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, o := range b.Orders {
-			if o.Verb != pawl.VerbRetry {
-				continue
-			}
+		for _, o := range retries(b) {
 			for _, key := range o.Keys {
 				l.again[runStep{o.Tenant, o.RunID, key}] += by
 			}
@@ -57,6 +54,16 @@ func (l *ledger) commits(b *pawl.Batch) (done func()) {
 	}
 	count(1)
 	return func() { count(-1) }
+}
+
+// retries are the orders of a batch that let runs go on, with those for their children.
+func retries(b *pawl.Batch) (all []*pawl.Order) {
+	for _, o := range b.Orders {
+		if o.Verb == pawl.VerbRetry && o.Err == nil {
+			all = append(append(all, o), o.Also...)
+		}
+	}
+	return all
 }
 
 // applied takes note of a batch that is in the store.
@@ -93,11 +100,9 @@ func (l *ledger) applied(b *pawl.Batch) {
 		}
 	}
 	l.moves += len(b.Orders) + len(b.Starts)
-	for _, o := range b.Orders {
-		if o.Verb == pawl.VerbRetry && o.Err == nil { // what failed is asked again
-			for _, key := range o.Keys {
-				delete(l.recorded, stepRef{o.Info.Key, key})
-			}
+	for _, o := range retries(b) { // what failed is asked again
+		for _, key := range o.Keys {
+			delete(l.recorded, stepRef{o.Info.Key, key})
 		}
 	}
 	l.tell()
