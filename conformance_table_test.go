@@ -13,10 +13,10 @@ import (
 )
 
 // row is a line of the table in docs/conformance.md that has a case.
-var row = regexp.MustCompile(`(?m)^\| ((?:B1_|B3_|D6_|Misuse_|N[0-9])\w*) \| (.+) \| (.+) \|$`)
+var row = regexp.MustCompile(`(?m)^\| ((?:B1_|B3_|D6_|Misuse_|N[0-9]|K[0-9]|A1_)\w*) \| (.+) \| (.+) \|$`)
 
 // named is a test that a row names: of this package, or of one in a folder beside it.
-var named = regexp.MustCompile("`(?:(\\w+)\\.)?(Test\\w+)`")
+var named = regexp.MustCompile("`(?:([\\w/]+)\\.)?(Test\\w+)`")
 
 // TestConformanceTableIsTrue holds docs/conformance.md against the tests that there are.
 func TestConformanceTableIsTrue(t *testing.T) {

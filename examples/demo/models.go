@@ -177,15 +177,18 @@ func (s Source) voice(name string, usual func(*offer) string) (Voice, error) {
 }
 
 func (o *offer) voice(model string, env func(string) string) Voice {
-	v := Voice{Name: o.name + "/" + model, Where: shown(cmp.Or(env(o.base), o.where))}
+	v := Voice{Name: o.name + "/" + model, Where: Shown(cmp.Or(env(o.base), o.where))}
 	if env(o.key) != "" {
 		v.KeyFrom = o.key
 	}
 	return v
 }
 
-// shown is an address without the password that may be in it.
-func shown(address string) string {
+// Shown is an address without the secrets that may be in it. A path of a file stays as it is.
+func Shown(address string) string {
+	if !strings.Contains(address, "://") {
+		return address
+	}
 	u, err := url.Parse(address)
 	if err != nil {
 		return "an address that can't be read"

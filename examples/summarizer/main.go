@@ -21,7 +21,6 @@ import (
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/examples/summarizer/summary"
-	"github.com/pawlrun/pawl/sqlite"
 )
 
 // drain is how long steps and requests under way may take after the first signal.
@@ -29,7 +28,7 @@ const drain = 10 * time.Second
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8421", "the address to serve on")
-	store := flag.String("store", cmp.Or(os.Getenv("SUMMARIZER_STORE"), "summaries.db"), "the file that holds runs and summaries; also SUMMARIZER_STORE")
+	store := flag.String("store", cmp.Or(os.Getenv("SUMMARIZER_STORE"), "summaries.db"), "what holds runs and summaries: a file, or a postgres:// URL; also SUMMARIZER_STORE")
 	source := demo.Source{Script: summary.Scripted()}
 	source.Flags(flag.CommandLine)
 	daily := flag.String("daily", "09:00", "when the digest of the day is made; a change holds from the next digest but one")
@@ -93,7 +92,7 @@ func run(ctx context.Context, s *summary.Service, listen, file, who string) (err
 		return err
 	}
 	defer l.Close() // closed already if it has been served on
-	store, err := sqlite.Open(file, nil)
+	store, err := demo.Open(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -110,7 +109,7 @@ func run(ctx context.Context, s *summary.Service, listen, file, who string) (err
 	opt := summary.HandlerOptions{
 		APIKey: os.Getenv("SUMMARIZER_API_KEY"), WebhookSecret: os.Getenv("GITHUB_WEBHOOK_SECRET"), Logger: log, Closing: ctx,
 	}
-	banner(os.Stderr, l.Addr(), file, who, daily, opt)
+	banner(os.Stderr, l.Addr(), demo.Shown(file), who, daily, opt)
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -11,14 +11,17 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/examples/summarizer/summary"
 	"github.com/pawlrun/pawl/llm"
-	"github.com/pawlrun/pawl/sqlite"
+	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
 const secret = "it's a secret"
@@ -38,16 +41,24 @@ func define(t *testing.T, model llm.Model) *summary.Service {
 	return s
 }
 
-// site is the service at work: its engine on a file, its handler on loopback.
+// site is the service at work: its engine on a store, its handler on loopback.
 type site struct {
 	t    *testing.T
 	url  string
 	stop func()
 }
 
-func serve(t *testing.T, file string, model llm.Model, opt summary.HandlerOptions) *site {
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// eachStore runs f on a file, and on a database.
+func eachStore(t *testing.T, f func(t *testing.T, where string)) {
+	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "s.db")) })
+	t.Run("postgres", func(t *testing.T) { f(t, pgtest.URL(t)) })
+}
+
+func serve(t *testing.T, where string, model llm.Model, opt summary.HandlerOptions) *site {
 	t.Helper()
-	store, err := sqlite.Open(file, &sqlite.Options{WALSize: -1})
+	store, err := demo.Open(t.Context(), where)
 	if err != nil {
 		t.Fatal(err)
 	}

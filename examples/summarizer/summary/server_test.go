@@ -3,7 +3,6 @@ package summary_test
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,9 +13,11 @@ import (
 	"github.com/pawlrun/pawl/llm/llmtest"
 )
 
-func TestSummariesOverHTTP(t *testing.T) {
-	file, model := filepath.Join(t.TempDir(), "s.db"), summary.Scripted()
-	s := serve(t, file, model, summary.HandlerOptions{})
+func TestSummariesOverHTTP(t *testing.T) { eachStore(t, summariesOverHTTP) }
+
+func summariesOverHTTP(t *testing.T, where string) {
+	model := summary.Scripted()
+	s := serve(t, where, model, summary.HandlerOptions{})
 	if a := s.call("GET", "/summaries", ""); a.status != 200 || a.text != "[]\n" {
 		t.Errorf("an empty list is %d %q", a.status, a.text)
 	}
@@ -38,7 +39,7 @@ func TestSummariesOverHTTP(t *testing.T) {
 
 	// The list survives a restart, newest first.
 	s.stop()
-	s = serve(t, file, model, summary.HandlerOptions{})
+	s = serve(t, where, model, summary.HandlerOptions{})
 	list := s.call("GET", "/summaries", "").list
 	var ids []any
 	for _, f := range list {
@@ -61,9 +62,11 @@ func TestSummariesOverHTTP(t *testing.T) {
 	s.want(s.call("GET", "/summaries/nobody", ""), 404, nil)
 }
 
-func TestBadRequestsSayWhatIsWrong(t *testing.T) {
+func TestBadRequestsSayWhatIsWrong(t *testing.T) { eachStore(t, badRequestsSayWhatIsWrong) }
+
+func badRequestsSayWhatIsWrong(t *testing.T, where string) {
 	model := summary.Scripted()
-	s := serve(t, filepath.Join(t.TempDir(), "s.db"), model, summary.HandlerOptions{})
+	s := serve(t, where, model, summary.HandlerOptions{})
 	for _, c := range []struct {
 		method, path, body string
 		status             int
@@ -92,8 +95,10 @@ func TestBadRequestsSayWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestTheKeyIsAskedFor(t *testing.T) {
-	s := serve(t, filepath.Join(t.TempDir(), "s.db"), summary.Scripted(), summary.HandlerOptions{APIKey: "right", WebhookSecret: secret})
+func TestTheKeyIsAskedFor(t *testing.T) { eachStore(t, theKeyIsAskedFor) }
+
+func theKeyIsAskedFor(t *testing.T, where string) {
+	s := serve(t, where, summary.Scripted(), summary.HandlerOptions{APIKey: "right", WebhookSecret: secret})
 	for _, path := range []string{"/summaries", "/summaries/x", "/digests"} {
 		s.want(s.call("GET", path, ""), 401, nil)
 		s.want(s.call("GET", path, "", "x-apikey", "wrong"), 401, nil)
@@ -103,13 +108,15 @@ func TestTheKeyIsAskedFor(t *testing.T) {
 	s.want(s.hook("1", "issues", `{"action": "opened", "issue": {"body": "y"}}`), 202, nil) // GitHub has no such key
 }
 
-func TestAModelThatFailsIsVisible(t *testing.T) {
+func TestAModelThatFailsIsVisible(t *testing.T) { eachStore(t, aModelThatFailsIsVisible) }
+
+func aModelThatFailsIsVisible(t *testing.T, where string) {
 	model := llmtest.Script(
 		llmtest.Rule{Contains: "empty", Answer: func(context.Context, *llm.Request) (*llm.Response, error) { return &llm.Response{Text: " "}, nil }},
 		llmtest.Rule{Contains: "busy", Fail: []error{&llm.Error{Kind: llm.RateLimited, Wait: 10 * time.Millisecond}}, Text: "At last."},
 		llmtest.Rule{Times: 1, Fail: []error{&llm.Error{Kind: llm.Auth, Message: "the key has expired"}}},
 	)
-	s := serve(t, filepath.Join(t.TempDir(), "s.db"), model, summary.HandlerOptions{})
+	s := serve(t, where, model, summary.HandlerOptions{})
 	s.want(s.call("POST", "/summaries?wait=30s", `{"text": "busy"}`), 201, object{"summary": "At last."})
 	for text, says := range map[string]string{"x": "the key has expired", "empty": "empty summary"} {
 		a := s.call("POST", "/summaries?wait=30s", fmt.Sprintf(`{"text": %q}`, text))
@@ -125,7 +132,9 @@ func TestAModelThatFailsIsVisible(t *testing.T) {
 }
 
 // Two texts at once are two calls, at the same time; one text twice at once is one call.
-func TestTwoSummariesAtOnce(t *testing.T) {
+func TestTwoSummariesAtOnce(t *testing.T) { eachStore(t, twoSummariesAtOnce) }
+
+func twoSummariesAtOnce(t *testing.T, where string) {
 	both, left := make(chan struct{}), 2
 	var mu sync.Mutex
 	model := llmtest.Script(
@@ -143,7 +152,7 @@ func TestTwoSummariesAtOnce(t *testing.T) {
 				return nil, ctx.Err()
 			}
 		}})
-	s := serve(t, filepath.Join(t.TempDir(), "s.db"), model, summary.HandlerOptions{})
+	s := serve(t, where, model, summary.HandlerOptions{})
 	pair := func(a, b string) {
 		var all sync.WaitGroup
 		answers := make([]answer, 2)
@@ -165,7 +174,9 @@ func TestTwoSummariesAtOnce(t *testing.T) {
 	}
 }
 
-func TestWithoutPatienceTheRunGoesOn(t *testing.T) {
+func TestWithoutPatienceTheRunGoesOn(t *testing.T) { eachStore(t, withoutPatienceTheRunGoesOn) }
+
+func withoutPatienceTheRunGoesOn(t *testing.T, where string) {
 	ask := make(chan struct{})
 	model := llmtest.Script(llmtest.Rule{Answer: func(ctx context.Context, _ *llm.Request) (*llm.Response, error) {
 		select {
@@ -175,7 +186,7 @@ func TestWithoutPatienceTheRunGoesOn(t *testing.T) {
 			return nil, ctx.Err()
 		}
 	}})
-	s := serve(t, filepath.Join(t.TempDir(), "s.db"), model, summary.HandlerOptions{})
+	s := serve(t, where, model, summary.HandlerOptions{})
 	a := s.call("POST", "/summaries?wait=20ms", `{"text": "x"}`)
 	if a.status != 201 || a.object["state"] == "completed" || a.object["summary"] != nil {
 		t.Errorf("after 20 ms: %d %s", a.status, a.text)

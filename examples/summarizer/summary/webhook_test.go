@@ -2,7 +2,6 @@ package summary_test
 
 import (
 	"encoding/hex"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,9 +10,11 @@ import (
 
 const opened = `{"action": "opened", "issue": {"title": "It leaks", "body": "The pump leaks at night."}}`
 
-func TestAWrongSignatureIsRefused(t *testing.T) {
+func TestAWrongSignatureIsRefused(t *testing.T) { eachStore(t, aWrongSignatureIsRefused) }
+
+func aWrongSignatureIsRefused(t *testing.T, where string) {
 	model := summary.Scripted()
-	s := serve(t, filepath.Join(t.TempDir(), "s.db"), model, summary.HandlerOptions{WebhookSecret: secret})
+	s := serve(t, where, model, summary.HandlerOptions{WebhookSecret: secret})
 	right := sign(opened)
 	for name, signature := range map[string]string{
 		"missing":       "",
@@ -48,17 +49,21 @@ func flipped(t *testing.T, digits string) string {
 	return hex.EncodeToString(b)
 }
 
-func TestWithoutASecretNoWebhookIsTaken(t *testing.T) {
-	s := serve(t, filepath.Join(t.TempDir(), "s.db"), summary.Scripted(), summary.HandlerOptions{})
+func TestWithoutASecretNoWebhookIsTaken(t *testing.T) { eachStore(t, withoutASecretNoWebhookIsTaken) }
+
+func withoutASecretNoWebhookIsTaken(t *testing.T, where string) {
+	s := serve(t, where, summary.Scripted(), summary.HandlerOptions{})
 	a := s.hook("1", "issues", opened)
 	if a.status != 503 || !strings.Contains(a.text, "GITHUB_WEBHOOK_SECRET") {
 		t.Errorf("%d %s", a.status, a.text)
 	}
 }
 
-func TestADeliveryIsOneRun(t *testing.T) {
+func TestADeliveryIsOneRun(t *testing.T) { eachStore(t, aDeliveryIsOneRun) }
+
+func aDeliveryIsOneRun(t *testing.T, where string) {
 	model := summary.Scripted()
-	s := serve(t, filepath.Join(t.TempDir(), "s.db"), model, summary.HandlerOptions{WebhookSecret: secret})
+	s := serve(t, where, model, summary.HandlerOptions{WebhookSecret: secret})
 	id := "72d3162e-cc78-11e3-81ab-4c9367dc0958"
 	s.want(s.hook(id, "issues", opened), 202, object{"status": "processing", "workflowId": "github-" + id})
 	s.want(s.ended("github-"+id), 200, object{"state": "completed", "source": "github", "text": "The pump leaks at night."})
@@ -69,8 +74,10 @@ func TestADeliveryIsOneRun(t *testing.T) {
 	}
 }
 
-func TestWhatIsSummarisedOfAnEvent(t *testing.T) {
-	s := serve(t, filepath.Join(t.TempDir(), "s.db"), summary.Scripted(), summary.HandlerOptions{WebhookSecret: secret})
+func TestWhatIsSummarisedOfAnEvent(t *testing.T) { eachStore(t, whatIsSummarisedOfAnEvent) }
+
+func whatIsSummarisedOfAnEvent(t *testing.T, where string) {
+	s := serve(t, where, summary.Scripted(), summary.HandlerOptions{WebhookSecret: secret})
 	for delivery, c := range map[string]struct {
 		event, body string
 		status      int
