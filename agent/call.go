@@ -328,7 +328,9 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 		}
 		repairs--
 		why = "repair"
-		req.Messages = append(append([]llm.Message(nil), req.Messages...), res.Message(), llm.User(misread.Repair()))
+		said := res.Message()
+		said.Content = shortened(said.Content)
+		req.Messages = append(append([]llm.Message(nil), req.Messages...), said, llm.User(misread.Repair()))
 		a.restart()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -228,10 +229,28 @@ func (a *attempt) note(ctx context.Context, made *Made, err error) {
 		made.Response = &res
 		nerr = pawl.Note(ctx, made)
 	}
+	if errors.Is(nerr, pawl.ErrTooLarge) && made.Response != nil {
+		res := *made.Response
+		res.Text, res.ToolCalls = shortened(res.Text), nil
+		made.Response = &res
+		nerr = pawl.Note(ctx, made)
+	}
 	if errors.Is(nerr, pawl.ErrTooLarge) {
 		made.Request = nil
 		_ = pawl.Note(ctx, made) // what is left is small
 	}
+}
+
+// maxShown is how much of an answer that is no use is shown: to the model that is to mend it,
+// and in a note that has no room for all of it.
+const maxShown = 16 << 10
+
+// shortened is a text of which the end is left out, where it is long, and that says so.
+func shortened(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	return fmt.Sprintf("%s\n[cut: it was %d bytes long]", strings.ToValidUTF8(text[:maxShown], ""), len(text))
 }
 
 // hashOf tells requests apart.

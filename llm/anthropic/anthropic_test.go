@@ -491,3 +491,11 @@ func TestTheProvidersWordsAboutRetriesAreNotObeyed(t *testing.T) {
 		t.Errorf("after %d calls: %v; want one call and overloaded", calls, err)
 	}
 }
+
+// The provider itself answers nobody without a key, so it is not asked.
+func TestWithoutAKeyNobodyIsAsked(t *testing.T) {
+	_, err := anthropic.New(anthropic.Options{}).Generate(t.Context(), &llm.Request{Model: "m", Messages: []llm.Message{llm.User("?")}})
+	if llm.KindOf(err) != llm.Auth || !strings.Contains(err.Error(), "ANTHROPIC_API_KEY") || !strings.Contains(err.Error(), "llmtest.Script") {
+		t.Errorf("it answers %v", err)
+	}
+}

@@ -22,7 +22,7 @@ const DefaultMaxAnswerBytes = exchange.DefaultMaxAnswerBytes
 // Anthropic's may write.
 const DefaultMaxTokens = 4096
 
-// Options says where and as whom to call. The zero value calls Anthropic without a key.
+// Options says where and as whom to call. At Anthropic itself a key is needed.
 type Options struct {
 	// APIKey is sent as X-Api-Key. Empty sends none, as local servers want it.
 	APIKey string
@@ -66,7 +66,7 @@ var _ llm.Streamer = (*Client)(nil)
 func New(opt Options) *Client {
 	c := &Client{provider: cmp.Or(opt.Provider, "anthropic"), maxTokens: cmp.Or(opt.MaxTokens, DefaultMaxTokens)}
 	c.line = exchange.New(exchange.Options{
-		Provider: c.provider, BaseURL: cmp.Or(opt.BaseURL, DefaultBaseURL), ExampleURL: DefaultBaseURL,
+		Provider: c.provider, BaseURL: cmp.Or(opt.BaseURL, DefaultBaseURL), OwnURL: DefaultBaseURL, KeyVariable: "ANTHROPIC_API_KEY",
 		Key: opt.APIKey, Header: opt.Header, HTTPClient: opt.HTTPClient, MaxAnswerBytes: opt.MaxAnswerBytes,
 	})
 	if !c.line.Usable() {

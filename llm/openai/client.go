@@ -18,7 +18,7 @@ const DefaultBaseURL = "https://api.openai.com/v1"
 // DefaultMaxAnswerBytes is the largest answer that a Client takes: 16 MiB.
 const DefaultMaxAnswerBytes = exchange.DefaultMaxAnswerBytes
 
-// Options says where and as whom to call. The zero value calls OpenAI without a key.
+// Options says where and as whom to call. At OpenAI itself a key is needed.
 type Options struct {
 	// APIKey is sent as a bearer token. Empty sends none, as local servers want it.
 	APIKey string
@@ -80,7 +80,7 @@ func New(opt Options) *Client {
 	}
 	c := &Client{
 		line: exchange.New(exchange.Options{
-			Provider: provider, BaseURL: cmp.Or(opt.BaseURL, DefaultBaseURL), ExampleURL: DefaultBaseURL,
+			Provider: provider, BaseURL: cmp.Or(opt.BaseURL, DefaultBaseURL), OwnURL: DefaultBaseURL, KeyVariable: "OPENAI_API_KEY",
 			Key: opt.APIKey, Header: header, HTTPClient: opt.HTTPClient, MaxAnswerBytes: opt.MaxAnswerBytes,
 		}),
 		provider:       provider,

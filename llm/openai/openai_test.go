@@ -487,3 +487,11 @@ func TestTheSizeOfAnAnswerIsBounded(t *testing.T) {
 		t.Errorf("an answer of exactly the limit: %v", err)
 	}
 }
+
+// The provider itself answers nobody without a key, so it is not asked.
+func TestWithoutAKeyNobodyIsAsked(t *testing.T) {
+	_, err := openai.New(openai.Options{}).Generate(t.Context(), &llm.Request{Model: "m", Messages: []llm.Message{llm.User("?")}})
+	if llm.KindOf(err) != llm.Auth || !strings.Contains(err.Error(), "OPENAI_API_KEY") || !strings.Contains(err.Error(), "llmtest.Script") {
+		t.Errorf("it answers %v", err)
+	}
+}

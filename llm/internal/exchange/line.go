@@ -19,8 +19,9 @@ const DefaultMaxAnswerBytes = 16 << 20
 type Options struct {
 	Provider       string       // the name in errors
 	BaseURL        string       // http or https, without query, fragment and user
-	ExampleURL     string       // what a base URL looks like, for the error about a wrong one
+	OwnURL         string       // the base URL of the provider itself, which answers nobody without a key
 	Key            string       // kept out of errors; the SDK sends it
+	KeyVariable    string       // where programs have the key from, for the error about none
 	Header         http.Header  // added to every request, its values kept out of errors
 	HTTPClient     *http.Client // nil means one of the Line's own
 	MaxAnswerBytes int64        // 0 means DefaultMaxAnswerBytes
@@ -49,11 +50,13 @@ func New(opt Options) *Line {
 	base, err := url.Parse(opt.BaseURL)
 	switch {
 	case err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https":
-		l.broken = l.errorf(llm.BadRequest, "the base URL is not an http or https URL such as %s", opt.ExampleURL)
+		l.broken = l.errorf(llm.BadRequest, "the base URL is not an http or https URL such as %s", opt.OwnURL)
 	case base.RawQuery != "" || base.Fragment != "" || base.User != nil:
 		l.broken = l.errorf(llm.BadRequest, "the base URL of %s has a query, fragment or user; use Options.Header or APIKey", base.Host)
 	case !sendable(opt.Key):
 		l.broken = l.errorf(llm.Auth, "the API key has a line break, space or control character in it")
+	case opt.BaseURL == opt.OwnURL && opt.Key == "" && len(opt.Header) == 0 && opt.HTTPClient == nil:
+		l.broken = l.errorf(llm.Auth, "there is no API key: set Options.APIKey, as from %s; without one, ask a server of your own (Options.BaseURL) or a script (llmtest.Script)", opt.KeyVariable)
 	default:
 		l.Base = base
 	}
