@@ -444,3 +444,25 @@ func TestP7_aTopUpReachesAllWhoWereRefused(t *testing.T) {
 		equal(t, "cost", n.costs(pawl.CostFilter{}), "=90")
 	})
 }
+
+// A budget of zero lets nothing be spent, and what costs nothing be bought. A top-up lets who waits go on.
+func TestP7_aBudgetOfZero(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("spends", func(c *pawl.Context, most int64) (none, error) {
+			return none{}, pawl.Do(c, "ask", func(ctx context.Context) error { return buys(ctx, most, most) })
+		})
+		n := boot(t, open(), nil, w)
+		err := failure(n, start(n, w, 1, pawl.BudgetUSD(0)))
+		is(t, err, pawl.ErrBudget)
+		result(n, start(n, w, 0, pawl.BudgetUSD(0)))
+		if got := n.costs(pawl.CostFilter{}); got != "=0" {
+			t.Errorf("costs are %q", got)
+		}
+		r := start(n, w, 1, pawl.RunBudget(pawl.USD, 0, true))
+		n.reaches(r.ID(), pawl.Waiting)
+		if _, err := n.TopUp(n.ctx, "", pawl.RunBudgetName(r.ID(), pawl.USD), 1); err != nil {
+			t.Fatal(err)
+		}
+		result(n, r)
+	})
+}
