@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const defaultMockListen = "127.0.0.1:8421"
+const defaultMockListen = "127.0.0.1:8422"
 
 type mockOptions struct {
 	listen string
