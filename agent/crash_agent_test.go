@@ -31,6 +31,7 @@ func TestCrashAgentMakesNoCallTwice(t *testing.T) {
 		"postgres": func(t *testing.T) string { return pgtest.URL(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newSaga(t, store(t), kills, visits)
 			got := s.tell()
 			if got != want {

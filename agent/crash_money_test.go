@@ -28,9 +28,11 @@ func TestCrashRunsRaceForABudget(t *testing.T) {
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Run("sqlite", func(t *testing.T) { // a file has one process at a time
+				t.Parallel()
 				raceOf(seed, runs).hold(t, filepath.Join(t.TempDir(), "pawl.db"), kills, workerOf{Drive: true, AtOnce: 6})
 			})
-			t.Run("postgres", func(t *testing.T) {
+			t.Run("postgres", func(t *testing.T) { // it has another seed: of two neighbours one fails and one waits
+				t.Parallel()
 				w := workerOf{AtOnce: 2}
 				raceOf(seed+1, runs).hold(t, pgtest.URL(t), kills, workerOf{Drive: true, Idle: true}, w, w, w)
 			})
