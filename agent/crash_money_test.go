@@ -235,9 +235,10 @@ func (r race) hold(t *testing.T, store string, kills int, workers ...workerOf) {
 	if !r.Budget.Wait {
 		calls /= 2 // or so: then the money is spent
 	}
-	killed, gap := 0, 2*calls/kills // there are two points in a call
-	for killed < kills {
-		at := till.await(1+random.IntN(gap), func(string) bool { return true }, crew[0].gone)
+	killed, gap := 0, calls/kills // there are two points in a call
+	for ; killed < kills; killed++ {
+		exact := killed%2 == 0 // who asks dies when the answer is on its way, and has to be paid
+		at := till.await(1+random.IntN(gap), func(what string) bool { return what == "answered" || !exact }, crew[0].gone)
 		if at == nil {
 			break
 		}
@@ -245,10 +246,10 @@ func (r race) hold(t *testing.T, store string, kills int, workers ...workerOf) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch random.IntN(4) { // else: in the middle of its call
-		case 0: // another one
+		if !exact && random.IntN(2) == 0 {
 			victim = random.IntN(len(crew))
-		case 1: // when it does something with the answer
+		}
+		if !exact && random.IntN(2) == 0 { // the answer may be recorded just now
 			at.letGo()
 			time.Sleep(time.Duration(random.IntN(10_000)) * time.Microsecond)
 		}
@@ -257,7 +258,6 @@ func (r race) hold(t *testing.T, store string, kills int, workers ...workerOf) {
 			break
 		}
 		crew[victim].kill()
-		killed++
 		at.letGo()
 		hire(victim)
 	}
