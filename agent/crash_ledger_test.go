@@ -73,34 +73,37 @@ func (l *till) sell(_ context.Context, r *llm.Request) (*llm.Response, error) {
 // audit is what is found after a race.
 type audit struct {
 	race
+	findings
 	t        *testing.T
 	e        *pawl.Engine
 	till     *till
 	ledger   []pawl.Charge
 	cut      map[string][]pawl.Charge // by step: cut off by a kill, and listed as such
+	settles  map[string]int           // by step: how many charges are settled
 	unpaid   map[string]sale          // answered, and not settled
 	settled  int64
 	reserved int64 // of those that were cut off
 }
 
 // check holds everything that a race has left against everything else.
-func (r race) check(t *testing.T, e *pawl.Engine, l *till) {
-	a := &audit{race: r, t: t, e: e, till: l, unpaid: maps.Clone(l.sales), cut: map[string][]pawl.Charge{}}
+func (r race) check(t *testing.T, e *pawl.Engine, l *till) findings {
+	a := &audit{race: r, t: t, e: e, till: l, unpaid: maps.Clone(l.sales), cut: map[string][]pawl.Charge{}, settles: map[string]int{}}
 	a.read(pawl.ChargeFilter{}, func(c pawl.Charge) { a.ledger = append(a.ledger, c) })
 	a.read(pawl.ChargeFilter{Cut: true}, func(c pawl.Charge) {
 		a.cut[stepOf(c)] = append(a.cut[stepOf(c)], c)
 		a.reserved += c.Amount
 		if !c.Open || c.Amount != c.Reserved {
-			t.Errorf("a call was cut off, and its charge is %+v", c)
+			a.add("a call was cut off, and its charge is %+v", c)
 		}
 	})
 	a.compare()
+	a.outcomes()
 	bill, of := a.bill(), 0
 	for _, charges := range a.cut {
 		of += len(charges)
 	}
 	if len(a.unpaid) == 0 {
-		t.Error("the kills have cut off no call that was answered")
+		a.add("the kills have cut off no call that was answered")
 	}
 	a.sums()
 	completed, refused := a.ends()
@@ -108,6 +111,7 @@ func (r race) check(t *testing.T, e *pawl.Engine, l *till) {
 	t.Logf("%d runs completed, %d refused; the bill of %d calls is %d micro-dollars, %d of them for %d calls that were cut off after their answer; %d charges are listed as cut off, for %d; the budget at %d moments: at most %.1f %% spent and reserved",
 		completed, refused, len(l.sales), bill, bill-a.settled, len(a.unpaid), of, a.reserved, samples, 100*highest)
 	a.settle()
+	return a.findings
 }
 
 func stepOf(c pawl.Charge) string { return c.RunID + "/" + c.Step }
@@ -138,22 +142,48 @@ func (a *audit) compare() {
 			continue
 		}
 		a.settled += c.Amount
+		a.settles[stepOf(c)]++
 		var d paid
 		if err := json.Unmarshal(c.Detail, &d); err != nil || c.Open || c.Guess || c.Amount > c.Reserved {
-			a.t.Errorf("a charge is neither settled nor cut off, or is a guess, or too much: %+v, %v", c, err)
+			a.add("a charge is neither settled nor cut off, or is a guess, or too much: %+v, %v", c, err)
 		}
 		if c.Amount == 0 { // it was refused
 			continue
 		}
 		if s := a.unpaid[d.RequestID]; s != (sale{stepOf(c), c.Amount}) {
-			a.t.Errorf("%s has settled %d for %s, whose unpaid bill is %+v", stepOf(c), c.Amount, d.RequestID, s)
+			a.add("%s has settled %d for %s, whose unpaid bill is %+v", stepOf(c), c.Amount, d.RequestID, s)
 		}
 		delete(a.unpaid, d.RequestID)
 		if first := recorded[stepOf(c)]; first != "" {
-			a.t.Errorf("%s was answered and paid twice: %s and %s", stepOf(c), first, d.RequestID)
+			a.add("%s was answered and paid twice: %s and %s", stepOf(c), first, d.RequestID)
 		}
 		recorded[stepOf(c)] = d.RequestID
 	}
+}
+
+// outcomes of attempts that are in the journals have each a charge that is settled: only what
+// came to no outcome, as its process was killed, can be cut off.
+func (a *audit) outcomes() {
+	attempts := map[string]int{}
+	for i := range a.Runs {
+		for entry, err := range a.e.Journal(a.t.Context(), pawl.Ref{Tenant: a.Budget.Tenant, ID: runOf(i)}) {
+			if err != nil {
+				a.t.Fatal(err)
+			}
+			if entry.Kind == pawl.KindAttempt || entry.Kind == pawl.KindStep && !entry.Failed { // a step that has failed found no money: nobody was called
+				attempts[runOf(i)+"/"+entry.Key]++
+			}
+		}
+	}
+	if maps.Equal(attempts, a.settles) {
+		return
+	}
+	for step, n := range attempts {
+		if a.settles[step] != n {
+			a.add("%s has the outcomes of %d attempts, and %d charges that are settled", step, n, a.settles[step])
+		}
+	}
+	a.same("steps with an outcome", len(a.settles), len(attempts))
 }
 
 // bill is what the provider wants: what is settled, and the price of calls that were cut off.
@@ -162,9 +192,9 @@ func (a *audit) bill() int64 {
 	for _, s := range a.unpaid {
 		ofCut += s.cost
 	}
-	equal(a.t, "what is settled, and the price of calls that were cut off", a.settled+ofCut, bill)
+	a.same("what is settled, and the price of calls that were cut off", a.settled+ofCut, bill)
 	b := a.budget()
-	equal(a.t, "spent and reserved of the budget", fmt.Sprint(b.Spent, " ", b.Reserved), fmt.Sprint(a.settled, " ", a.reserved))
+	a.same("spent and reserved of the budget", fmt.Sprint(b.Spent, " ", b.Reserved), fmt.Sprint(a.settled, " ", a.reserved))
 	return bill
 }
 
@@ -174,7 +204,7 @@ func (a *audit) budget() pawl.Budget {
 		a.t.Fatalf("budget %q: %v, %v", a.Budget.Name, found, err)
 	}
 	if b := found[0]; b.Spent+b.Reserved > b.Limit+b.Extra {
-		a.t.Errorf("%d was spent and %d reserved of %d", b.Spent, b.Reserved, b.Limit+b.Extra)
+		a.add("%d was spent and %d reserved of %d", b.Spent, b.Reserved, b.Limit+b.Extra)
 	}
 	return found[0]
 }
@@ -192,7 +222,7 @@ func (a *audit) sums() {
 			sum.Amount += c.Amount
 			sum.Open += c.Open
 		}
-		equal(a.t, fmt.Sprintf("charges, amount, open, by %q", by), fmt.Sprint(sum.Charges, " ", sum.Amount, " ", sum.Open), fmt.Sprint(len(a.ledger), " ", a.settled+a.reserved, " ", a.reserved))
+		a.same(fmt.Sprintf("charges, amount, open, by %q", by), fmt.Sprint(sum.Charges, " ", sum.Amount, " ", sum.Open), fmt.Sprint(len(a.ledger), " ", a.settled+a.reserved, " ", a.reserved))
 	}
 }
 
@@ -206,15 +236,15 @@ func (a *audit) ends() (completed, refused int) {
 		case errors.Is(err, pawl.ErrBudget) && !a.Budget.Wait:
 			refused++
 		default:
-			a.t.Errorf("%s: %v", runOf(i), err)
+			a.add("%s: %v", runOf(i), err)
 		}
 	}
 	if completed == 0 || !a.Budget.Wait && refused == 0 {
-		a.t.Errorf("%d runs are completed, %d refused: they did not race for the budget", completed, refused)
+		a.add("%d runs are completed, %d refused: they did not race for the budget", completed, refused)
 	}
 	found, err := a.e.Audit(a.t.Context())
 	if err != nil || len(found) > 0 {
-		a.t.Errorf("nothing would wake %v, %v", found, err)
+		a.add("nothing would wake %v, %v", found, err)
 	}
 	return completed, refused
 }
@@ -238,7 +268,7 @@ func (a *audit) samples() (n int, highest float64) {
 		highest = max(highest, float64(b.Spent+b.Reserved)/float64(b.Limit+b.Extra))
 	}
 	if over > 0 {
-		a.t.Errorf("at %d moments of %d more was spent and reserved than there is: up to %.1f %%", over, n, 100*highest)
+		a.add("at %d moments of %d more was spent and reserved than there is: up to %.1f %%", over, n, 100*highest)
 	}
 	return n, highest
 }
@@ -258,13 +288,13 @@ func (a *audit) settle() {
 				}
 			}
 			if err := a.e.Settle(a.t.Context(), c.ID, cost); err != nil {
-				a.t.Error(err)
+				a.add("settle charge %d: %v", c.ID, err)
 			}
 		}
 	}
 	for id, s := range a.unpaid {
-		a.t.Errorf("%s of %s was answered for %d, and is neither settled nor listed as cut off", id, s.step, s.cost)
+		a.add("%s of %s was answered for %d, and is neither settled nor listed as cut off", id, s.step, s.cost)
 	}
 	b := a.budget()
-	equal(a.t, "spent and reserved in the end", fmt.Sprint(b.Spent, " ", b.Reserved), fmt.Sprint(a.till.mock.Bill().MicroUSD, " 0"))
+	a.same("spent and reserved in the end", fmt.Sprint(b.Spent, " ", b.Reserved), fmt.Sprint(a.till.mock.Bill().MicroUSD, " 0"))
 }

@@ -29,15 +29,25 @@ func TestCrashRunsRaceForABudget(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Run("sqlite", func(t *testing.T) { // a file has one process at a time
 				t.Parallel()
-				raceOf(seed, runs).hold(t, filepath.Join(t.TempDir(), "pawl.db"), kills, workerOf{Drive: true, AtOnce: 6})
+				raceOf(seed, runs).hold(t, filepath.Join(t.TempDir(), "pawl.db"), kills, workerOf{Drive: true, AtOnce: 6}).none(t)
 			})
 			t.Run("postgres", func(t *testing.T) { // it has another seed: of two neighbours one fails and one waits
 				t.Parallel()
 				w := workerOf{AtOnce: 2}
-				raceOf(seed+1, runs).hold(t, pgtest.URL(t), kills, workerOf{Drive: true, Idle: true}, w, w, w)
+				raceOf(seed+1, runs).hold(t, pgtest.URL(t), kills, workerOf{Drive: true, Idle: true}, w, w, w).none(t)
 			})
 		})
 	}
+}
+
+// TestCrashNoticesALostSettle: a store that loses some of what calls have cost must be
+// found out, although what it leaves looks like calls that were cut off.
+func TestCrashNoticesALostSettle(t *testing.T) {
+	found := raceOf(crashSeed(t), 60).hold(t, filepath.Join(t.TempDir(), "pawl.db"), 2, workerOf{Drive: true, AtOnce: 6, Mutant: "settles are lost"})
+	if len(found) == 0 {
+		t.Fatal("a store that loses every tenth settle went unnoticed")
+	}
+	t.Logf("noticed: %s", found[0])
 }
 
 // race is so many runs that make three calls each and share one budget.
@@ -217,7 +227,7 @@ func (r race) start(ctx context.Context, e *pawl.Engine, ask *pawl.Workflow[int,
 }
 
 // hold runs the race with these workers, of which the first drives, and kills some of them.
-func (r race) hold(t *testing.T, store string, kills int, workers ...workerOf) {
+func (r race) hold(t *testing.T, store string, kills int, workers ...workerOf) (found findings) {
 	began := time.Now()
 	till := newTill(t, r.Seed)
 	r.Report = filepath.Join(t.TempDir(), "report")
@@ -270,8 +280,9 @@ func (r race) hold(t *testing.T, store string, kills int, workers ...workerOf) {
 		p.end()
 	}
 	if t.Failed() {
-		return
+		return nil
 	}
 	t.Logf("%d kills in %.1f s", killed, time.Since(began).Seconds())
-	look(t, store, func(e *pawl.Engine) { r.check(t, e, till) })
+	look(t, store, func(e *pawl.Engine) { found = r.check(t, e, till) })
+	return found
 }

@@ -166,7 +166,7 @@ type world struct {
 	questions map[int]string  // turn → hash of the request
 	asked     int             // of the model
 	done      int             // of tools
-	faults    []string
+	found     findings
 }
 
 func newWorld(t *testing.T) *world {
@@ -207,7 +207,7 @@ func (w *world) remember(steps []string) {
 // again takes down a fault if a step comes that must not. Caller holds mu.
 func (w *world) again(step string) {
 	if w.recorded[step] {
-		w.faults = append(w.faults, step+" is made again, and its result was recorded")
+		w.found.add("%s is made again, and its result was recorded", step)
 	}
 }
 
@@ -222,7 +222,7 @@ func (w *world) effect(out http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	w.again(step)
 	if before, ok := w.effects[step]; ok && before != n {
-		w.faults = append(w.faults, fmt.Sprintf("%s came for call %d, and for call %d", step, before, n))
+		w.found.add("%s came for call %d, and for call %d", step, before, n)
 	}
 	w.effects[step] = n
 	w.done++
@@ -260,7 +260,7 @@ func (w *world) answer(_ context.Context, r *llm.Request) (*llm.Response, error)
 	}
 	hash := hashOf(r)
 	if before, ok := w.questions[turn]; ok && before != hash {
-		w.faults = append(w.faults, fmt.Sprintf("turn %d asks something else than before", turn))
+		w.found.add("turn %d asks something else than before", turn)
 	}
 	w.questions[turn] = hash
 	w.mu.Unlock()
@@ -301,7 +301,7 @@ type reader struct {
 	restarts int
 	dropped  int // bytes
 	visited  int
-	faults   []string
+	found    findings
 }
 
 func newReader(random *rand.Rand) *reader {
@@ -335,7 +335,7 @@ func (r *reader) visit(body io.Reader) (end bool) {
 			return err == io.EOF // else the process was killed
 		}
 		if err := json.Unmarshal(c.Data, &d); err != nil || c.Index != r.next {
-			r.faults = append(r.faults, fmt.Sprintf("chunk %d came for %d: %s, %v", c.Index, r.next, c.Data, err))
+			r.found.add("chunk %d came for %d: %s, %v", c.Index, r.next, c.Data, err)
 		}
 		r.next = c.Index + 1
 		r.chunks++

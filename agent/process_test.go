@@ -34,9 +34,10 @@ type workerOf struct {
 	URL    string // of the servers of the test
 	Rate   int
 	Race   race
-	AtOnce int  // how many runs of the race it works at once
-	Drive  bool // it starts the runs of the race and sees them to their end,
-	Idle   bool // and works none itself
+	AtOnce int    // how many runs of the race it works at once
+	Drive  bool   // it starts the runs of the race and sees them to their end,
+	Idle   bool   // and works none itself
+	Mutant string // a store that is broken on purpose
 }
 
 // works are what a worker process can do, until ctx ends. Each says in a line of its own
@@ -73,7 +74,7 @@ func beWorker(told string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(works[w.Work](ctx, w, store), store.Close())
+	return errors.Join(works[w.Work](ctx, w, mutate(w.Mutant, store)), store.Close())
 }
 
 // openStore opens the store of a process. The process before may hold the lock of an SQLite
@@ -119,6 +120,28 @@ func crashSeed(t *testing.T) uint64 {
 		t.Fatalf("PAWL_CRASH_SEED: %v", err)
 	}
 	return seed
+}
+
+// findings are what a crash test has found wrong.
+type findings []string
+
+func (f *findings) add(format string, args ...any) { *f = append(*f, fmt.Sprintf(format, args...)) }
+
+func (f *findings) same(what string, got, want any) {
+	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
+		f.add("%s: got %s, want %s", what, g, w)
+	}
+}
+
+// none fails the test for each of the findings, of which it shows the first.
+func (f findings) none(t *testing.T) {
+	t.Helper()
+	for _, fault := range f[:min(len(f), 10)] {
+		t.Error(fault)
+	}
+	if len(f) > 10 {
+		t.Errorf("and %d more", len(f)-10)
+	}
 }
 
 // process is a worker process.
