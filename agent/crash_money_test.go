@@ -226,29 +226,35 @@ func (r race) start(ctx context.Context, e *pawl.Engine, ask *pawl.Workflow[int,
 	return err
 }
 
-// hold runs the race with these workers, of which the first drives, and kills some of them.
+// crew is the workers of a race, of which the first drives.
+type crew struct {
+	race
+	t       *testing.T
+	till    *till
+	store   string
+	workers []workerOf
+	all     []*process
+}
+
+func (c *crew) hire(i int) {
+	w := c.workers[i]
+	w.Work, w.Store, w.Name, w.URL, w.Race = "race", c.store, fmt.Sprint(i), c.till.url, c.race
+	c.all[i] = spawn(c.t, w)
+}
+
+// hold runs the race, and kills some of its workers.
 func (r race) hold(t *testing.T, store string, kills int, workers ...workerOf) (found findings) {
 	began := time.Now()
-	till := newTill(t, r.Seed)
 	r.Report = filepath.Join(t.TempDir(), "report")
-	crew := make([]*process, len(workers))
-	hire := func(i int) {
-		w := workers[i]
-		w.Work, w.Store, w.Name, w.URL, w.Race = "race", store, fmt.Sprint(i), till.url, r
-		crew[i] = spawn(t, w)
-	}
+	c := &crew{race: r, t: t, till: newTill(t, r.Seed), store: store, workers: workers, all: make([]*process, len(workers))}
 	for i := range workers {
-		hire(i)
+		c.hire(i)
 	}
-	random := rand.New(rand.NewPCG(r.Seed, 2))
-	calls := callsOfRun * r.Runs
-	if !r.Budget.Wait {
-		calls /= 2 // or so: then the money is spent
-	}
-	killed, gap := 0, calls/kills // there are two points in a call
-	for ; killed < kills; killed++ {
-		exact := killed%2 == 0 // who asks dies when the answer is on its way, and has to be paid
-		at := till.await(1+random.IntN(gap), func(what string) bool { return what == "answered" || !exact }, crew[0].gone)
+	n, zombies := 0, 0
+	for random := rand.New(rand.NewPCG(r.Seed, 2)); n < kills; n++ {
+		// Of two deaths one is when an answer is on its way, which has to be paid.
+		exact := n%2 == 0
+		at := c.await(random, kills, exact)
 		if at == nil {
 			break
 		}
@@ -256,33 +262,70 @@ func (r race) hold(t *testing.T, store string, kills int, workers ...workerOf) (
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(workers) > 1 && n%10 == 4 {
+			c.all[victim].freeze(func() { c.awaitDead() })
+			at.letGo()
+			zombies++
+			continue
+		}
 		if !exact && random.IntN(2) == 0 {
-			victim = random.IntN(len(crew))
+			victim = random.IntN(len(workers))
 		}
 		if !exact && random.IntN(2) == 0 { // the answer may be recorded just now
 			at.letGo()
 			time.Sleep(time.Duration(random.IntN(10_000)) * time.Microsecond)
 		}
-		if victim == 0 && crew[0].ended() {
+		if victim == 0 && c.all[0].ended() {
 			at.letGo()
 			break
 		}
-		crew[victim].kill()
+		c.all[victim].kill()
 		at.letGo()
-		hire(victim)
+		c.hire(victim)
 	}
 	select {
-	case <-crew[0].gone:
+	case <-c.all[0].gone:
 	case <-time.After(3 * time.Minute):
 		t.Fatal("runs have not ended 3 minutes after the last kill")
 	}
-	for _, p := range crew {
+	for _, p := range c.all {
 		p.end()
 	}
 	if t.Failed() {
 		return nil
 	}
-	t.Logf("%d kills in %.1f s", killed, time.Since(began).Seconds())
-	look(t, store, func(e *pawl.Engine) { found = r.check(t, e, till) })
+	t.Logf("%d kills, %d workers stopped for longer than their lease, %.1f s", n-zombies, zombies, time.Since(began).Seconds())
+	look(t, store, func(e *pawl.Engine) { found = r.check(t, e, c.till) })
 	return found
+}
+
+// await waits for one of the next points: so many that the kills are spread over the race.
+func (c *crew) await(random *rand.Rand, kills int, exact bool) *point {
+	calls := callsOfRun * c.Runs
+	if !c.Budget.Wait {
+		calls /= 2 // or so: then the money is spent
+	}
+	counts := func(what string) bool { return what == "answered" || !exact }
+	return c.till.await(1+random.IntN(calls/kills), counts, c.all[0].gone)
+}
+
+// awaitDead waits until one of those who work has no lease any more, and others have begun
+// with its runs.
+func (c *crew) awaitDead() {
+	store, err := openStore(c.t.Context(), c.store)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for seen := 0; seen < 10; time.Sleep(50 * time.Millisecond) {
+		stats, err := store.Stats(c.t.Context(), time.Now())
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if seen++; stats.Workers >= int64(len(c.workers)-1) {
+			seen = 0
+		}
+	}
+	if err := store.Close(); err != nil {
+		c.t.Fatal(err)
+	}
 }

@@ -2,19 +2,16 @@ package agent
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,6 +200,20 @@ func (p *process) kill() {
 	p.err = nil
 }
 
+// freeze stops the process until f has returned.
+func (p *process) freeze(f func()) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() {
+		if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			p.t.Error(err)
+		}
+	}()
+	f()
+}
+
 func (p *process) ended() bool {
 	select {
 	case <-p.gone:
@@ -220,91 +231,3 @@ func (p *process) end() {
 		p.t.Errorf("a worker: %v", p.err)
 	}
 }
-
-// points are moments at which a process can be killed, in the servers that it calls. Who
-// comes to the one that the test has armed waits there until the test has done what it wants.
-type points struct {
-	hit  chan *point
-	over chan struct{}
-
-	arming sync.Mutex
-	left   int
-	counts func(what string) bool
-}
-
-type point struct {
-	what string
-	who  string // the process's name
-	goOn chan struct{}
-	once sync.Once
-}
-
-// letGo lets who waits there go on.
-func (at *point) letGo() { at.once.Do(func() { close(at.goOn) }) }
-
-// serve starts a server whose handlers come to the points. It returns its address.
-func (p *points) serve(t *testing.T, h http.Handler) string {
-	p.hit, p.over = make(chan *point, 1), make(chan struct{})
-	server := httptest.NewServer(h)
-	t.Cleanup(func() {
-		close(p.over)
-		server.Close()
-	})
-	return server.URL
-}
-
-// await returns the nth from now of the points that count, at which somebody waits; nil:
-// nobody came to it before the end.
-func (p *points) await(n int, counts func(what string) bool, end <-chan struct{}) *point {
-	p.arming.Lock()
-	p.left, p.counts = n, counts
-	p.arming.Unlock()
-	select {
-	case at := <-p.hit:
-		return at
-	case <-end:
-		return nil
-	}
-}
-
-func (p *points) pass(what, who string) {
-	p.arming.Lock()
-	if p.left > 0 && p.counts(what) {
-		p.left--
-	} else {
-		what = ""
-	}
-	armed := what != "" && p.left == 0
-	p.arming.Unlock()
-	if !armed {
-		return
-	}
-	at := &point{what: what, who: who, goOn: make(chan struct{})}
-	p.hit <- at
-	select {
-	case <-at.goOn:
-	case <-p.over:
-	}
-}
-
-// keyOf is the name of the process that makes a request: its key.
-func keyOf(r *http.Request) string {
-	return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-}
-
-// watched is an answer whose pieces are seen before they are sent.
-type watched struct {
-	http.ResponseWriter
-	pieces int
-	before func(piece int) // from 0
-}
-
-func (w *watched) Write(b []byte) (int, error) {
-	if !bytes.Equal(b, []byte("data: [DONE]\n\n")) {
-		w.before(w.pieces)
-	}
-	w.pieces++
-	return w.ResponseWriter.Write(b)
-}
-
-func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
