@@ -111,29 +111,37 @@ func approve(ctx context.Context, e *pawl.Engine, world string) error {
 			continue // the run is about to start, or the process to end
 		}
 		for _, h := range hooks {
-			var req ApprovalRequest
-			if err := json.Unmarshal(h.Meta, &req); err != nil {
-				return err
-			}
 			if given[h.Token] {
 				continue
 			}
 			given[h.Token] = true
-			for _, when := range []string{"before", "after"} {
-				if when == "after" {
-					_, err := e.Resume(ctx, h.Token, Verdict{CallID: req.CallID, Hash: req.Hash, Approved: true, By: "ann"})
-					if err != nil && !errors.Is(err, pawl.ErrNotFound) { // the process before has done it
-						return err
-					}
-				}
-				resp, err := http.Get(world + "/approval?" + when)
-				if err != nil {
-					return err
-				}
-				resp.Body.Close()
+			if err := consent(ctx, e, h, world); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+func consent(ctx context.Context, e *pawl.Engine, h pawl.HookInfo, world string) error {
+	var req ApprovalRequest
+	if err := json.Unmarshal(h.Meta, &req); err != nil {
+		return err
+	}
+	come := func(when string) error { // here too the process can be killed
+		resp, err := http.Get(world + "/approval?" + when)
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	}
+	if err := come("before"); err != nil {
+		return err
+	}
+	_, err := e.Resume(ctx, h.Token, Verdict{CallID: req.CallID, Hash: req.Hash, Approved: true, By: "ann"})
+	if err != nil && !errors.Is(err, pawl.ErrNotFound) { // the process before has done it
+		return err
+	}
+	return come("after")
 }
 
 // world is where the agent's tools have their effects, and its model.
