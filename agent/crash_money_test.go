@@ -188,7 +188,7 @@ func (r race) drive(ctx context.Context, e *pawl.Engine, ask *pawl.Workflow[int,
 			if _, err := report.Write(append(line, '\n')); err != nil {
 				return err
 			}
-			if b.Wait && b.Left() < 3*typicalCost {
+			if b.Wait && b.Left() < 2*typicalCost && random.IntN(8) == 0 { // not at once: they are to wait
 				if _, err := e.TopUp(ctx, b.Tenant, b.Name, 1+random.Int64N(40*typicalCost)); err != nil {
 					return err
 				}
