@@ -2,14 +2,11 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
 	"strconv"
 	"sync"
 	"testing"
@@ -17,7 +14,6 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/llm"
-	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
@@ -97,77 +93,20 @@ func TestRunsOfProcessesFinishAtTheAllowedRate(t *testing.T) {
 		t.Run(fmt.Sprintf("processes=%d", workers), func(t *testing.T) {
 			url := pgtest.URL(t)
 			for range workers {
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), workerEnv+"="+mustJSON(t, workerOf{url, *paceRate}))
-				cmd.Stderr = t.Output()
-				life, err := cmd.StdinPipe() // the worker ends when it closes
-				if err == nil {
-					err = cmd.Start()
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() {
-					_ = life.Close()
-					if err := cmd.Wait(); err != nil {
-						t.Errorf("a worker: %v", err)
-					}
-				})
+				spawn(t, workerOf{Work: "pace", Store: url, Rate: *paceRate})
 			}
 			runsFinish(t, pawl.New(postgresStore(t, url), nil))
 		})
 	}
 }
 
-// workerOf is what a worker process is told.
-type workerOf struct {
-	Store string
-	Rate  int
-}
-
-const workerEnv = "PAWL_TEST_PACE_WORKER"
-
-func TestMain(m *testing.M) {
-	told := os.Getenv(workerEnv)
-	if told == "" {
-		os.Exit(pgtest.Main(m))
-	}
-	if err := beWorker(told); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-func beWorker(told string) error {
-	var w workerOf
-	if err := json.Unmarshal([]byte(told), &w); err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	store, err := postgres.Open(ctx, w.Store, nil)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
+func paceWorker(ctx context.Context, w workerOf, store pawl.Store) error {
 	e := pawl.New(store, nil)
 	if err := e.Register(asking(w.Rate)); err != nil {
 		return err
 	}
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
+	fmt.Println("ready")
 	return e.Run(ctx)
-}
-
-func mustJSON(t *testing.T, v any) string {
-	t.Helper()
-	text, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 func runsFinish(t *testing.T, engine *pawl.Engine) {

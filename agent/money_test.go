@@ -20,22 +20,32 @@ import (
 	"github.com/pawlrun/pawl/storetest"
 )
 
+// testPrices know the one model that mocks of a provider are asked as.
+var testPrices = func() *llm.Prices {
+	prices, err := llm.DefaultPrices().With("test", []byte(`{"prices":[{"provider":"openai","model":"priced","input":150000,"output":600000}]}`))
+	if err != nil {
+		panic(err)
+	}
+	return prices
+}()
+
+// pricedAt are models that call the mock at a URL with a key.
+func pricedAt(url, key string) *Models {
+	client := openai.New(openai.Options{BaseURL: url + "/v1", APIKey: key, HTTPClient: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}})
+	return New(Options{Providers: map[string]llm.Model{"openai": client}, Model: "openai/priced", Prices: testPrices})
+}
+
 // priced is a mock of a provider that keeps its own bill, and models that call it.
 func priced(t *testing.T, opt llmtest.MockOptions, rules ...llmtest.Rule) (*Models, *llmtest.Mock) {
 	t.Helper()
-	prices, err := llm.DefaultPrices().With("test", []byte(`{"prices":[{"provider":"openai","model":"priced","input":150000,"output":600000}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	opt.Prices = prices
+	opt.Prices = testPrices
 	mock, err := llmtest.NewMock(llmtest.Script(rules...), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(mock)
 	t.Cleanup(server.Close)
-	client := openai.New(openai.Options{BaseURL: server.URL + "/v1", APIKey: "test-key-123", HTTPClient: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}})
-	return New(Options{Providers: map[string]llm.Model{"openai": client}, Model: "openai/priced", Prices: prices}), mock
+	return pricedAt(server.URL, "test-key-123"), mock
 }
 
 // TestP7_theLedgerIsTheProvidersBill: many runs race for one budget while their worker is
