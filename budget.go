@@ -32,7 +32,7 @@ type Budget struct {
 	Attr     string `json:"attr,omitempty"`     // applies to runs whose attribute of this name
 	Value    string `json:"value,omitempty"`    // has this value
 
-	Extra    int64     `json:"extra,omitempty"` // what TopUp has added to the limit in this period
+	Extra    int64     `json:"extra,omitempty"` // what TopUp has added to the limit, in this period where it has one
 	Spent    int64     `json:"spent"`           // in this period
 	Reserved int64     `json:"reserved"`        // for what is under way, and for what was cut off by a crash
 	Since    time.Time `json:"since,omitzero"`  // when this period began; zero where there is but one
@@ -168,7 +168,8 @@ type BudgetFilter struct {
 }
 
 // SetBudget makes a budget, or changes the limit, period, scope and Wait of the one that has
-// its name; what was spent of it stays. It holds from the next reservation on. ErrInput;
+// its name; what was spent of it stays, and what TopUp has added: a program may set its
+// budgets anew at each start. It holds from the next reservation on. ErrInput;
 // ErrNotFound: no run has the id Run.
 func (e *Engine) SetBudget(ctx context.Context, b Budget) (Budget, error) {
 	b.Meter = cmp.Or(b.Meter, USD)

@@ -466,3 +466,25 @@ func TestP7_aBudgetOfZero(t *testing.T) {
 		result(n, r)
 	})
 }
+
+// A program sets its budgets at each start: that takes no top-up back.
+func TestP7_aTopUpStaysWhenABudgetIsSetAgain(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		n := client(t, open(), nil)
+		for _, per := range []time.Duration{0, 1000 * 24 * time.Hour} {
+			b := pawl.Budget{Name: per.String(), Limit: 100, Per: per, Wait: true}
+			n.setBudget(b)
+			if _, err := n.TopUp(n.ctx, "", b.Name, 50); err != nil {
+				t.Fatal(err)
+			}
+			n.setBudget(b)
+			got, err := n.Budgets(n.ctx, pawl.BudgetFilter{Name: b.Name})
+			if err != nil || len(got) != 1 || got[0].Left() != 150 {
+				t.Errorf("per %v: %+v, %v", per, got, err)
+			}
+			if _, err := n.TopUp(n.ctx, "", b.Name, -151); !errors.Is(err, pawl.ErrInput) {
+				t.Errorf("per %v: below zero: %v", per, err)
+			}
+		}
+	})
+}

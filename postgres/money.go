@@ -267,17 +267,11 @@ func (w *work) budget(a *account, o *pawl.BudgetOrder) error {
 		delete(a.budgets, old.ID)
 		return w.wakeFor(old, 1<<62)
 	case pawl.BudgetTopUp:
-		limit := old.Limit
-		if old.Per > 0 {
-			old.Extra += o.By
-		} else {
-			limit += o.By
-		}
-		if limit < 0 {
+		if limit := old.Limit + old.Extra + o.By; limit < 0 {
 			o.Info, o.Err = *old, fmt.Errorf("%w: that would make its limit %d", pawl.ErrInput, limit)
 			return nil
 		}
-		old.Limit = limit
+		old.Extra += o.By
 		a.changed[old.ID], a.roomier[old.ID] = true, true
 		o.Info = *old
 		return nil

@@ -205,17 +205,13 @@ func (t *tx) budget(o *pawl.BudgetOrder) error {
 		return t.wakeFor(&old, 1<<62)
 	case pawl.BudgetTopUp:
 		old.Roll(t.now)
-		if old.Per > 0 {
-			old.Extra += o.By
-		} else {
-			old.Limit += o.By
-		}
-		if old.Limit < 0 {
-			o.Err = fmt.Errorf("%w: that would make its limit %d", pawl.ErrInput, old.Limit)
+		if limit := old.Limit + old.Extra + o.By; limit < 0 {
+			o.Err = fmt.Errorf("%w: that would make its limit %d", pawl.ErrInput, limit)
 			return nil
 		}
+		old.Extra += o.By
 		o.Info = old
-		if _, err := t.exec("UPDATE budgets SET cap = ?, extra = ?, spent = ?, reserved = ?, since = ? WHERE id = ?", old.Limit, old.Extra, old.Spent, old.Reserved, since(&old), old.ID); err != nil {
+		if _, err := t.exec("UPDATE budgets SET extra = ?, spent = ?, reserved = ?, since = ? WHERE id = ?", old.Extra, old.Spent, old.Reserved, since(&old), old.ID); err != nil {
 			return err
 		}
 		return t.makeRoom(old.ID)
