@@ -13,7 +13,7 @@ import (
 // past is what a journal says about the calls that a replay will make.
 type past struct {
 	entries   map[string]*Entry
-	attempts  map[string]*Entry // the newest failed attempt of each step that has not ended
+	attempts  map[string]*Entry // the newest failed attempt of each step that has not ended, or else what it left before its first
 	woken     map[string]bool   // waits that an operator ended
 	perPath   map[string]int    // entries not yet asked for, by scope path
 	cancelled *Failure
@@ -147,6 +147,10 @@ func (r *live) recall(p *past, e *Entry) error {
 		if e.Kind == KindAttributes && e.Attempt > 0 { // a body's
 			break
 		}
+		if step, ok := strings.CutSuffix(e.Key, firstMark); ok && e.Kind == KindScope {
+			p.attempts[step] = e
+			break
+		}
 		if p.entries[e.Key] == nil {
 			p.perPath[pathOf(e.Key)]++
 		}
@@ -206,7 +210,8 @@ func (c *Context) recorded(kind Kind, key string) *Entry {
 	return e
 }
 
-// attempted returns the newest failed attempt of a step that has not ended, once.
+// attempted returns what a step that has not ended has left: its newest failed attempt, or
+// when its first was refused by a budget that it waits for. It does so once.
 func (r *live) attempted(key string) *Entry {
 	if r.past.attempts == nil {
 		return nil

@@ -52,7 +52,7 @@ type Info struct {
 	Attempt      int       // from 1
 	Tenant       string    // the run's
 	Priority     int       // the run's
-	FirstStarted time.Time // when the first attempt started
+	FirstStarted time.Time // when the first attempt started; one that was cut off by a crash does not count
 }
 
 // InfoOf returns the Info of the step whose body was given ctx; elsewhere it is zero.
@@ -177,16 +177,16 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 	o.retry.fill()
 	b.flush()
 
-	attempt, first, next := 1, now(), time.Time{}
-	if e := r.attempted(key); e != nil { // failed before a restart
+	attempt, first, next, waited := 1, now(), time.Time{}, false
+	if e := r.attempted(key); e != nil { // before a restart: it failed, or waited for a budget
 		var a attemptEntry
 		if err := e.readable(&a); err != nil {
 			r.unread(err)
 			runtime.Goexit()
 		}
-		attempt, first, next = e.Attempt+1, a.First, a.Next
+		attempt, first, next, waited = e.Attempt+1, a.First, a.Next, e.Kind == KindScope
 	}
-	for waited := false; ; {
+	for {
 		if next.After(time.Now()) {
 			if err := c.pauseUntil(key, next); err != nil {
 				return err
@@ -225,8 +225,16 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 			}
 		}
 		if budget, ok := waitsFor(err); ok { // nor here
-			b.flush()
-			if err := c.awaitBudget(key, budget); err != nil {
+			if attempt == 1 && !waited { // else the journal knows it
+				c.keepFirst(key, first)
+			} else {
+				b.flush()
+			}
+			until := budget.Until()
+			if limit := first.Add(o.total); o.total > 0 && (until.IsZero() || limit.Before(until)) {
+				until = limit
+			}
+			if err := c.awaitBudget(key, budget, until); err != nil {
 				return err
 			}
 			waited = true
@@ -255,6 +263,19 @@ type attemptEntry struct {
 	First time.Time `json:"first"`
 	Next  time.Time `json:"next"`
 	Error *Failure  `json:"error"`
+}
+
+// firstMark ends the key of the entry that tells when a step which waits for a budget was
+// first begun: its time limit goes on while the run is out of memory.
+const firstMark = ".first"
+
+// keepFirst records when a step was first begun. Each failed attempt does so too.
+func (c *Context) keepFirst(key string, first time.Time) {
+	e := Entry{Kind: KindScope, Key: key + firstMark, At: now(), Data: mustJSON(map[string]time.Time{"first": first})}
+	c.b.commit(func(ch *Change) {
+		e.Seq = c.b.r.nextSeq()
+		ch.Entries = append(ch.Entries, e)
+	})
 }
 
 // endStep records that the step failed.
