@@ -46,6 +46,7 @@ func AttemptTimeout(d time.Duration) StepOption {
 // Info tells a step's body what it is part of.
 type Info struct {
 	RunID        string
+	ForkedFrom   string // id of the run that this one is a fork of; "": it is none
 	Workflow     string
 	Step         string    // the step's key in the run
 	StepID       string    // idempotency key for the outside world: the same in every attempt and after every crash
@@ -59,7 +60,7 @@ type Info struct {
 func InfoOf(ctx context.Context) Info {
 	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
 		return Info{
-			RunID: s.r.info.ID, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
+			RunID: s.r.info.ID, ForkedFrom: s.r.info.Forked, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
 			Attempt: s.attempt, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
 		}
 	}
