@@ -193,9 +193,9 @@ func (s *stepContext) settle() {
 	s.r.mu.Unlock()
 }
 
-// awaitBudget waits until a budget that a step found too small may have enough for it, or
-// begins its next period.
-func (c *Context) awaitBudget(key string, b *Budget) error {
+// awaitBudget waits until a budget that a step found too small may have enough for it, at
+// most until a time: that of its next period, or the end of the step's own.
+func (c *Context) awaitBudget(key string, b *Budget, until time.Time) error {
 	if err := c.act(); err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func (c *Context) awaitBudget(key string, b *Budget) error {
 		r.mu.Unlock()
 		return nil
 	}
-	why := c.b.wait(c.s, key, name, b.Until())
+	why := c.b.wait(c.s, key, name, until)
 	r.mu.Lock()
 	r.pend.Unwaits = append(r.pend.Unwaits, key)
 	if why == forMessage {

@@ -83,11 +83,15 @@ func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEn
 	}
 	defer b.exit()
 	key = b.nextKey("$child:" + def.name)
+	act := c.act
 	if e := c.recorded(KindChild, key); e != nil {
-		if e.Failed {
+		switch {
+		case e.Failed:
 			return ch, "", e.Failure().err()
+		case !e.renews():
+			return ch, key, decode("a child's entry", e.Data, &ch)
 		}
-		return ch, key, decode("a child's entry", e.Data, &ch)
+		act = c.actAgain
 	}
 	// What the code alone decides is refused before act: a replay must not stop at it.
 	data, err := encode("input of "+def.name, in, r.e.opt.MaxPayload)
@@ -98,7 +102,7 @@ func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEn
 	if err != nil {
 		return ch, "", err
 	}
-	if err := c.act(); err != nil {
+	if err := act(); err != nil {
 		return ch, "", err
 	}
 	start.Run.Parent, start.Run.ParentKey = r.info.Key, key

@@ -91,6 +91,13 @@ func (c *Context) act() error {
 			r.mu.Unlock()
 		}
 	}
+	return c.actAgain()
+}
+
+// actAgain is act for what the run has done before and has to do once more: that it comes to
+// this, and what comes after, is on record, so nothing that others find in a replay bears on it.
+func (c *Context) actAgain() error {
+	r := c.b.r
 	if c.s.ctx.Err() != nil {
 		r.mu.Lock()
 		if r.pausing != nil || r.draining || r.dead.Load() {

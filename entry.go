@@ -27,7 +27,7 @@ const (
 	KindVersion    Kind = 12 // which version of a change this run follows
 	KindAttributes Kind = 13 // attributes were set
 	KindChunk      Kind = 14 // the workflow function wrote to a stream
-	KindScope      Kind = 15 // a scope with a deadline was opened
+	KindScope      Kind = 15 // a time by which something ends was set: of a scope, of a wait, of a step that waits for a budget
 	KindOrder      Kind = 16 // an operator's order took effect: cancel, pause, retry, wake
 	KindDrift      Kind = 17 // entries that the code no longer asks for
 	KindResult     Kind = 18 // the end: the run's result, or the failure that ended it
@@ -89,4 +89,13 @@ func (e *Entry) Failure() *Failure {
 		f.Message = "unreadable failure: " + err.Error()
 	}
 	return f
+}
+
+// renewal is the data of a KindHook or KindChild entry that stands for a hook or child which is
+// not the run's own, or is gone: the run makes another when it comes there in its replay.
+var renewal = json.RawMessage(`{"renew":true}`)
+
+func (e *Entry) renews() bool {
+	var d struct{ Renew bool }
+	return !e.Failed && json.Unmarshal(e.Data, &d) == nil && d.Renew
 }

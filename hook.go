@@ -84,6 +84,10 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 	key = b.nextKey("$hook")
 	var h hookEntry
 	e := c.recorded(KindHook, key)
+	act := c.act
+	if e != nil && e.renews() {
+		e, act = nil, c.actAgain
+	}
 	if e == nil {
 		// What the code alone decides is refused before act: a replay must not stop at it.
 		n := HookSpec{Key: key, Public: public}
@@ -95,7 +99,7 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 		if n.Schema != nil && r.e.opt.CheckSchema == nil {
 			return "", "", &MisuseError{Call: call, Why: "a Schema was given, but the engine has no Options.CheckSchema to hold payloads against it"}
 		}
-		if err := c.act(); err != nil {
+		if err := act(); err != nil {
 			return "", "", err
 		}
 		if n.Token == "" {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"strings"
 	"time"
 )
@@ -205,114 +204,6 @@ func (e *Engine) Wake(ctx context.Context, run Ref, key string, data any) (RunIn
 func (e *Engine) Delete(ctx context.Context, run Ref) error {
 	_, err := e.order(ctx, &Order{Verb: VerbDelete, Tenant: run.Tenant, RunID: run.ID})
 	return err
-}
-
-// ForkOptions say how a fork differs from the run that it is made of.
-type ForkOptions struct {
-	From    string                     // key of the step to begin again at; "": at the start
-	Input   json.RawMessage            // another input; nil: the same. Only with From ""
-	Results map[string]json.RawMessage // other results of steps before From, by key
-	ID      string                     // of the new run; "": a new one
-}
-
-// Fork starts a new run from the journal of another: what is recorded before the step From
-// is taken over, From and what follows runs anew. Hooks that are open there and children
-// that have not ended there are the original's: the fork makes its own. It has the attributes
-// that the original had at From; its streams begin empty. ErrNotFound: no such run or step.
-func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, error) {
-	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
-	if err != nil {
-		return info, err
-	}
-	def, err := e.definition(info.Workflow)
-	if err != nil {
-		return info, err
-	}
-	cp := &Copy{From: info.Key, Until: 1}
-	var input json.RawMessage
-	left := map[string]json.RawMessage{}
-	for k, v := range o.Results {
-		if !json.Valid(v) {
-			return info, fmt.Errorf("%w: result of step %q is not JSON", ErrInput, k)
-		}
-		left[k] = v
-	}
-	found := o.From == ""
-	attrs, later := map[string]any{}, map[string]any{} // set before From, and at any time
-	open := map[string]int64{}                         // hooks and children that are the original's: the fork makes its own
-	for entry, err := range e.Journal(ctx, run) {
-		if err != nil {
-			return info, err
-		}
-		if entry.Kind == KindInput {
-			input = entry.Data
-			continue
-		}
-		before := entry.Key == o.From && (entry.Kind == KindAttempt || entry.Kind == KindNote || entry.Kind == KindAttributes && entry.Attempt > 0) // what its attempts left
-		if entry.Key == o.From && !before && !found {
-			cp.Until, found = entry.Seq, true
-		}
-		if entry.Kind == KindAttributes {
-			var set map[string]any
-			if err := entry.readable(&set); err != nil {
-				return info, fmt.Errorf("fork run %s: %w", run.ID, err)
-			}
-			maps.Copy(later, set)
-			if !found && !before {
-				maps.Copy(attrs, set)
-			}
-		}
-		if found {
-			continue
-		}
-		if before {
-			cp.Omit = append(cp.Omit, entry.Seq)
-			continue
-		}
-		switch entry.Kind {
-		case KindHook, KindChild:
-			open[entry.Key] = entry.Seq
-		case KindHookClosed:
-			delete(open, strings.TrimSuffix(entry.Key, ".closed"))
-		case KindChildEnd:
-			delete(open, strings.TrimSuffix(entry.Key, ".end"))
-		}
-		if v, ok := left[entry.Key]; ok && entry.Kind == KindStep {
-			entry.Data, entry.Failed = v, false
-			cp.Replace = append(cp.Replace, entry)
-			delete(left, entry.Key)
-		}
-	}
-	switch {
-	case !found:
-		return info, fmt.Errorf("%w: run %s has no entry %q; see its journal for the keys", ErrNotFound, run.ID, o.From)
-	case len(left) > 0:
-		return info, fmt.Errorf("%w: run %s has no step before %q with these keys: %v", ErrNotFound, run.ID, o.From, left)
-	case o.Input != nil && o.From != "":
-		return info, fmt.Errorf("%w: a fork with another input begins at the start: leave From empty", ErrInput)
-	case o.Input != nil:
-		input = o.Input
-	}
-	for _, seq := range open {
-		cp.Omit = append(cp.Omit, seq)
-	}
-	for name, v := range info.Attrs {
-		if _, set := later[name]; !set { // it has it from its start
-			attrs[name] = v
-		}
-	}
-	maps.DeleteFunc(attrs, func(_ string, v any) bool { return v == nil })
-	opts := []StartOption{Tenant(info.Tenant), Attributes(attrs)}
-	if o.ID != "" {
-		opts = append(opts, ID(o.ID))
-	}
-	s, err := e.prepare(def, input, opts)
-	if err != nil {
-		return info, err
-	}
-	s.Copy = cp
-	s.Run.ForkedFrom, s.Run.Seed, s.Run.Eager = info.ID, info.Seed, false
-	return e.submitStart(ctx, s)
 }
 
 // Get returns what is known of a run without its journal. ErrNotFound.

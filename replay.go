@@ -13,7 +13,7 @@ import (
 // past is what a journal says about the calls that a replay will make.
 type past struct {
 	entries   map[string]*Entry
-	attempts  map[string]*Entry // the newest failed attempt of each step that has not ended
+	attempts  map[string]*Entry // the newest failed attempt of each step that has not ended, or else what it left before its first
 	woken     map[string]bool   // waits that an operator ended
 	perPath   map[string]int    // entries not yet asked for, by scope path
 	cancelled *Failure
@@ -145,6 +145,10 @@ func (r *live) recall(p *past, e *Entry) error {
 		if e.Kind == KindAttributes && e.Attempt > 0 { // a body's
 			break
 		}
+		if step, ok := strings.CutSuffix(e.Key, firstMark); ok && e.Kind == KindScope {
+			p.attempts[step] = e
+			break
+		}
 		if p.entries[e.Key] == nil {
 			p.perPath[pathOf(e.Key)]++
 		}
@@ -154,7 +158,7 @@ func (r *live) recall(p *past, e *Entry) error {
 		}
 		if e.Kind == KindChild && !e.Failed {
 			var ch childEntry
-			if json.Unmarshal(e.Data, &ch) == nil && !ch.Detached {
+			if json.Unmarshal(e.Data, &ch) == nil && !ch.Detached && ch.Run != 0 {
 				r.attach(ch.Run)
 			}
 		}
@@ -183,7 +187,10 @@ func (r *live) forget(p *past, key string) error {
 		}
 		if old.Kind == KindChild {
 			delete(r.children, ch.Run)
-		} else if ch.Run != 0 {
+			p.entries[key] = &Entry{Seq: old.Seq, Kind: KindChild, Key: key, At: old.At, Data: renewal}
+			return nil
+		}
+		if ch.Run != 0 {
 			r.attach(ch.Run)
 		}
 	}
@@ -231,7 +238,8 @@ func (c *Context) recorded(kind Kind, key string) *Entry {
 	return e
 }
 
-// attempted returns the newest failed attempt of a step that has not ended, once.
+// attempted returns what a step that has not ended has left: its newest failed attempt, or
+// when its first was refused by a budget that it waits for. It does so once.
 func (r *live) attempted(key string) *Entry {
 	if r.past.attempts == nil {
 		return nil

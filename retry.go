@@ -162,7 +162,9 @@ func (l *leftOpen) read(e *Entry) error {
 		if err := e.readable(&h); err != nil {
 			return err
 		}
-		l.hooks[e.Key] = h.Token
+		if h.Token != "" {
+			l.hooks[e.Key] = h.Token
+		}
 	case e.Kind == KindHookClosed:
 		delete(l.hooks, strings.TrimSuffix(e.Key, ".closed"))
 	case e.Kind == KindChild && !e.Failed:
@@ -170,7 +172,7 @@ func (l *leftOpen) read(e *Entry) error {
 		if err := e.readable(&ch.childEntry); err != nil {
 			return err
 		}
-		if !ch.Detached {
+		if delete(l.children, e.Key); ch.ID != "" && !ch.Detached {
 			l.children[e.Key] = ch
 		}
 	case e.Kind == KindChildEnd && !e.Failed:

@@ -370,3 +370,161 @@ func TestRetryWaitsForChildrenToBeCancelled(t *testing.T) {
 		equal(t, "result", result(n, r), 7)
 	})
 }
+
+// A fork from before the new end of a child that was retried has a child of its own.
+func TestAForkOfARetriedRunHasItsOwnChild(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		var ran counts
+		working := newGate()
+		kid := pawl.Define("kid", func(c *pawl.Context, _ int) (int, error) {
+			return pawl.Step(c, "pay", func(ctx context.Context) (int, error) {
+				n := ran.add("pay")
+				switch n {
+				case 1:
+					return 0, pawl.Fatal(errors.New("declined"))
+				case 2:
+					return n, working.pass(ctx)
+				}
+				return n, nil
+			})
+		})
+		parent := pawl.Define("parent", func(c *pawl.Context, in int) (int, error) {
+			k, err := kid.Spawn(c, in)
+			if err != nil {
+				return 0, err
+			}
+			beside := pawl.Go(c, "beside", func(c *pawl.Context) (int, error) {
+				if _, err := pawl.WaitFor[int](c, "go"); err != nil {
+					return 0, err
+				}
+				return pawl.Step(c, "mark", func(context.Context) (int, error) { return 1, nil })
+			})
+			n, err := k.Wait(c)
+			if err != nil {
+				return 0, err
+			}
+			_, err = beside.Wait(c)
+			return n, err
+		})
+		n := boot(t, open(), nil, parent, kid)
+		r := start(n, parent, 1)
+		failure(n, r)
+		if _, err := n.Retry(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		working.wait(t)
+		n.signal(r.ID(), "go", 1)
+		n.sees(r.ID(), pawl.KindStep, "beside/mark")
+		fork, err := n.Fork(n.ctx, pawl.Ref{ID: r.ID()}, pawl.ForkOptions{From: "beside/mark"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := pawl.Attach[int](n.Engine, fork.ID).Result(n.ctx)
+		equal(t, "the fork's result", fmt.Sprint(got, err), "3 <nil>")
+		working.open()
+		equal(t, "the run's result", result(n, r), 2)
+	})
+}
+
+// TestAForkDoesNothingAgainThatIsOnRecord, also where it has to make children and hooks of its
+// own on the way there.
+func TestAForkDoesNothingAgainThatIsOnRecord(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		var ran counts
+		kid := pawl.Define("kid", func(c *pawl.Context, _ int) (int, error) { return pawl.WaitFor[int](c, "kid") })
+		parent := pawl.Define("parent", func(c *pawl.Context, in int) (string, error) {
+			h, err := pawl.NewHook[int](c)
+			if err != nil {
+				return "", err
+			}
+			k, err := kid.Spawn(c, in)
+			if err != nil {
+				return "", err
+			}
+			both, err := pawl.Map(c, "both", []string{"x", "y"}, func(c *pawl.Context, name string) (int, error) {
+				return ran.add(name), pawl.Do(c, "a", func(context.Context) error { ran.add("a"); return nil })
+			})
+			if err != nil {
+				return "", err
+			}
+			if err := pawl.Do(c, "b", func(context.Context) error { ran.add("b"); return nil }); err != nil {
+				return "", err
+			}
+			n, err := k.Wait(c)
+			if err != nil {
+				return "", err
+			}
+			m, err := h.Wait(c)
+			return fmt.Sprint(len(both), n, m), err
+		})
+		n := boot(t, open(), nil, parent, kid)
+		r := start(n, parent, 1)
+		n.sees(r.ID(), pawl.KindStep, "b")
+		fork, err := n.Fork(n.ctx, pawl.Ref{ID: r.ID()}, pawl.ForkOptions{From: "b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.sees(fork.ID, pawl.KindStep, "b")
+		equal(t, "runs of the steps before", ran.get("a"), 2)
+		equal(t, "runs of the step", ran.get("b"), 2)
+		equal(t, "kinds that are not asked for", len(n.journal(fork.ID, pawl.KindDrift)), 0)
+		kids, err := n.List(n.ctx, pawl.Filter{Workflow: "kid"})
+		if err != nil || len(kids) != 2 {
+			t.Fatalf("there are %d children, %v", len(kids), err)
+		}
+		for i, kid := range kids { // newest first
+			n.signal(kid.ID, "kid", 5-i)
+		}
+		for i, id := range []string{fork.ID, r.ID()} {
+			hooks, err := n.Hooks(n.ctx, pawl.Ref{ID: id})
+			if err != nil || len(hooks) != 1 {
+				t.Fatalf("run %s has hooks %v, %v", id, hooks, err)
+			}
+			n.resume(hooks[0].Token, 7-i)
+			got, err := pawl.Attach[string](n.Engine, id).Result(n.ctx)
+			equal(t, "result", fmt.Sprint(got, " ", err), fmt.Sprint(2, 5-i, 7-i, " <nil>"))
+		}
+	})
+}
+
+// A child that is started anew takes nothing along that the run has done beside it.
+func TestARetryDoesNothingAgainThatIsOnRecord(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		var ran counts
+		var mended atomic.Bool
+		kid := pawl.Define("kid", func(c *pawl.Context, _ int) (int, error) {
+			if err := pawl.Do(c, "book", func(context.Context) error { ran.add("book"); return nil }); err != nil {
+				return 0, err
+			}
+			c.OnFailure("book", func(context.Context) error { return nil })
+			return 7, pawl.Do(c, "pay", func(context.Context) error {
+				if mended.Load() {
+					return nil
+				}
+				return pawl.Fatal(errors.New("declined"))
+			})
+		})
+		parent := pawl.Define("parent", func(c *pawl.Context, in int) (int, error) {
+			k, err := kid.Spawn(c, in)
+			if err != nil {
+				return 0, err
+			}
+			for range 3 {
+				if err := pawl.Do(c, "dear", func(context.Context) error { ran.add("dear"); return nil }); err != nil {
+					return 0, err
+				}
+			}
+			return k.Wait(c)
+		})
+		n := boot(t, open(), nil, parent, kid)
+		r := start(n, parent, 1)
+		failure(n, r)
+		mended.Store(true)
+		if _, err := n.Retry(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "result", result(n, r), 7)
+		equal(t, "bookings", ran.get("book"), 2)
+		equal(t, "dear steps", ran.get("dear"), 3)
+	})
+}

@@ -46,20 +46,21 @@ func AttemptTimeout(d time.Duration) StepOption {
 // Info tells a step's body what it is part of.
 type Info struct {
 	RunID        string
+	ForkedFrom   string // id of the run that this one is a fork of; "": it is none
 	Workflow     string
 	Step         string    // the step's key in the run
 	StepID       string    // idempotency key for the outside world: the same in every attempt and after every crash
 	Attempt      int       // from 1
 	Tenant       string    // the run's
 	Priority     int       // the run's
-	FirstStarted time.Time // when the first attempt started
+	FirstStarted time.Time // when the first attempt started; one that was cut off by a crash does not count
 }
 
 // InfoOf returns the Info of the step whose body was given ctx; elsewhere it is zero.
 func InfoOf(ctx context.Context) Info {
 	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
 		return Info{
-			RunID: s.r.info.ID, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
+			RunID: s.r.info.ID, ForkedFrom: s.r.info.Forked, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
 			Attempt: s.attempt, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
 		}
 	}
@@ -177,16 +178,16 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 	o.retry.fill()
 	b.flush()
 
-	attempt, first, next := 1, now(), time.Time{}
-	if e := r.attempted(key); e != nil { // failed before a restart
+	attempt, first, next, waited := 1, now(), time.Time{}, false
+	if e := r.attempted(key); e != nil { // before a restart: it failed, or waited for a budget
 		var a attemptEntry
 		if err := e.readable(&a); err != nil {
 			r.unread(err)
 			runtime.Goexit()
 		}
-		attempt, first, next = e.Attempt+1, a.First, a.Next
+		attempt, first, next, waited = e.Attempt+1, a.First, a.Next, e.Kind == KindScope
 	}
-	for waited := false; ; {
+	for {
 		if next.After(time.Now()) {
 			if err := c.pauseUntil(key, next); err != nil {
 				return err
@@ -225,8 +226,16 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 			}
 		}
 		if budget, ok := waitsFor(err); ok { // nor here
-			b.flush()
-			if err := c.awaitBudget(key, budget); err != nil {
+			if attempt == 1 && !waited { // else the journal knows it
+				c.keepFirst(key, first)
+			} else {
+				b.flush()
+			}
+			until := budget.Until()
+			if limit := first.Add(o.total); o.total > 0 && (until.IsZero() || limit.Before(until)) {
+				until = limit
+			}
+			if err := c.awaitBudget(key, budget, until); err != nil {
 				return err
 			}
 			waited = true
@@ -255,6 +264,19 @@ type attemptEntry struct {
 	First time.Time `json:"first"`
 	Next  time.Time `json:"next"`
 	Error *Failure  `json:"error"`
+}
+
+// firstMark ends the key of the entry that tells when a step which waits for a budget was
+// first begun: its time limit goes on while the run is out of memory.
+const firstMark = ".first"
+
+// keepFirst records when a step was first begun. Each failed attempt does so too.
+func (c *Context) keepFirst(key string, first time.Time) {
+	e := Entry{Kind: KindScope, Key: key + firstMark, At: now(), Data: mustJSON(map[string]time.Time{"first": first})}
+	c.b.commit(func(ch *Change) {
+		e.Seq = c.b.r.nextSeq()
+		ch.Entries = append(ch.Entries, e)
+	})
 }
 
 // endStep records that the step failed.

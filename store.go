@@ -261,7 +261,7 @@ type NewRun struct {
 }
 
 // Copy makes a fork: the entries of the run From with Seq < Until are copied, those in
-// Replace in place of the copied ones with the same key.
+// Replace in place of the copied ones with the same Seq.
 type Copy struct {
 	From    int64
 	Until   int64

@@ -242,7 +242,7 @@ type (
 )
 
 // Timeout bounds a whole run (given to Define or Start; see [Deadline]),
-// a whole step with all its attempts, or a wait (which then returns ErrTimeout; with d of
+// a whole step with all its attempts and waits, also for a budget, or a wait (which then returns ErrTimeout; with d of
 // zero or less it takes only what is there already).
 func Timeout(d time.Duration) TimeoutOption { return TimeoutOption{d} }
 

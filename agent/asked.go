@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/llm"
@@ -42,6 +43,11 @@ func Asked(ctx context.Context, e *pawl.Engine, run pawl.Ref) iter.Seq2[Asking, 
 					return
 				}
 				talks = append(slices.DeleteFunc(talks, func(old []llm.Message) bool { return begins(a.Request.Messages, old) }), a.Request.Messages)
+				if a.Fork != nil && a.Fork.Was != nil { // the run's code goes on with the conversation as it knows it
+					talk := slices.Clone(a.Request.Messages)
+					talk[a.Fork.At] = *a.Fork.Was
+					talks = append(talks, talk)
+				}
 			}
 			if !yield(a, nil) {
 				return
@@ -74,4 +80,57 @@ func begins(all, head []llm.Message) bool {
 	return len(all) >= len(head) && slices.EqualFunc(all[:len(head)], head, func(a, b llm.Message) bool {
 		return a.Role == b.Role && a.Content == b.Content && a.ToolCallID == b.ToolCallID && slices.Equal(a.ToolCalls, b.ToolCalls)
 	})
+}
+
+// exchange is a question that a step has put to one model, and what came of it in the end.
+type exchange struct {
+	asked Asking // the question: the one with the most room, before any repair
+	last  Asking // the last request, which has the answer
+	cost  int64  // of all of them
+	took  time.Duration
+}
+
+func (x *exchange) answered() bool { return x.last.Error == "" }
+
+// exchanges returns the exchanges of the steps that of names, one for each: the last that was
+// answered, or where none was, the last. They are in the order in which the steps began.
+func exchanges(ctx context.Context, e *pawl.Engine, run pawl.Ref, of func(step string) bool) ([]exchange, error) {
+	var steps []string
+	all := map[string][]exchange{} // by the step's key
+	for a, err := range Asked(ctx, e, run) {
+		if err != nil {
+			return nil, err
+		}
+		if !of(a.Step) || a.Request == nil {
+			continue
+		}
+		list := all[a.Step]
+		switch {
+		case a.Why == "ask", a.Why == "fallback":
+			list = append(list, exchange{asked: a})
+		case len(list) == 0: // the note of its beginning has no request
+			continue
+		case a.Why == "more room":
+			list[len(list)-1].asked = a
+		}
+		if all[a.Step] == nil {
+			steps = append(steps, a.Step)
+		}
+		x := &list[len(list)-1]
+		x.last, x.cost, x.took = a, x.cost+a.Cost, x.took+a.Took
+		all[a.Step] = list
+	}
+	var best []exchange
+	for _, step := range steps {
+		list := all[step]
+		i := len(list) - 1
+		for i > 0 && !list[i].answered() {
+			i--
+		}
+		if !list[i].answered() {
+			i = len(list) - 1
+		}
+		best = append(best, list[i])
+	}
+	return best, nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -27,15 +28,6 @@ type Backtest struct {
 	Budget int64 `json:"budget"`
 	// Parallel is how many questions are asked at once. 0 means 16.
 	Parallel int `json:"parallel"`
-}
-
-// Change is how the questions differ from those that were asked. What is empty stays as it was.
-type Change struct {
-	Model       string   `json:"model,omitempty"` // as provider/model
-	System      *string  `json:"system,omitempty"`
-	Prompt      string   `json:"prompt,omitempty"` // in place of the last message of the user; {{prompt}} in it stands for that
-	Temperature *float64 `json:"temperature,omitempty"`
-	MaxTokens   int      `json:"maxTokens,omitempty"`
 }
 
 // Report is what a backtest has found.
@@ -103,46 +95,81 @@ type asked struct {
 }
 
 func (m *Models) backtest(c *pawl.Context, b Backtest) (Report, error) {
-	found, err := pawl.Map(c, "find", b.Runs, func(c *pawl.Context, run pawl.Ref) ([]asked, error) {
-		return pawl.Step(c, "questions", func(ctx context.Context) ([]asked, error) { return questions(ctx, run, b.Step) })
-	}, pawl.Limit(cmp.Or(b.Parallel, 16)))
+	parallel := cmp.Or(b.Parallel, 16)
+	places := make(chan struct{}, parallel) // for all runs together
+	found, err := pawl.Map(c, "run", b.Runs, func(c *pawl.Context, run pawl.Ref) ([]reasked, error) {
+		memory := &questions{run: run, step: b.Step}
+		all, err := pawl.Step(c, "questions", memory.find)
+		if err != nil {
+			return nil, err
+		}
+		return pawl.Map(c, "ask", all, func(c *pawl.Context, q asked) (reasked, error) {
+			return pawl.Step(c, "model", func(ctx context.Context) (reasked, error) {
+				select {
+				case places <- struct{}{}:
+				case <-ctx.Done():
+					return reasked{}, context.Cause(ctx)
+				}
+				defer func() { <-places }()
+				return m.again(ctx, memory, q, b.Change)
+			}, pawl.MaxAttempts(8))
+		}, pawl.Limit(parallel))
+	}, pawl.Limit(parallel))
 	if err != nil {
 		return Report{}, err
 	}
-	all := slices.Concat(found...)
-	if len(all) == 0 {
+	decisions := slices.Concat(found...)
+	if len(decisions) == 0 {
 		return Report{}, pawl.Fatal(fmt.Errorf("%w: none of the %d runs has asked a model in a step %q", pawl.ErrNotFound, len(b.Runs), b.Step))
-	}
-	decisions, err := pawl.Map(c, "ask", all, func(c *pawl.Context, q asked) (reasked, error) {
-		return pawl.Step(c, "model", func(ctx context.Context) (reasked, error) { return m.again(ctx, q, b.Change) }, pawl.MaxAttempts(8))
-	}, pawl.Limit(cmp.Or(b.Parallel, 16)))
-	if err != nil {
-		return Report{}, err
 	}
 	return reportOf(decisions), nil
 }
 
-// questions finds the answered requests of a step, one for each of its occurrences.
-func questions(ctx context.Context, run pawl.Ref, step string) ([]asked, error) {
-	last := map[string]asked{}
-	var order []string
-	for a, err := range Asked(ctx, pawl.EngineOf(ctx), run) {
-		if err != nil {
-			return nil, pawl.Fatal(err)
-		}
-		if pawl.NameOf(a.Step) != step || a.Error != "" || a.Request == nil || a.Why != "ask" && a.Why != "fallback" && a.Why != "more room" {
-			continue
-		}
-		if _, ok := last[a.Step]; !ok {
-			order = append(order, a.Step)
-		}
-		last[a.Step] = asked{Run: run, Step: a.Step, Seq: a.Seq}
+// questions are those of one run that a backtest asks again, in memory while it does so: its
+// journal is read once, and again only by a process that goes on with the backtest.
+type questions struct {
+	run  pawl.Ref
+	step string // the name
+
+	mu  sync.Mutex
+	all []exchange // nil: not read here
+}
+
+// find finds the answered requests of the step, one for each of its occurrences.
+func (q *questions) find(ctx context.Context) (out []asked, err error) {
+	all, err := q.read(ctx)
+	for _, x := range all {
+		out = append(out, asked{Run: q.run, Step: x.asked.Step, Seq: x.asked.Seq})
 	}
-	var out []asked
-	for _, key := range order {
-		out = append(out, last[key])
+	return out, err
+}
+
+func (q *questions) read(ctx context.Context) ([]exchange, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.all != nil {
+		return q.all, nil
 	}
-	return out, nil
+	all, err := exchanges(ctx, pawl.EngineOf(ctx), q.run, func(step string) bool { return pawl.NameOf(step) == q.step })
+	if err != nil {
+		return nil, pawl.Fatal(err)
+	}
+	q.all = slices.DeleteFunc(all, func(x exchange) bool { return !x.answered() })
+	return q.all, nil
+}
+
+// at returns a question. It is gone when its run was deleted, or asked it anew, meanwhile.
+func (q *questions) at(ctx context.Context, seq int64) (*exchange, error) {
+	all, err := q.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].asked.Seq == seq {
+			return &all[i], nil
+		}
+	}
+	return nil, pawl.Fatal(fmt.Errorf("%w: run %s has no question at entry %d any more", pawl.ErrNotFound, q.run.ID, seq))
 }
 
 // reasked is what came of a question.
@@ -153,35 +180,28 @@ type reasked struct {
 }
 
 // again asks a question of a past run anew, changed.
-func (m *Models) again(ctx context.Context, q asked, change Change) (reasked, error) {
-	var was Asking
-	for a, err := range Asked(ctx, pawl.EngineOf(ctx), q.Run) {
-		if err != nil {
-			return reasked{}, pawl.Fatal(err)
-		}
-		if a.Seq == q.Seq {
-			was = a
-			break
-		}
-	}
-	if was.Request == nil {
-		return reasked{}, pawl.Fatal(fmt.Errorf("%w: run %s has no note %d any more", pawl.ErrNotFound, q.Run.ID, q.Seq))
-	}
-	shape, err := shapeOf(was.Shape)
+func (m *Models) again(ctx context.Context, memory *questions, at asked, change Change) (reasked, error) {
+	engine := pawl.EngineOf(ctx)
+	was, err := memory.at(ctx, at.Seq)
 	if err != nil {
-		return reasked{}, pawl.Fatal(err)
+		return reasked{}, err
 	}
-	out := reasked{Decision: Decision{Run: q.Run.ID, Step: q.Step, Was: decided(was.Value, was.Response)}, CostWas: was.Cost, TookWas: was.Took}
-	req := was.Request
-	change.apply(req)
-	name := cmp.Or(change.Model, was.Model)
-	r, err := m.route(name)
+	out := reasked{Decision: Decision{Run: at.Run.ID, Step: at.Step, Was: decided(was.last.Value, was.last.Response)}, CostWas: was.cost, TookWas: was.took}
+	q, err := change.question(ctx, engine, &was.asked)
+	switch {
+	case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrNotFound): // it does not fit this question; it may fit others
+		out.Error = err.Error()
+		return out, nil
+	case err != nil:
+		return out, err
+	}
+	r, err := m.route(q.model)
 	if err != nil {
 		return out, err
 	}
-	a := &attempt{m: m, engine: pawl.EngineOf(ctx), info: pawl.InfoOf(ctx), q: &Call{Shape: shape}}
+	a := &attempt{m: m, engine: engine, info: pawl.InfoOf(ctx), q: &Call{Shape: q.shape}, prompt: q.prompt, vars: q.vars}
 	began := time.Now()
-	res, err := a.converse(ctx, r, "ask", req)
+	res, err := a.converse(ctx, r, "ask", q.req)
 	out.Took, out.Cost = time.Since(began), a.answer.Cost
 	switch {
 	case err == nil:
@@ -200,27 +220,6 @@ func (m *Models) again(ctx context.Context, q asked, change Change) (reasked, er
 func unread(err error) bool {
 	var e *AnswerError
 	return errors.As(err, &e)
-}
-
-// apply changes a request.
-func (c *Change) apply(req *llm.Request) {
-	if c.System != nil {
-		req.System = *c.System
-	}
-	if c.Temperature != nil {
-		req.Temperature = c.Temperature
-	}
-	req.MaxTokens = cmp.Or(c.MaxTokens, req.MaxTokens)
-	if c.Prompt == "" {
-		return
-	}
-	req.Messages = slices.Clone(req.Messages)
-	for i, msg := range slices.Backward(req.Messages) {
-		if msg.Role == llm.RoleUser {
-			req.Messages[i].Content = strings.ReplaceAll(c.Prompt, "{{prompt}}", msg.Content)
-			return
-		}
-	}
 }
 
 // decided is an answer in one line: its value, its text, or the tools that it asks for.

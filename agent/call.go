@@ -86,25 +86,27 @@ func (a *Answer) Message() llm.Message {
 // Made is one request to a provider and what came of it. An attempt of a step leaves a note
 // for each that it made.
 type Made struct {
-	Why       string          `json:"why"` // ask, fallback, more room, repair
-	Model     string          `json:"model"`
-	Prompt    *PromptUse      `json:"prompt,omitempty"`
-	Request   *llm.Request    `json:"request"`            // exact, but for the first Known messages
-	Known     int             `json:"known,omitempty"`    // messages left out, as they are in an earlier note
-	Hash      string          `json:"hash"`               // of the whole request
-	Response  *llm.Response   `json:"response,omitempty"` // with the provider's own bytes, cut where they are too many
-	Shape     json.RawMessage `json:"shape,omitempty"`    // what the answer was to be
-	Value     json.RawMessage `json:"value,omitempty"`    // what it was read as
-	Error     string          `json:"error,omitempty"`
-	Kind      llm.Kind        `json:"kind,omitempty"` // of the error
-	RequestID string          `json:"requestId,omitempty"`
-	Usage     llm.Usage       `json:"usage"`
-	Cost      int64           `json:"cost"`
-	Guess     bool            `json:"guess,omitempty"`
-	Cached    bool            `json:"cached,omitempty"`
-	Paced     time.Duration   `json:"paced,omitempty"` // how long it waited for its turn, in nanoseconds
-	Took      time.Duration   `json:"took"`            // how long the provider took
-	At        time.Time       `json:"at"`
+	Why       string            `json:"why"` // ask, fallback, more room, repair
+	Model     string            `json:"model"`
+	Prompt    *PromptUse        `json:"prompt,omitempty"`
+	Vars      map[string]string `json:"vars,omitempty"`     // what the prompt was filled in with, as it stands there
+	Fork      *Forked           `json:"fork,omitempty"`     // of the question of a fork by ForkAsked: what was changed
+	Request   *llm.Request      `json:"request"`            // exact, but for the first Known messages
+	Known     int               `json:"known,omitempty"`    // messages left out, as they are in an earlier note
+	Hash      string            `json:"hash"`               // of the whole request
+	Response  *llm.Response     `json:"response,omitempty"` // with the provider's own bytes, cut where they are too many
+	Shape     json.RawMessage   `json:"shape,omitempty"`    // what the answer was to be
+	Value     json.RawMessage   `json:"value,omitempty"`    // what it was read as
+	Error     string            `json:"error,omitempty"`
+	Kind      llm.Kind          `json:"kind,omitempty"` // of the error
+	RequestID string            `json:"requestId,omitempty"`
+	Usage     llm.Usage         `json:"usage"`
+	Cost      int64             `json:"cost"`
+	Guess     bool              `json:"guess,omitempty"`
+	Cached    bool              `json:"cached,omitempty"`
+	Paced     time.Duration     `json:"paced,omitempty"` // how long it waited for its turn, in nanoseconds
+	Took      time.Duration     `json:"took"`            // how long the provider took
+	At        time.Time         `json:"at"`
 }
 
 // Ask asks a model and returns what it said, as one step of the run. The step is tried
@@ -186,6 +188,8 @@ type attempt struct {
 	info   pawl.Info
 	q      *Call
 	prompt *PromptUse
+	vars   map[string]string // what the prompt was filled in with
+	fork   *Forked
 	answer Answer // usage and cost of all that was asked so far
 	asked  bool   // not all came from the cache
 	stream *pawl.Stream
@@ -197,13 +201,20 @@ func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
 		q.Shape = Text()
 	}
 	a := &attempt{m: m, engine: pawl.EngineOf(ctx), info: pawl.InfoOf(ctx), q: &q}
-	req, err := a.request(ctx)
+	fork, err := a.forked(ctx)
 	if err != nil {
-		return nil, pawl.Fatal(err)
+		return nil, err
 	}
 	if q.Stream != "" {
 		a.stream = pawl.StreamOf(ctx, q.Stream)
 		a.restart() // a process that was killed has left a part of the answer
+	}
+	if fork != nil {
+		return a.fromRun(ctx, fork)
+	}
+	req, err := a.request(ctx)
+	if err != nil {
+		return nil, pawl.Fatal(err)
 	}
 	return a.fromModels(ctx, req)
 }
@@ -218,7 +229,7 @@ func (a *attempt) request(ctx context.Context) (*llm.Request, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.prompt = &filled.PromptUse
+		a.prompt, a.vars = &filled.PromptUse, insertedOf(q.Vars)
 		req.Messages = append(req.Messages, llm.User(filled.Text))
 	}
 	if q.Prompt != "" {
@@ -226,20 +237,22 @@ func (a *attempt) request(ctx context.Context) (*llm.Request, error) {
 	}
 	if q.Shape != nil {
 		req.Schema = q.Shape.Schema()
-		if words := q.Shape.Words(); words != "" {
-			req.System = joined(req.System, words)
-		}
+		req.System = withWords(req.System, q.Shape)
 		req.MaxTokens = cmp.Or(req.MaxTokens, q.Shape.MaxTokens())
 	}
 	req.MaxTokens = cmp.Or(req.MaxTokens, 4096)
 	return req, nil
 }
 
-func joined(a, b string) string {
-	if a == "" {
-		return b
+// withWords is an instruction with what tells the model of the answer's shape; nil: there is none.
+func withWords(system string, s *Shape) string {
+	if s == nil || s.Words() == "" {
+		return system
 	}
-	return a + "\n\n" + b
+	if system == "" {
+		return s.Words()
+	}
+	return system + "\n\n" + s.Words()
 }
 
 // fromModels asks the model, and the fallbacks where it fails in a way that another may not.

@@ -169,6 +169,17 @@ func (t template) render(declared []string, vars map[string]any) (string, error)
 	return b.String(), nil
 }
 
+// insertedOf are the texts of variables that a prompt was filled in with.
+func insertedOf(vars map[string]any) map[string]string {
+	texts := map[string]string{}
+	for name, v := range vars {
+		if s, err := inserted(v); err == nil { // else it could not have been
+			texts[name] = s
+		}
+	}
+	return texts
+}
+
 // inserted is a variable's value as text: a string, or what is a string in JSON, as it is,
 // everything else as compact JSON.
 func inserted(v any) (string, error) {

@@ -108,7 +108,7 @@ func counts(e *pawl.Entry) bool {
 	case pawl.KindSleep:
 		return !strings.Contains(e.Key, "/")
 	case pawl.KindScope:
-		return !strings.Contains(e.Key, "/") && !strings.HasSuffix(e.Key, ".until")
+		return !strings.Contains(e.Key, "/") && !strings.HasSuffix(e.Key, ".until") && !strings.HasSuffix(e.Key, ".first")
 	}
 	return true
 }

@@ -173,8 +173,7 @@ func (w *work) copy(run int64, c *pawl.Copy) error {
 	}
 	w.flushEntries()
 	w.exec(`INSERT INTO journal (run, seq, kind, key, at, took, data)
-		SELECT $1, seq, kind, key, at, took, data FROM journal WHERE run = $2 AND seq > 0 AND seq < $3 AND (kind & 127) <> ALL($4::integer[])
-		AND seq <> ALL($5::bigint[])`, run, c.From, c.Until, []int32{int32(pawl.KindOrder), int32(pawl.KindDrift)}, append([]int64{}, c.Omit...))
+		SELECT $1, seq, kind, key, at, took, data FROM journal WHERE run = $2 AND seq > 0 AND seq < $3 AND seq <> ALL($4::bigint[])`, run, c.From, c.Until, append([]int64{}, c.Omit...))
 	for i := range c.Replace {
 		e := &c.Replace[i]
 		w.exec("UPDATE journal SET kind = $1, data = $2 WHERE run = $3 AND seq = $4", kindOf(e), []byte(e.Data), run, e.Seq)
