@@ -30,7 +30,7 @@ type oracle struct {
 
 func (o *oracle) call(ctx context.Context) (*llm.Response, error) {
 	o.calls.Add(1)
-	if err := sleepUntil(ctx, time.Now().Add(o.takes)); err != nil {
+	if err := sleep(ctx, o.takes); err != nil {
 		return nil, err
 	}
 	if err := o.fails.Load(); err != nil {

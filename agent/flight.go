@@ -170,7 +170,7 @@ func (c *Cache) await(ctx context.Context, key flightKey) (found, *claim, error)
 		if left := time.Until(r.Until); left > 0 && left < wait { // it runs out before
 			wait = left
 		}
-		if err := sleepUntil(ctx, time.Now().Add(wait)); err != nil {
+		if err := sleep(ctx, wait); err != nil {
 			return found{}, nil, err
 		}
 		pause = min(2*pause, pollMost)
