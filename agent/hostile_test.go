@@ -55,7 +55,7 @@ func TestAClockThatRunsAheadStopsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := memory(t)
 		ahead := time.Now().Add(time.Hour).UnixNano()
-		data := fmt.Sprintf(`{"at":%d,"requests":{"zero":%d},"tokens":{},"blocked":%d}`, ahead, ahead, ahead+int64(time.Second))
+		data := fmt.Sprintf(`{"at":%d,"requests":{"zero":%d},"tokens":{},"blocked":%d,"queues":{"dead":{"callers":9,"rank":0,"at":%d}}}`, ahead, ahead, ahead+int64(time.Second), ahead)
 		if _, err := e.Write(t.Context(), pawl.Put{Space: paceSpace, Key: "b", Data: []byte(data)}); err != nil {
 			t.Fatal(err)
 		}
