@@ -139,6 +139,8 @@ func TestWhatAnAnswerDependsOn(t *testing.T) {
 		"tenant":       func(k *CacheKey) { k.Tenant = "u" },
 		"workflow":     func(k *CacheKey) { k.Workflow = "v" },
 		"names joined": func(k *CacheKey) { k.Tenant, k.Workflow = "tw", ""+"w" },
+		"no text":      func(k *CacheKey) { k.Tenant = "\xff" },
+		"nor this":     func(k *CacheKey) { k.Tenant = "\xfe" },
 		"scope tenant": func(k *CacheKey) { k.Scope = CacheTenant },
 		"scope all":    func(k *CacheKey) { k.Scope = CacheAll },
 		"provider":     func(k *CacheKey) { k.Provider = "q" },

@@ -56,6 +56,9 @@ func (a *attempt) cached(ctx context.Context, r route, req *llm.Request, made *M
 		key.Prompt = fmt.Sprintf("%s@%d", a.prompt.Name, a.prompt.Version)
 	}
 	res, source, err := a.m.cache.Generate(ctx, a.engine, key, a.q.Cache.For, ask)
+	if name, bad := key.name(); err == nil && bad == nil {
+		a.kept = append(a.kept, name)
+	}
 	if err == nil && source != CacheMiss {
 		made.Cached = true
 		if a.stream != nil {
@@ -63,6 +66,14 @@ func (a *attempt) cached(ctx context.Context, r route, req *llm.Request, made *M
 		}
 	}
 	return res, err
+}
+
+// forget has the cache forget the answers that led nowhere: whoever asks next is to ask the
+// model. Where the store does not take that, they are kept for their time.
+func (a *attempt) forget(ctx context.Context) {
+	for _, name := range a.kept {
+		_ = a.m.cache.forget(ctx, a.engine, name)
+	}
 }
 
 // pay makes a call of a provider: if its breaker lets it, in its turn, and if there is money
