@@ -30,7 +30,7 @@ type topic struct {
 // calls fail. Everybody gets an answer to the own question that somebody in scope has got, or
 // the own call's error; nobody waits for ever; and no more is asked than there were reasons for.
 func TestManyAskTheSame(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 31))
 			store := sqliteStore(t, sqlite.Memory)
@@ -136,9 +136,11 @@ func TestManyAskTheSame(t *testing.T) {
 			}
 			time.Sleep(2 * statsEvery)
 			for w, c := range caches {
+				c.mu.Lock()
 				if n := len(c.flights) + len(c.counts) + len(c.timers); n != 0 {
 					t.Errorf("seed %d: worker %d still holds %d things in memory", seed, w, n)
 				}
+				c.mu.Unlock()
 			}
 			time.Sleep(ttl)
 			if left, err := engines[0].Records(t.Context(), cacheSpace, "", "", 0); err != nil || len(left) != 0 {
@@ -150,7 +152,7 @@ func TestManyAskTheSame(t *testing.T) {
 
 // A store that fails at any moment costs calls, no answers, and leaves nobody waiting.
 func TestManyAskTheSameOfAStoreThatFails(t *testing.T) {
-	for seed := range uint64(15) {
+	for seed := range uint64(5) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 32))
 			var mu sync.Mutex
@@ -221,6 +223,8 @@ func TestCountsOfAClosedEngineAreDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * statsEvery)
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if n := len(c.counts) + len(c.timers); n != 0 {
 			t.Errorf("%d things are still in memory", n)
 		}

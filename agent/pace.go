@@ -23,10 +23,12 @@ import (
 //
 // A bucket is kept by the clock of the worker whose clock is furthest ahead; others follow
 // it. Clocks that differ, by however much, and clocks that are set while a worker runs let
-// no more calls go, and hold none. A worker that stands still between getting a turn and
-// making the call makes it late: such calls come beside those of other workers, spaced, as
-// many as this one had turns for, which is about a third of a second's worth, and two
-// seconds' more with a slow store.
+// no more calls go, and hold none; but a refusal where no limit is known stops a worker whose
+// clock is ahead of the one that was refused for that much less.
+//
+// A worker that stands still between getting a turn and making the call makes it late: such
+// calls come beside those of other workers, spaced, as many as this one had turns for, which
+// is about a third of a second's worth, and two seconds' more with a slow store.
 //
 // It is safe for concurrent use.
 type Pacer struct {
@@ -68,7 +70,8 @@ func (p *Pacer) limit(bucket string) Limit {
 //
 // Who waits is served by rank: one step of priority, higher first, is worth ten seconds of
 // waiting, so that nobody starves; a step that is tried again has waited since it first
-// started, for up to an hour of that, so that it goes before those that came after it. A call that is expected to use more tokens than a
+// started, for up to an hour of that, and a second more: so it goes before those that wait
+// for their first turn, which came after it or with it. A call that is expected to use more tokens than a
 // bucket ever holds goes when it is full.
 //
 // When ctx ends it returns the cause, and has taken nothing that another caller of this
@@ -84,8 +87,11 @@ func (p *Pacer) Take(ctx context.Context, engine *pawl.Engine, bucket string, to
 		return nil, context.Cause(ctx)
 	}
 	ahead := time.Duration(min(max(priority, -maxPriority), maxPriority)) * priorityWorth
-	if first := pawl.InfoOf(ctx).FirstStarted; !first.IsZero() {
-		ahead += min(max(time.Since(first), 0), maxAge)
+	if info := pawl.InfoOf(ctx); !info.FirstStarted.IsZero() {
+		ahead += min(max(time.Since(info.FirstStarted), 0), maxAge)
+		if info.Attempt > 1 {
+			ahead += againWorth
+		}
 	}
 	l := p.lane(engine, bucket)
 	c := &caller{tokens: min(max(tokens, 0), maxTokens), rank: l.steady() - int64(ahead), answer: make(chan grant, 1)}
@@ -114,6 +120,7 @@ func (p *Pacer) Take(ctx context.Context, engine *pawl.Engine, bucket string, to
 const (
 	priorityWorth = 10 * time.Second
 	maxPriority   = 1000
+	againWorth    = time.Second
 	maxAge        = time.Hour // what a step gets for having been tried before
 	maxTokens     = 1 << 40
 	laneKept      = time.Minute // by a process that does not use it

@@ -132,7 +132,7 @@ func randomLimit(r *rand.Rand) Limit {
 // Whatever comes and leaves, and whoever dies, on however many workers: in no window more is
 // let go than the bucket allows, and everybody who stays is let go in the end.
 func TestWorkersKeepTheRateTogether(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(12) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 11))
 			f := newFleet(t, 1+r.IntN(4), randomLimit(r), nil)
@@ -199,7 +199,7 @@ func TestWorkersKeepTheRateTogether(t *testing.T) {
 // Clocks that are hours apart, and are set while calls wait, let no more go, and nobody waits
 // for longer than without.
 func TestClocksThatDifferKeepTheRate(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(6) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 12))
 			limit := Limit{Requests: 5 + r.Int64N(50), Per: time.Second, Burst: time.Duration(r.Int64N(int64(time.Second)))}
@@ -237,7 +237,7 @@ func TestClocksThatDifferKeepTheRate(t *testing.T) {
 // A store that stands still, fails and loses its answers: nobody is forgotten, and no more
 // goes than what a stall leaves behind.
 func TestAStoreThatFailsNowAndThenKeepsTheRate(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(6) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 13))
 			var mu sync.Mutex
@@ -299,7 +299,7 @@ func TestAStoreThatFailsNowAndThenKeepsTheRate(t *testing.T) {
 
 // Of calls on several workers none goes that ranks far behind one that has waited a while.
 func TestWorkersServeByRankTogether(t *testing.T) {
-	for seed := range uint64(15) {
+	for seed := range uint64(5) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 14))
 			f := newFleet(t, 2+r.IntN(3), Limit{Requests: 10, Per: time.Second}, nil)
@@ -338,6 +338,51 @@ func TestWorkersServeByRankTogether(t *testing.T) {
 			}
 			if bad > 6 { // of 300: the others had their slot already
 				t.Errorf("seed %d: %d calls were passed by one that ranks behind", seed, bad)
+			}
+		})
+	}
+}
+
+// A refusal where no limit is known stops all workers for as long as the provider asks.
+func TestARefusalStopsAllWorkers(t *testing.T) {
+	for seed := range uint64(5) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 16))
+			f := newFleet(t, 1+r.IntN(4), Limit{}, nil)
+			type stop struct{ from, to time.Time }
+			var stops []stop
+			var all sync.WaitGroup
+			for range 400 {
+				worker, start := r.IntN(len(f.workers)), time.Duration(r.Int64N(int64(60*time.Second)))
+				wait := time.Duration(0)
+				if r.IntN(40) == 0 {
+					wait = time.Duration(1+r.IntN(8)) * time.Second
+				}
+				all.Go(func() {
+					time.Sleep(start)
+					s, err := f.call(t.Context(), worker, 0, 0)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if s.Done(0, Seen{Refused: wait > 0, Wait: wait}); wait > 0 {
+						f.mu.Lock()
+						stops = append(stops, stop{time.Now(), time.Now().Add(wait)})
+						f.mu.Unlock()
+					}
+				})
+			}
+			all.Wait()
+			time.Sleep(time.Second)
+			for _, s := range stops {
+				for _, w := range f.went {
+					if w.at.After(s.from.Add(glance+horizon)) && w.at.Before(s.to) {
+						t.Errorf("seed %d: a call went %v after a refusal that asked to wait %v", seed, w.at.Sub(s.from), s.to.Sub(s.from))
+					}
+				}
+			}
+			if len(stops) == 0 {
+				t.Fatal("none was refused")
 			}
 		})
 	}
@@ -400,6 +445,8 @@ func TestBucketsThatAreNotUsedAreGivenUp(t *testing.T) {
 		if _, err := p.Take(t.Context(), e, "free/one", 1, 0); err != nil {
 			t.Fatal(err)
 		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if n := len(p.lanes); n != 1 {
 			t.Errorf("%d buckets are still in memory", n)
 		}
@@ -408,4 +455,65 @@ func TestBucketsThatAreNotUsedAreGivenUp(t *testing.T) {
 			t.Errorf("%d buckets are still in the store: %v", len(state), err)
 		}
 	})
+}
+
+// With a provider whose headers tell the truth, and no limit of one's own, hardly a call is
+// refused, and what the provider allows is used, by however many workers.
+func TestWorkersLearnALimitTogether(t *testing.T) {
+	for seed := range uint64(3) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 17))
+			f := newFleet(t, 1+r.IntN(4), Limit{}, nil)
+			limit := 60 + r.Int64N(200)
+			rate := float64(limit) / 60
+			var mu sync.Mutex
+			full, at, refused, early := float64(limit), time.Now(), 0, 0
+			calls := int(3 * limit)
+			var all sync.WaitGroup
+			began := time.Now()
+			for range calls {
+				worker, start, takes := r.IntN(len(f.workers)), time.Duration(r.Int64N(int64(time.Minute))), time.Duration(r.Int64N(int64(2*time.Second)))
+				all.Go(func() {
+					time.Sleep(start)
+					for {
+						s, err := f.call(t.Context(), worker, 0, 0)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						mu.Lock()
+						full = min(float64(limit), full+rate*time.Since(at).Seconds())
+						at = time.Now()
+						said := Seen{RequestsLimit: limit, Refused: full < 1}
+						if !said.Refused {
+							full--
+						} else if refused++; time.Since(began) < 5*time.Second {
+							early++
+						}
+						said.RequestsLeft = int64(full)
+						said.RequestsReset = time.Duration((float64(limit) - full) / rate * float64(time.Second))
+						if said.Refused {
+							said.Wait = time.Second
+						}
+						mu.Unlock()
+						time.Sleep(takes)
+						if s.Done(0, said); !said.Refused {
+							return
+						}
+						time.Sleep(time.Second)
+					}
+				})
+			}
+			all.Wait()
+			took := time.Since(began)
+			time.Sleep(time.Minute)
+			if refused-early > calls/20 {
+				t.Errorf("seed %d: %d of %d calls were refused", seed, refused, calls)
+			}
+			if need := float64(calls)/rate - 60; took.Seconds() > 1.1*need+10 { // a minute's worth was there
+				t.Errorf("seed %d: %d calls at %d a minute took %v, not %.0f s", seed, calls, limit, took, need)
+			}
+			t.Logf("seed %d: %d workers, %d calls at %d a minute took %v; %d refused", seed, len(f.workers), calls, limit, took, refused)
+		})
+	}
 }
