@@ -54,28 +54,6 @@ type lane struct {
 	wrote   time.Time     // when the last write began
 }
 
-// caller is one who waits for a slot.
-type caller struct {
-	tokens int64
-	rank   int64 // earliest first: when it came, by the lane's steady clock, and what its priority is worth
-	answer chan grant
-
-	place int    // in the queue; -1: not in it
-	order uint64 // of those of one rank
-	plan  grant
-	gone  bool // it left while it was planned
-}
-
-// grant is a slot, or why there is none.
-type grant struct {
-	at           int64 // by the bucket's clock
-	tokens       int64
-	taken, spent int64 // see report
-	rule         rule
-	lap          int
-	err          error
-}
-
 const (
 	horizon   = 300 * time.Millisecond // slots are taken so far ahead
 	notice    = 200 * time.Millisecond // and when the next is so near: a write for about 100 ms, which may be late
@@ -309,40 +287,6 @@ func (l *lane) fail(err error) {
 		l.give(heap.Pop(&l.callers).(*caller), grant{err: err})
 	}
 	l.reports, l.more = nil, 0
-}
-
-// callers is a heap of those who wait, by rank.
-type callers struct {
-	list []*caller
-	came uint64
-}
-
-func (h *callers) add(c *caller) {
-	h.came++
-	c.order = h.came
-	heap.Push(h, c)
-}
-
-func (h *callers) Len() int { return len(h.list) }
-func (h *callers) Less(i, j int) bool {
-	a, b := h.list[i], h.list[j]
-	return a.rank < b.rank || a.rank == b.rank && a.order < b.order
-}
-func (h *callers) Swap(i, j int) {
-	h.list[i], h.list[j] = h.list[j], h.list[i]
-	h.list[i].place, h.list[j].place = i, j
-}
-func (h *callers) Push(c any) {
-	c.(*caller).place = len(h.list)
-	h.list = append(h.list, c.(*caller))
-}
-func (h *callers) Pop() any {
-	last := len(h.list) - 1
-	c := h.list[last]
-	h.list[last] = nil
-	h.list = h.list[:last]
-	c.place = -1
-	return c
 }
 
 func newID() string { return rand.Text()[:10] }
