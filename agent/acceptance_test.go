@@ -75,6 +75,19 @@ func asking(rate int) *pawl.Workflow[ask, string] {
 	})
 }
 
+// Runs that a provider refuses a fifth of the time finish without one of their calls made
+// again too early, at 95 % or more of the allowed rate while calls wait for their turn.
+//
+// From the first call to the last no pacer can promise 95 % for 1,000 runs at 50 calls a
+// second: calls that are refused near the end have to wait a second, some of them twice or
+// three times, with nobody left to fill the time. [TestTheBestRateThereIs] plays it with a
+// pacer that knows all: 93.7 % on average, 88.5 to 97.2 in nine games of ten; 65.8 % for 120
+// runs and 99.3 % for 10,000. Whether refused calls go before new ones changes nothing in
+// that, as each has the same chance to be refused whichever it is; they do go first, so that
+// none waits a second time. With the refusals that this provider's luck brings the best is
+// 93.7 %, and what was measured with -pace.calls=1000 is 93.3 to 93.9 % (it lets five calls
+// go at once, hence the excess), 99.6 to 100.3 % while calls waited: on SQLite and PostgreSQL,
+// with one worker and four, in one process and four, on a machine of two cores with other work.
 func TestRunsFinishAtTheAllowedRate(t *testing.T) {
 	for _, workers := range []int{1, 4} {
 		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
@@ -141,13 +154,17 @@ func runsFinish(t *testing.T, engine *pawl.Engine) {
 	raw := float64(p.letByNew-1) / p.lastNew.Sub(p.first).Seconds()
 	busy := float64(p.letByNew-1) / (p.lastNew.Sub(p.first) - stalled).Seconds()
 	whole := float64(p.let-1) / p.last.Sub(p.first).Seconds()
-	t.Logf("%d calls let in, %d of them refused at random, %d over the rate, %d early; %.1f/s while calls waited (%.1f %% of the rate), %.1f/s from first to last; the process stood still for %v",
-		p.let, p.refused, p.over, p.early, raw, 100*raw/float64(rate), whole, stalled)
+	best, _ := ideal(luck(), *paceCalls, float64(rate), true)
+	t.Logf("%d calls let in, %d of them refused at random, %d over the rate, %d early; %.1f/s while calls waited (%.1f %% of the rate), %.1f/s from first to last (%.1f %%, the best with these refusals is %.1f %%); the process stood still for %v",
+		p.let, p.refused, p.over, p.early, raw, 100*raw/float64(rate), whole, 100*whole/float64(rate), 100*best, stalled)
 	if p.early > 0 {
 		t.Errorf("%d refused calls were made again before the provider's wait was over", p.early)
 	}
 	if busy < 0.95*float64(rate) {
 		t.Errorf("%.1f calls a second were let in while calls waited, of %d allowed", busy, rate)
+	}
+	if all := float64(p.let-1) / (p.last.Sub(p.first) - stalls(p.first, p.last)).Seconds(); all < 0.8*best*float64(rate) { // the odd wait of a busy machine weighs much in a short test
+		t.Errorf("%.1f calls a second from first to last, %.1f would be possible", all, best*float64(rate))
 	}
 	if p.over > p.let/20 { // what waits for a processor comes in bunches
 		t.Errorf("%d of %d calls went over the rate", p.over, p.let)

@@ -16,14 +16,17 @@ import (
 //
 // A circuit is closed at first, and its calls go. It opens after a number of failures in a
 // row, of all workers: no call goes for the time of the cooldown. Then one call at a time
-// may go to try; if the endpoint answers it the circuit is closed, if it fails a new cooldown begins.
+// may go to try; if the endpoint answers it the circuit is closed, if it fails a new cooldown
+// begins. One that takes longer than Try no longer keeps others from trying: its answer still
+// closes the circuit, its failure counts for nothing.
 //
 // What counts as a failure is that the endpoint does not answer: timeouts, no capacity, no
 // connection, an answer that breaks off. A refusal because of the call's rate says
 // nothing of the endpoint's health, except to one who tries; anything else is an answer.
 //
 // A circuit whose calls go well has no record and costs a read a second at most; each
-// failure is a write. Other workers know of an open circuit within a second. There is no
+// failure is a write. Other workers know of an open circuit within a second; and an answer
+// that one got less than a second after the first failure of another does not break the row. There is no
 // gobreaker beneath it: its distributed form holds a lock for as long as a call takes, and
 // would stay half-open for ever after a worker that died while it tried.
 //
@@ -33,6 +36,7 @@ type Breaker struct {
 
 	mu    sync.Mutex
 	views map[breakerKey]*breakerView
+	swept time.Time // when views that nobody uses were last given up
 }
 
 type breakerKey struct {
@@ -64,7 +68,7 @@ func NewBreaker(opt *BreakerOptions) *Breaker {
 type BreakerError struct {
 	Endpoint string    `json:"endpoint"`
 	Since    time.Time `json:"since"` // when it opened
-	Until    time.Time `json:"until"` // when a call may try again
+	Until    time.Time `json:"until"` // when to ask again: the cooldown is over, or a call that tries has had its time, or a cooldown's
 	Failures int       `json:"failures"`
 	Last     string    `json:"last"`             // what the last failure said
 	Trying   bool      `json:"trying,omitempty"` // the cooldown is over, and another call is trying
@@ -79,11 +83,9 @@ func (e *BreakerError) Error() string {
 		e.Endpoint, e.Since.Format(time.RFC3339), e.Failures, what, e.Last)
 }
 
-// RetryAfter returns the rest of the cooldown, a second at least; five while another call tries.
+// RetryAfter returns the time until Until, a second at least. While another call tries that is
+// up to a cooldown, so that a step does not use up its attempts on an endpoint that hangs.
 func (e *BreakerError) RetryAfter() (time.Duration, bool) {
-	if e.Trying {
-		return 5 * time.Second, true
-	}
 	return max(time.Until(e.Until), time.Second), true
 }
 
@@ -103,7 +105,7 @@ type Pass struct {
 }
 
 // Allow says whether an endpoint may be called now, and returns the leave to do it, whose
-// Done must be called. endpoint is a name of 1 to 256 bytes, such as "openai/gpt-4o".
+// Done must be called. endpoint is a name of 1 to 256 bytes, such as "openai".
 // *BreakerError: its circuit is open. ErrInput; other errors are the store's.
 func (b *Breaker) Allow(ctx context.Context, engine *pawl.Engine, endpoint string) (*Pass, error) {
 	switch {
@@ -120,7 +122,7 @@ func (b *Breaker) Allow(ctx context.Context, engine *pawl.Engine, endpoint strin
 	if c.Since.IsZero() {
 		return p, nil
 	}
-	if err := c.refuses(endpoint, p.since); err != nil {
+	if err := b.refuses(&c, endpoint, p.since); err != nil {
 		return nil, err
 	}
 	err = b.change(ctx, engine, endpoint, func(c *circuit, now time.Time) error {
@@ -128,7 +130,7 @@ func (b *Breaker) Allow(ctx context.Context, engine *pawl.Engine, endpoint strin
 		if c.Since.IsZero() { // it was closed meanwhile
 			return errSame
 		}
-		if err := c.refuses(endpoint, now); err != nil {
+		if err := b.refuses(c, endpoint, now); err != nil {
 			return err
 		}
 		p.trier = newID()
@@ -139,6 +141,15 @@ func (b *Breaker) Allow(ctx context.Context, engine *pawl.Engine, endpoint strin
 		return nil, err
 	}
 	return p, nil
+}
+
+// open returns why no call of an endpoint may go now, if so. It takes nothing.
+func (b *Breaker) open(ctx context.Context, engine *pawl.Engine, endpoint string) error {
+	c, err := b.view(ctx, engine, endpoint)
+	if err != nil {
+		return err
+	}
+	return b.refuses(&c, endpoint, time.Now())
 }
 
 // Done says how the call ended; nil: it was answered. Only the first call counts. An error
@@ -162,7 +173,9 @@ func (p *Pass) Done(err error) error {
 	return p.b.change(ctx, p.engine, p.endpoint, func(c *circuit, now time.Time) error {
 		open := !c.Since.IsZero()
 		switch {
-		case open && (p.trier == "" || p.trier != c.Trier): // it began before, or took so long that another tries
+		case open && p.trier != "" && said == answered: // even if it took so long that another tries
+			*c = circuit{}
+		case open && (p.trier == "" || p.trier != c.Trier): // it began before, or took so long
 			return errSame
 		case said == failed:
 			c.Failures++

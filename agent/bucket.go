@@ -2,12 +2,9 @@ package agent
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -22,27 +19,6 @@ type Limit struct {
 	// Burst is for how long a bucket fills while nobody calls: with 50 calls a second and
 	// 100 ms five calls may go at once after a pause. 0: one call, then evenly spaced.
 	Burst time.Duration `json:"burst,omitempty"`
-}
-
-// BucketName names the bucket of a model called with a key: provider, model and, for a
-// secret that is not empty, eight hexadecimal digits of its SHA-256, between slashes. A
-// name too long for the store ends in a hash of it.
-func BucketName(provider, model, secret string) string {
-	name := strings.ToValidUTF8(strings.ReplaceAll(provider+"/"+model, "\x00", ""), "�")
-	if secret != "" {
-		name += "/" + shortHash(secret)
-	}
-	if len(name) > maxBucket {
-		name = strings.ToValidUTF8(name[:maxBucket-9], "") + "~" + shortHash(name)
-	}
-	return name
-}
-
-const maxBucket = 256
-
-func shortHash(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:4])
 }
 
 // Seen is what a call's answer, or its refusal, said of the provider's limits.
@@ -60,7 +36,7 @@ type Seen struct {
 // gauge is a token bucket as one instant: what is in it is the time since Zero, times the
 // rate, up to its size.
 type gauge struct {
-	Zero  int64         `json:"zero,omitempty"`  // unix nanoseconds at which it was, or will be, empty
+	Zero  int64         `json:"zero,omitempty"`  // when it was, or will be, empty
 	Limit int64         `json:"limit,omitempty"` // as headers say; 0: they did not
 	Per   time.Duration `json:"per,omitempty"`   // the period of Limit, found out
 }
@@ -72,13 +48,28 @@ type rule struct {
 	full  time.Duration
 }
 
+// most is as many units as one call is counted for: what comes in a while, however many it is
+// said to need or to have used.
+func (r rule) most() int64 {
+	if r.limit == 0 {
+		return maxTokens
+	}
+	return max(1, int64(min(float64(r.held())/float64(r.per)*float64(r.limit), maxTokens)))
+}
+
+// held is for how long a gauge is in debt at most.
+func (r rule) held() time.Duration { return max(maxHeld, r.per, r.full) }
+
 // span is how long n units take to come.
 func (r rule) span(n int64) time.Duration {
 	d := float64(n) / float64(r.limit) * float64(r.per)
 	return time.Duration(math.Ceil(max(-maxSpan, min(d, maxSpan))))
 }
 
-const maxSpan = float64(30 * 24 * time.Hour)
+const (
+	maxSpan = float64(10 * 365 * 24 * time.Hour)
+	maxHeld = 24 * time.Hour // what a provider says stops nobody for longer
+)
 
 // when is the instant, not before t, at which n units can be taken. More than the gauge
 // holds can be taken when it is full, and leave a debt.
@@ -89,17 +80,34 @@ func (g gauge) when(r rule, t, n int64) int64 {
 	return max(t, g.Zero+int64(min(r.span(n), r.full)))
 }
 
-// take takes n units at t, which when has said. A negative n gives back.
+// take takes n units at t, which when has said.
 func (g *gauge) take(r rule, t, n int64) {
 	if r.limit > 0 {
 		g.Zero = max(g.Zero, t-int64(r.full)) + int64(r.span(n))
 	}
 }
 
+// owe takes n units that were used without asking, or gives back some that were not used. It
+// stops nobody for longer than a debt may last.
+func (g *gauge) owe(r rule, t, n int64) {
+	if r.limit > 0 {
+		g.Zero = min(g.Zero+int64(r.span(n)), max(g.Zero, t+int64(r.held())))
+	}
+}
+
+// after is when n calls that go one after another, none before t, will have gone, and one
+// more may go.
+func (g gauge) after(r rule, t int64, n int) int64 {
+	if r.limit == 0 {
+		return t
+	}
+	return max(t, max(g.Zero, t-int64(r.full))+int64(r.span(int64(n)+1)))
+}
+
 // atMost says that at t no more than n units were there; n may be negative. It reports
 // whether that is less than was thought, by more than a fiftieth of what it holds.
 func (g *gauge) atMost(r rule, t, n int64) bool {
-	zero := t - int64(r.span(n))
+	zero := min(t-int64(r.span(n)), t+int64(r.held()))
 	if r.limit == 0 || zero <= g.Zero+int64(r.full/50) {
 		return false
 	}
@@ -141,10 +149,10 @@ func periodNear(d float64) time.Duration {
 
 // bucket is what all workers know of a bucket: the data of a record of space paceSpace.
 type bucket struct {
-	At       int64            `json:"at"` // unix nanoseconds at which it was written, by the clock of who wrote it
+	At       int64            `json:"at"` // when it was written, by the bucket's clock as all times here, in unix nanoseconds
 	Requests gauge            `json:"requests"`
 	Tokens   gauge            `json:"tokens"`
-	Blocked  int64            `json:"blocked,omitempty"` // nobody calls before; unix nanoseconds
+	Blocked  int64            `json:"blocked,omitempty"` // nobody calls before
 	Taken    int64            `json:"taken,omitempty"`   // calls let go so far
 	Spent    int64            `json:"spent,omitempty"`   // tokens taken for them
 	Refused  int64            `json:"refused,omitempty"` // of them the provider refused
@@ -155,26 +163,21 @@ type bucket struct {
 type queue struct {
 	Callers int   `json:"callers"`
 	Rank    int64 `json:"rank"` // of the first
-	At      int64 `json:"at"`   // unix nanoseconds at which that was so
+	At      int64 `json:"at"`   // when that was so
 }
 
 const (
 	paceSpace  = "agent.pace"
-	queueFresh = int64(time.Second)     // what was said of a queue longer ago holds nobody back
-	queueShown = 5 * queueFresh         // nor is it shown
-	maxSkew    = int64(2 * time.Second) // clocks of workers differ by less, or their times are shifted
-	bucketKept = 24 * time.Hour         // a bucket that is not used is forgotten
+	queueFresh = int64(time.Second) // what was said of a queue longer ago holds nobody back
+	queueShown = 5 * queueFresh     // nor is it shown
+	bucketKept = 24 * time.Hour     // a bucket that is not used is forgotten
+	maxBucket  = 256                // bytes of a name
 )
 
-func readBucket(r pawl.Record, now int64) (*bucket, error) {
+func readBucket(r pawl.Record) (*bucket, error) {
 	var b bucket
 	if err := json.Unmarshal(r.Data, &b); err != nil {
 		return nil, fmt.Errorf("bucket %q: its record is not one of this program's: %w; delete record %q of %s", r.Key, err, r.Key, r.Space)
-	}
-	if ahead := b.At - now; ahead > maxSkew { // written by a clock that runs ahead, or this one was set back
-		b.Requests.Zero -= ahead
-		b.Tokens.Zero -= ahead
-		b.Blocked -= ahead
 	}
 	return &b, nil
 }
@@ -197,18 +200,25 @@ func (b *bucket) rules(l Limit) (requests, tokens rule) {
 type report struct {
 	Seen
 	taken, spent int64 // of the bucket, with this call; zero: it was let go without a count
-	released     int64 // when it was let go, unix nanoseconds
+	released     int64 // when it was let go
 	heard        int64 // when it ended
 	more         int64 // tokens used beyond those taken
 }
 
 // hear takes up what a call had to say. It reports whether others need to know.
 func (b *bucket) hear(r report, l Limit) (news bool) {
+	wasRequests, wasTokens := b.rules(l)
 	news = b.Requests.learn(r.RequestsLimit, r.RequestsLeft, r.RequestsReset)
 	news = b.Tokens.learn(r.TokensLimit, r.TokensLeft, r.TokensReset) || news
 	requests, tokens := b.rules(l)
+	if requests.per != wasRequests.per { // what is there was reckoned by another period, and means nothing
+		b.Requests.Zero = 0
+	}
+	if tokens.per != wasTokens.per {
+		b.Tokens.Zero = 0
+	}
 	if tokens.limit > 0 && r.more != 0 {
-		b.Tokens.Zero += int64(tokens.span(r.more))
+		b.Tokens.owe(tokens, r.heard, r.more)
 		news = true
 	}
 	// What was left then has been refilled since, and calls let go later have taken of it.

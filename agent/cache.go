@@ -147,6 +147,17 @@ func (c *Cache) Clear(ctx context.Context, engine *pawl.Engine, key CacheKey) (i
 	}
 }
 
+// forget deletes an answer that turned out to be no use. Calls under way keep theirs.
+func (c *Cache) forget(ctx context.Context, engine *pawl.Engine, name string) error {
+	r, err := engine.Record(ctx, cacheSpace, name)
+	var kept cached
+	if err != nil || json.Unmarshal(r.Data, &kept) != nil || kept.Answer == nil {
+		return err
+	}
+	_, err = engine.Write(ctx, pawl.Put{Space: cacheSpace, Key: name, If: r.Version})
+	return err
+}
+
 // prefix begins the names of all answers of the scope.
 func (k *CacheKey) prefix() (string, error) {
 	switch k.Scope {
@@ -163,9 +174,9 @@ func (k *CacheKey) prefix() (string, error) {
 	return "", fmt.Errorf("the scope %q is none of workflow, tenant, all", k.Scope)
 }
 
+// scopeHash tells scopes apart, byte for byte.
 func scopeHash(parts ...string) string {
-	text, _ := json.Marshal(parts) // strings always have a form
-	sum := sha256.Sum256(text)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", parts))
 	return hex.EncodeToString(sum[:12])
 }
 

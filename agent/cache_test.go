@@ -30,7 +30,7 @@ type oracle struct {
 
 func (o *oracle) call(ctx context.Context) (*llm.Response, error) {
 	o.calls.Add(1)
-	if err := sleepUntil(ctx, time.Now().Add(o.takes)); err != nil {
+	if err := sleep(ctx, o.takes); err != nil {
 		return nil, err
 	}
 	if err := o.fails.Load(); err != nil {
@@ -139,6 +139,8 @@ func TestWhatAnAnswerDependsOn(t *testing.T) {
 		"tenant":       func(k *CacheKey) { k.Tenant = "u" },
 		"workflow":     func(k *CacheKey) { k.Workflow = "v" },
 		"names joined": func(k *CacheKey) { k.Tenant, k.Workflow = "tw", ""+"w" },
+		"no text":      func(k *CacheKey) { k.Tenant = "\xff" },
+		"nor this":     func(k *CacheKey) { k.Tenant = "\xfe" },
 		"scope tenant": func(k *CacheKey) { k.Scope = CacheTenant },
 		"scope all":    func(k *CacheKey) { k.Scope = CacheAll },
 		"provider":     func(k *CacheKey) { k.Provider = "q" },

@@ -100,7 +100,7 @@ func (c *Cache) Flush(ctx context.Context, engine *pawl.Engine) error {
 		return nil
 	}
 	err := addStats(ctx, engine, *mine)
-	if err != nil && !errors.Is(err, pawl.ErrUnknownOutcome) { // else it may be counted
+	if err != nil && !errors.Is(err, pawl.ErrUnknownOutcome) && !errors.Is(err, pawl.ErrClosed) { // else it may be counted, or never will be
 		c.mu.Lock()
 		if newer := c.counts[engine]; newer != nil {
 			mine.add(*newer)

@@ -190,8 +190,9 @@ type attempt struct {
 	prompt *PromptUse
 	vars   map[string]string // what the prompt was filled in with
 	fork   *Forked
-	answer Answer // usage and cost of all that was asked so far
-	asked  bool   // not all came from the cache
+	answer Answer   // usage and cost of all that was asked so far
+	asked  bool     // not all came from the cache
+	kept   []string // names of answers that the cache may have
 	stream *pawl.Stream
 }
 
@@ -335,8 +336,10 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 		case err == nil:
 			return a.end(res, r, made.Value), nil
 		case !errors.As(err, &misread):
+			a.forget(ctx)
 			return nil, err
 		case repairs <= 0:
+			a.forget(ctx)
 			return nil, pawl.Fatal(fmt.Errorf("%s gave no answer of the shape that was asked for: %w", r.name, err))
 		}
 		repairs--

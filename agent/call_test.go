@@ -166,28 +166,26 @@ func TestAMendedAnswerOfTheCacheIsNotCached(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, s := scripted(llmtest.Rule{Contains: "can't be used", Text: "yes", Times: 1}, llmtest.Rule{Contains: "can't be used", Text: "no"}, llmtest.Rule{Text: "Who can tell?"})
-		none := 0
-		w := pawl.Define("asking", func(c *pawl.Context, repairs *int) (*Answer, error) {
-			return Ask(c, m, "ask", Call{Prompt: "?", Shape: shape, Repairs: repairs, Cache: CacheFor{For: time.Minute}})
-		})
+		busy := []error{&llm.Error{Kind: llm.Overloaded, Provider: "scripted"}}
+		m, s := scripted(llmtest.Rule{Contains: "can't be used", Fail: busy, Text: "yes"}, llmtest.Rule{Text: "Who can tell?"})
+		w := once(m, Call{Prompt: "?", Shape: shape, Cache: CacheFor{For: time.Minute}}, pawl.MaxAttempts(1))
 		e := work(t, open(), w)
-		for _, repairs := range []*int{&none, nil} {
-			r, err := w.Start(t.Context(), e, repairs)
+		for i := range 2 {
+			r, err := w.Start(t.Context(), e, struct{}{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			a, err := r.Result(t.Context())
-			if repairs == &none {
+			if i == 0 {
 				if err == nil {
-					t.Error("an answer that does not fit was taken")
+					t.Error("nobody could mend it, and it was taken")
 				}
 				continue
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			equal(t, "answer, cached, model calls", fmt.Sprint(string(a.Value), " ", a.Cached, " ", len(s.Calls())), `"yes" false 2`)
+			equal(t, "answer, cached, model calls", fmt.Sprint(string(a.Value), " ", a.Cached, " ", len(s.Calls())), `"yes" false 3`)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -25,12 +26,13 @@ type circuit struct {
 
 const (
 	breakerSpace = "agent.breaker"
-	breakerKept  = 24 * time.Hour // a circuit without calls is forgotten
-	maxLast      = 300            // bytes
+	breakerKept  = 24 * time.Hour  // a circuit without calls is forgotten
+	maxSkew      = 2 * time.Second // what was written from further in the future, was by a clock that ran ahead
+	maxLast      = 300             // bytes
 )
 
 // refuses returns why no call may go, if so.
-func (c *circuit) refuses(endpoint string, now time.Time) error {
+func (b *Breaker) refuses(c *circuit, endpoint string, now time.Time) error {
 	e := &BreakerError{Endpoint: endpoint, Since: c.Since, Until: c.Until, Failures: c.Failures, Last: c.Last}
 	switch {
 	case c.Since.IsZero():
@@ -39,6 +41,9 @@ func (c *circuit) refuses(endpoint string, now time.Time) error {
 		return e
 	case c.Trier != "" && c.Lapses.After(now):
 		e.Trying = true
+		if e.Until = now.Add(b.opt.Cooldown); c.Lapses.Before(e.Until) {
+			e.Until = c.Lapses
+		}
 		return e
 	}
 	return nil
@@ -46,29 +51,89 @@ func (c *circuit) refuses(endpoint string, now time.Time) error {
 
 // breakerView is what was known of a circuit a moment ago.
 type breakerView struct {
-	mu sync.Mutex // held by one who looks: others wait for what that one sees
-	c  circuit
-	at time.Time
+	mu   sync.Mutex
+	c    circuit
+	at   time.Time
+	look *breakerLook // under way; nil: nobody looks
+}
+
+// breakerLook is a look at the store, for all who want to know.
+type breakerLook struct {
+	done chan struct{}
+	c    circuit
+	err  error
 }
 
 // view is what is known of a circuit, not older than a second.
 func (b *Breaker) view(ctx context.Context, engine *pawl.Engine, endpoint string) (circuit, error) {
 	v := b.viewOf(engine, endpoint)
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	if !v.at.IsZero() && time.Since(v.at) < glance {
+		defer v.mu.Unlock()
 		return v.c, nil
 	}
+	if v.look == nil {
+		v.look = &breakerLook{done: make(chan struct{})}
+		go b.look(v, v.at, engine, endpoint)
+	}
+	l := v.look
+	v.mu.Unlock()
+	select {
+	case <-l.done:
+		return l.c, l.err
+	case <-ctx.Done():
+		return circuit{}, context.Cause(ctx)
+	}
+}
+
+// look asks the store, and ends the look of v. What others saw since at is newer.
+func (b *Breaker) look(v *breakerView, at time.Time, engine *pawl.Engine, endpoint string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	c, _, err := readCircuit(ctx, engine, endpoint)
-	if err == nil {
+	if err == nil && c.Updated.After(time.Now().Add(maxSkew)) {
+		if err = b.setBack(ctx, engine, endpoint); err == nil {
+			c, _, err = readCircuit(ctx, engine, endpoint)
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err == nil && (v.at.Equal(at) || time.Since(v.at) >= glance) {
 		v.c, v.at = c, time.Now()
 	}
-	return c, err
+	v.look.c, v.look.err = c, err
+	close(v.look.done)
+	v.look = nil
+}
+
+// setBack puts a circuit's times right that a clock running ahead has written, or this one
+// before it was set back: as if it had been written now.
+func (b *Breaker) setBack(ctx context.Context, engine *pawl.Engine, endpoint string) error {
+	return b.change(ctx, engine, endpoint, func(c *circuit, now time.Time) error {
+		ahead := c.Updated.Sub(now)
+		if ahead <= maxSkew {
+			return errSame
+		}
+		for _, t := range []*time.Time{&c.Since, &c.Until, &c.Lapses} {
+			if !t.IsZero() {
+				*t = t.Add(-ahead)
+			}
+		}
+		return nil
+	})
 }
 
 func (b *Breaker) viewOf(engine *pawl.Engine, endpoint string) *breakerView {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if time.Since(b.swept) > laneKept {
+		b.swept = time.Now()
+		maps.DeleteFunc(b.views, func(_ breakerKey, v *breakerView) bool {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			return v.look == nil && time.Since(v.at) > laneKept
+		})
+	}
 	key := breakerKey{engine, endpoint}
 	v := b.views[key]
 	if v == nil {

@@ -33,6 +33,7 @@ type flightKey struct {
 type cached struct {
 	Answer json.RawMessage `json:"answer,omitempty"`
 	Claim  string          `json:"claim,omitempty"` // somebody is making the call, until the record is gone
+	Lease  time.Duration   `json:"lease,omitempty"` // or nobody has prolonged it for so long
 	Large  bool            `json:"large,omitempty"` // the answer is too large: each makes the call
 }
 
@@ -119,7 +120,7 @@ func (c *Cache) lead(ctx context.Context, key flightKey, f *flight, ttl time.Dur
 		put.Data, _ = json.Marshal(cached{Answer: data}) // data was marshalled just now
 	} else {
 		put.Until = time.Now().Add(min(ttl, largeKept))
-		put.Data = json.RawMessage(`{"large":true}`)
+		put.Data = tooLarge
 	}
 	return resp, CacheMiss, nil
 }
@@ -140,10 +141,31 @@ func (c *Cache) await(ctx context.Context, key flightKey) (found, *claim, error)
 		return found{}, nil, fmt.Errorf("the cache: %w", err)
 	}
 	source := CacheHit
+	var version int64 // of the claim that is waited for
+	var since time.Time
 	for pause := pollFirst; ; {
 		r, err := key.engine.Record(ctx, cacheSpace, key.name)
-		if errors.Is(err, pawl.ErrNotFound) {
-			h, err := c.claim(key)
+		if err != nil && !errors.Is(err, pawl.ErrNotFound) {
+			return fail(err)
+		}
+		kept, gone := cached{}, err != nil
+		if !gone {
+			if err := json.Unmarshal(r.Data, &kept); err != nil {
+				return fail(fmt.Errorf("record %q of %s is not one of this program's: %w; delete it", r.Key, r.Space, err))
+			}
+			switch {
+			case kept.Answer != nil:
+				return found{kept.Answer, source}, nil, nil
+			case kept.Claim == "":
+				return found{}, nil, nil
+			case r.Version != version:
+				version, since = r.Version, time.Now()
+			}
+		}
+		// Until is by the clock of who wrote it, which may be any: a claim is over too if
+		// this process has seen nobody prolong it for as long as it lasts.
+		if gone || time.Since(since) > kept.Lease {
+			h, err := c.claim(key, r.Version)
 			if err == nil {
 				return found{}, h, nil
 			}
@@ -152,25 +174,12 @@ func (c *Cache) await(ctx context.Context, key flightKey) (found, *claim, error)
 			}
 			continue // another has claimed it just now
 		}
-		if err != nil {
-			return fail(err)
-		}
-		var kept cached
-		if err := json.Unmarshal(r.Data, &kept); err != nil {
-			return fail(fmt.Errorf("record %q of %s is not one of this program's: %w; delete it", r.Key, r.Space, err))
-		}
-		switch {
-		case kept.Answer != nil:
-			return found{kept.Answer, source}, nil, nil
-		case kept.Claim == "":
-			return found{}, nil, nil
-		}
 		source = CacheWait
 		wait := pause/2 + rand.N(pause)
 		if left := time.Until(r.Until); left > 0 && left < wait { // it runs out before
 			wait = left
 		}
-		if err := sleepUntil(ctx, time.Now().Add(wait)); err != nil {
+		if err := sleep(ctx, wait); err != nil {
 			return found{}, nil, err
 		}
 		pause = min(2*pause, pollMost)
@@ -185,13 +194,14 @@ type claim struct {
 	held    sync.WaitGroup
 }
 
-func (c *Cache) claim(key flightKey) (*claim, error) {
-	data, err := json.Marshal(cached{Claim: newID()})
+// claim claims a call, over a record of that version; 0: there is none.
+func (c *Cache) claim(key flightKey, version int64) (*claim, error) {
+	data, err := json.Marshal(cached{Claim: newID(), Lease: c.opt.Lease})
 	if err != nil {
 		return nil, err
 	}
 	h := &claim{key: key}
-	if err := h.write(0, data, time.Now().Add(c.opt.Lease)); err != nil {
+	if err := h.write(version, data, time.Now().Add(c.opt.Lease)); err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -222,8 +232,12 @@ func (h *claim) end(put pawl.Put) {
 	}
 	h.stop()
 	h.held.Wait()
-	_ = h.write(h.version, put.Data, put.Until)
+	if err := h.write(h.version, put.Data, put.Until); errors.Is(err, pawl.ErrTooLarge) { // the engine takes less than the cache would
+		_ = h.write(h.version, tooLarge, time.Now().Add(min(time.Until(put.Until), largeKept)))
+	}
 }
+
+var tooLarge = json.RawMessage(`{"large":true}`) // cached{Large: true}
 
 func (h *claim) write(version int64, data json.RawMessage, until time.Time) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

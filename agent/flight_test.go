@@ -103,7 +103,7 @@ func TestAnotherTakesOverFromAWorkerThatDied(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		h, err := NewCache(opt).claim(flightKey{dead, name})
+		h, err := NewCache(opt).claim(flightKey{dead, name}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"container/heap"
 	"crypto/rand"
 	"encoding/json"
@@ -21,19 +22,28 @@ import (
 //   - b with version is what the store held when it was last asked, or newer; nothing is
 //     granted of a limited bucket but by writing over that version;
 //   - one goroutine at most, and one if anybody waits.
+//
+// A lane that was given up while somebody still held it goes on by itself, as the lane of
+// another worker would.
 type lane struct {
 	engine *pawl.Engine
 	name   string
 	worker string // of this lane, in the bucket's queues
 	limit  Limit
 	wake   chan struct{} // the queue has another head, or a report can't wait
+	born   time.Time
 
 	mu      sync.Mutex
+	ahead   int64 // of this process's clock: the bucket's, in nanoseconds; never less than it was
+	used    time.Time
 	callers callers
 	reports []report // not yet in the bucket
+	more    int64    // tokens of slots that changed hands, not yet in the bucket either
+	out     int      // slots that were given to callers who have not been released
 	running bool
 	timer   *time.Timer // starts the goroutine for reports; nil: none is set
 	b       *bucket     // nil: not known
+	next    *bucket     // it is being written in the place of b; nil: none is
 	version int64       // of its record; 0: there is none
 	read    time.Time
 	lag     time.Duration // what the last write took
@@ -42,28 +52,6 @@ type lane struct {
 	room    int64         // no slot is taken before, as late ones go then
 	lap     int           // grows when room was made
 	wrote   time.Time     // when the last write began
-}
-
-// caller is one who waits for a slot.
-type caller struct {
-	tokens int64
-	rank   int64 // earliest first: when it came, in unix nanoseconds, and what its priority is worth
-	answer chan grant
-
-	place int    // in the queue; -1: not in it
-	order uint64 // of those of one rank
-	plan  grant
-	gone  bool // it left while it was planned
-}
-
-// grant is a slot, or why there is none.
-type grant struct {
-	at           int64 // unix nanoseconds
-	tokens       int64
-	taken, spent int64 // see report
-	rule         rule
-	lap          int
-	err          error
 }
 
 const (
@@ -80,12 +68,37 @@ const (
 	tellAfter = 250 * time.Millisecond
 )
 
+// steady is the time by a clock that nobody sets, in unix nanoseconds.
+func (l *lane) steady() int64 { return l.born.UnixNano() + int64(time.Since(l.born)) }
+
+// clock is the time by the bucket's clock: that of the worker whose clock is furthest ahead,
+// as far as this lane has seen. So it goes forth only, for all workers.
+func (l *lane) clock() int64 { return l.steady() + l.ahead }
+
+// now is the clock for those who do not hold mu.
+func (l *lane) now() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.clock()
+}
+
+// until is how long it is until the bucket's clock shows t.
+func (l *lane) until(t int64) time.Duration { return time.Duration(t - l.now()) }
+
+// idle reports whether nobody has used the lane for a while, and nothing is left to do.
+func (l *lane) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.running && l.timer == nil && l.out+len(l.callers.list)+len(l.reports) == 0 && time.Since(l.used) > laneKept
+}
+
 func (l *lane) enter(c *caller) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.callers.list) == 0 && l.free(time.Now()) {
+	l.used = time.Now()
+	if len(l.callers.list) == 0 && l.free() {
 		c.place = -1
-		c.answer <- grant{at: time.Now().UnixNano(), tokens: c.tokens}
+		l.give(c, grant{at: l.clock(), tokens: c.tokens})
 		return
 	}
 	l.callers.add(c)
@@ -94,9 +107,17 @@ func (l *lane) enter(c *caller) {
 	}
 }
 
+// give answers a caller.
+func (l *lane) give(c *caller, g grant) {
+	if g.err == nil {
+		l.out++
+	}
+	c.answer <- g
+}
+
 // free reports whether nothing limits the bucket, as far as was known a moment ago.
-func (l *lane) free(now time.Time) bool {
-	if l.b == nil || now.Sub(l.read) > glance || l.b.Blocked > now.UnixNano() {
+func (l *lane) free() bool {
+	if l.b == nil || time.Since(l.read) > glance || l.b.Blocked > l.clock() {
 		return false
 	}
 	return l.unlimited()
@@ -130,47 +151,65 @@ func (l *lane) leave(c *caller) {
 	}
 	select {
 	case g := <-c.answer:
-		l.hand(g)
+		if g.err == nil {
+			l.out--
+			l.hand(g)
+		}
 	default:
 		c.gone = true
 	}
 }
 
-// pass gives a slot that its owner does not use to the next who waits here.
-func (l *lane) pass(g grant) {
+// pass gives a slot that its owner does not use to the next who waits here. out: the owner
+// was not released.
+func (l *lane) pass(g grant, out bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if out {
+		l.out--
+	}
 	l.hand(g)
 }
 
+// hand gives a slot to the next, if there are the tokens that this one needs beyond those of
+// the slot. Else the slot is lost, and its tokens go back.
 func (l *lane) hand(g grant) {
-	if g.err != nil {
-		return
-	}
-	more := -g.tokens
-	if len(l.callers.list) > 0 {
+	l.more -= g.tokens
+	if len(l.callers.list) > 0 && l.affords(g.at, l.callers.list[0].tokens) {
 		c := heap.Pop(&l.callers).(*caller)
-		more += c.tokens
+		l.more += c.tokens
 		g.tokens = c.tokens
-		c.answer <- g
+		l.give(c, g)
 	}
-	if more != 0 {
-		l.note(report{more: more})
+	if l.more != 0 {
+		l.soon()
 	}
 }
 
-// release says when the holder of a slot may go whose time has come: at once, but for slots
-// that were slept through, by this process or its store. Those must not go all together.
-func (l *lane) release(g grant) time.Time {
+// affords reports whether the bucket has n tokens at t, as far as is known, with those of
+// slots that changed hands.
+func (l *lane) affords(t, n int64) bool {
+	b := cmp.Or(l.next, l.b)
+	if n += l.more; n <= 0 || b == nil {
+		return n <= 0
+	}
+	_, tokens := b.rules(l.limit)
+	return b.Tokens.when(tokens, t, n) <= t
+}
+
+// release says how long the holder of a slot is to wait whose time has come: not at all, but
+// for slots that were slept through, by this process or its store. Those must not go all together.
+func (l *lane) release(g grant) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now().UnixNano()
+	l.out--
+	now := l.clock()
 	at := l.pace.when(g.rule, now, 1)
 	l.pace.take(g.rule, at, 1)
 	if g.lap == l.lap { // else there is room for it
 		l.late = time.Duration(at - g.at)
 	}
-	return time.Unix(0, at)
+	return time.Duration(at - now)
 }
 
 func (l *lane) tell(r report) {
@@ -183,9 +222,16 @@ func (l *lane) tell(r report) {
 func (l *lane) note(r report) {
 	l.reports = append(l.reports, r)
 	switch {
-	case r.Refused, r.RequestsLimit+r.TokensLimit > 0 && l.free(time.Now()):
+	case r.Refused, r.RequestsLimit+r.TokensLimit > 0 && l.free():
 		l.start()
-	case !l.running && l.timer == nil:
+	default:
+		l.soon()
+	}
+}
+
+// soon makes a turn in a moment, if none is coming.
+func (l *lane) soon() {
+	if !l.running && l.timer == nil {
 		l.timer = time.AfterFunc(tellAfter, func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -238,43 +284,9 @@ func (l *lane) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.callers.list) > 0 {
-		heap.Pop(&l.callers).(*caller).answer <- grant{err: err}
+		l.give(heap.Pop(&l.callers).(*caller), grant{err: err})
 	}
-	l.reports = nil
-}
-
-// callers is a heap of those who wait, by rank.
-type callers struct {
-	list []*caller
-	came uint64
-}
-
-func (h *callers) add(c *caller) {
-	h.came++
-	c.order = h.came
-	heap.Push(h, c)
-}
-
-func (h *callers) Len() int { return len(h.list) }
-func (h *callers) Less(i, j int) bool {
-	a, b := h.list[i], h.list[j]
-	return a.rank < b.rank || a.rank == b.rank && a.order < b.order
-}
-func (h *callers) Swap(i, j int) {
-	h.list[i], h.list[j] = h.list[j], h.list[i]
-	h.list[i].place, h.list[j].place = i, j
-}
-func (h *callers) Push(c any) {
-	c.(*caller).place = len(h.list)
-	h.list = append(h.list, c.(*caller))
-}
-func (h *callers) Pop() any {
-	last := len(h.list) - 1
-	c := h.list[last]
-	h.list[last] = nil
-	h.list = h.list[:last]
-	c.place = -1
-	return c
+	l.reports, l.more = nil, 0
 }
 
 func newID() string { return rand.Text()[:10] }

@@ -121,17 +121,20 @@ func TestRoomIsMadeForThoseWhoGoLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := memory(t)
 		pacer := NewPacer(map[string]Limit{"": {Requests: 1, Per: time.Second}})
-		for i, want := range []time.Duration{0, 3 * time.Second, time.Second} {
+		for i, want := range []time.Duration{0, 3 * time.Second, time.Second, time.Second} {
 			began := time.Now()
 			if _, err := pacer.Take(t.Context(), e, "b", 0, 0); err != nil || time.Since(began) != want {
 				t.Errorf("call %d went after %v, not %v: %v", i, time.Since(began), want, err)
 			}
-			if i == 0 {
-				l := pacer.lane(e, "b")
-				l.mu.Lock()
-				l.late = 2 * time.Second
-				l.mu.Unlock()
+			l := pacer.lane(e, "b")
+			l.mu.Lock()
+			switch i {
+			case 0: // two are still to go
+				l.late, l.out = 2*time.Second, 2
+			case 1: // it stood still for an hour, with none to go
+				l.late, l.out = time.Hour, 0
 			}
+			l.mu.Unlock()
 		}
 	})
 }

@@ -16,6 +16,11 @@ type Options struct {
 	// Providers are the models by the name of their provider. A model is named by both:
 	// "openai/gpt-4o-mini" is asked of Providers["openai"] as "gpt-4o-mini". A provider
 	// that is an llm.Streamer can stream, one that is an llm.Embedder can embed.
+	//
+	// Each stands for one endpoint with one key, and has a circuit breaker, buckets and
+	// cached answers of its own. Two keys, or two regions, are two providers: "openai-eu"
+	// beside "openai". Prices are looked up by that name too: see llm.LoadPrices. Every
+	// worker of the store should have the same behind a name.
 	Providers map[string]llm.Model
 	// Model is asked where a call names none, Embedder for vectors.
 	Model, Embedder string
@@ -32,6 +37,8 @@ type Options struct {
 	Timeout time.Duration
 }
 
+const tryMore = 10 * time.Second // for the money and the store, beside a call's time
+
 // Models is what a program knows of models. It is safe for concurrent use.
 type Models struct {
 	opt     Options
@@ -47,7 +54,7 @@ func New(opt Options) *Models {
 	if opt.Prices == nil {
 		opt.Prices = llm.DefaultPrices()
 	}
-	return &Models{opt: opt, pacer: NewPacer(opt.Limits), breaker: NewBreaker(nil), cache: NewCache(nil)}
+	return &Models{opt: opt, pacer: NewPacer(opt.Limits), breaker: NewBreaker(&BreakerOptions{Try: opt.Timeout + tryMore}), cache: NewCache(nil)}
 }
 
 // UnknownModelError reports a model that the program has no provider for. It is fatal.

@@ -57,6 +57,9 @@ func (a *attempt) cached(ctx context.Context, r route, req *llm.Request, made *M
 		key.Prompt = fmt.Sprintf("%s@%d", a.prompt.Name, a.prompt.Version)
 	}
 	res, source, err := a.m.cache.Generate(ctx, a.engine, key, a.q.Cache.For, ask)
+	if name, bad := key.name(); err == nil && bad == nil {
+		a.kept = append(a.kept, name)
+	}
 	if err == nil && source != CacheMiss {
 		made.Cached = true
 		if a.stream != nil {
@@ -66,18 +69,29 @@ func (a *attempt) cached(ctx context.Context, r route, req *llm.Request, made *M
 	return res, err
 }
 
+// forget has the cache forget the answers that led nowhere: whoever asks next is to ask the
+// model. Where the store does not take that, they are kept for their time.
+func (a *attempt) forget(ctx context.Context) {
+	for _, name := range a.kept {
+		_ = a.m.cache.forget(ctx, a.engine, name)
+	}
+}
+
 // pay makes a call of a provider: if its breaker lets it, in its turn, and if there is money
 // for it. What it cost is settled with the attempt, whatever came of it.
 func (m *Models) pay(ctx context.Context, r route, input, output int, call func(context.Context) (llm.Usage, llm.Limits, string, error)) (b bill, err error) {
 	engine, came := pawl.EngineOf(ctx), time.Now()
-	pass, err := m.breaker.Allow(ctx, engine, r.provider)
+	if err := m.breaker.open(ctx, engine, r.provider); err != nil { // nobody needs a turn for that
+		return b, err
+	}
+	slot, err := m.pacer.Take(ctx, engine, m.bucket(r), int64(input)+int64(output), pawl.InfoOf(ctx).Priority)
+	b.paced = time.Since(came)
 	if err != nil {
 		return b, err
 	}
-	slot, err := m.pacer.Take(ctx, engine, m.bucket(r), int64(input+output), pawl.InfoOf(ctx).Priority)
-	b.paced = time.Since(came)
+	pass, err := m.breaker.Allow(ctx, engine, r.provider) // it may have opened meanwhile, and one that tries must not wait
 	if err != nil {
-		_ = pass.Done(context.Canceled) // nobody was called
+		slot.Done(0, Seen{})
 		return b, err
 	}
 	price, known := m.opt.Prices.Of(r.provider, r.model, time.Now())
@@ -97,13 +111,17 @@ func (m *Models) pay(ctx context.Context, r route, input, output int, call func(
 	usage, limits, id, err := call(limited)
 	b.took, b.usage, b.requestID = time.Since(began), usage, id
 	_ = pass.Done(err) // where the store fails, others learn it by calls of their own
+	said := seen(limits, 0, false)
 	var e *llm.Error
 	if errors.As(err, &e) {
 		b.usage, b.requestID = e.Usage, e.RequestID
-		slot.Done(int64(e.Usage.Input+e.Usage.Output), seen(e.Limits, e.Wait, e.Kind == llm.RateLimited))
-	} else {
-		slot.Done(int64(usage.Input+usage.Output), seen(limits, 0, false))
+		said = seen(e.Limits, e.Wait, e.Kind == llm.RateLimited)
 	}
+	used := int64(b.usage.Input) + int64(b.usage.Output)
+	if b.usage == (llm.Usage{}) && (err == nil || paidUnseen(err)) {
+		used = -1 // not known: they stay taken
+	}
+	slot.Done(used, said)
 	switch {
 	case b.usage != (llm.Usage{}) && known:
 		b.cost = price.Cost(b.usage)

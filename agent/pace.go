@@ -13,14 +13,22 @@ import (
 )
 
 // Pacer lets calls go no faster than their provider allows. All workers of a store share its
-// buckets, one per provider, model and key: see [BucketName].
+// buckets, each known by its name. [Models] has one per model, as provider/model; a provider
+// of [Options] stands for one endpoint with one key, so that is one per provider, model and key.
 //
 // A bucket is limited by what was configured for it; where nothing was, by what response
 // headers say (see [Slot.Done]). Without either its calls go at once, and cost no write.
 // A limited bucket costs each worker whose calls wait about ten writes a second, however
 // many they are, and at most twenty: a call may wait 50 ms for others to share its write.
-// Clocks of workers should agree to within a tenth of a second: one that runs ahead gets
-// more than its share, never more than the limit.
+//
+// A bucket is kept by the clock of the worker whose clock is furthest ahead; others follow
+// it. Clocks that differ, by however much, and clocks that are set while a worker runs let
+// no more calls go, and hold none; but a refusal where no limit is known stops a worker whose
+// clock is ahead of the one that was refused for that much less.
+//
+// A worker that stands still between getting a turn and making the call makes it late: such
+// calls come beside those of other workers, spaced, as many as this one had turns for, which
+// is about a third of a second's worth, and two seconds' more with a slow store.
 //
 // It is safe for concurrent use.
 type Pacer struct {
@@ -28,6 +36,7 @@ type Pacer struct {
 
 	mu    sync.Mutex
 	lanes map[laneKey]*lane
+	swept time.Time // when lanes that nobody uses were last given up
 }
 
 type laneKey struct {
@@ -61,7 +70,8 @@ func (p *Pacer) limit(bucket string) Limit {
 //
 // Who waits is served by rank: one step of priority, higher first, is worth ten seconds of
 // waiting, so that nobody starves; a step that is tried again has waited since it first
-// started, for up to a minute of that. A call that is expected to use more tokens than a
+// started, for up to an hour of that, and a second more: so it goes before those that wait
+// for their first turn, which came after it or with it. A call that is expected to use more tokens than a
 // bucket ever holds goes when it is full.
 //
 // When ctx ends it returns the cause, and has taken nothing that another caller of this
@@ -72,21 +82,19 @@ func (p *Pacer) Take(ctx context.Context, engine *pawl.Engine, bucket string, to
 	case engine == nil:
 		return nil, pawl.Fatal(fmt.Errorf("%w: take a slot of bucket %q: there is no engine; in a step's body use pawl.EngineOf(ctx)", pawl.ErrInput, bucket))
 	case bucket == "" || len(bucket) > maxBucket:
-		return nil, pawl.Fatal(fmt.Errorf("%w: the name of a bucket has 1 to %d bytes, and this has %d; see BucketName", pawl.ErrInput, maxBucket, len(bucket)))
+		return nil, pawl.Fatal(fmt.Errorf("%w: the name of a bucket has 1 to %d bytes, and this has %d", pawl.ErrInput, maxBucket, len(bucket)))
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	}
-	now := time.Now()
-	since := now
-	if first := pawl.InfoOf(ctx).FirstStarted; !first.IsZero() && first.Before(now) {
-		since = now.Add(-min(now.Sub(first), maxAge))
-	}
-	c := &caller{
-		tokens: min(max(tokens, 0), maxTokens),
-		rank:   since.Add(-time.Duration(min(max(priority, -maxPriority), maxPriority)) * priorityWorth).UnixNano(),
-		answer: make(chan grant, 1),
+	ahead := time.Duration(min(max(priority, -maxPriority), maxPriority)) * priorityWorth
+	if info := pawl.InfoOf(ctx); !info.FirstStarted.IsZero() {
+		ahead += min(max(time.Since(info.FirstStarted), 0), maxAge)
+		if info.Attempt > 1 {
+			ahead += againWorth
+		}
 	}
 	l := p.lane(engine, bucket)
+	c := &caller{tokens: min(max(tokens, 0), maxTokens), rank: l.steady() - int64(ahead), answer: make(chan grant, 1)}
 	l.enter(c)
 	var g grant
 	select {
@@ -98,26 +106,27 @@ func (p *Pacer) Take(ctx context.Context, engine *pawl.Engine, bucket string, to
 	if g.err != nil {
 		return nil, g.err
 	}
-	err := sleepUntil(ctx, time.Unix(0, g.at))
-	if err == nil {
-		err = sleepUntil(ctx, l.release(g))
-	}
-	if err != nil {
-		l.pass(g)
+	if err := sleep(ctx, l.until(g.at)); err != nil {
+		l.pass(g, true)
 		return nil, err
 	}
-	return &Slot{lane: l, grant: g, released: time.Now().UnixNano()}, nil
+	if err := sleep(ctx, l.release(g)); err != nil {
+		l.pass(g, false)
+		return nil, err
+	}
+	return &Slot{lane: l, grant: g, released: l.now()}, nil
 }
 
 const (
 	priorityWorth = 10 * time.Second
 	maxPriority   = 1000
-	maxAge        = time.Minute // what a step gets for having been tried before
+	againWorth    = time.Second
+	maxAge        = time.Hour // what a step gets for having been tried before
 	maxTokens     = 1 << 40
+	laneKept      = time.Minute // by a process that does not use it
 )
 
-func sleepUntil(ctx context.Context, t time.Time) error {
-	wait := time.Until(t)
+func sleep(ctx context.Context, wait time.Duration) error {
 	if wait <= 0 {
 		return nil
 	}
@@ -157,7 +166,7 @@ func (s *Slot) Done(used int64, seen Seen) {
 	if done {
 		return
 	}
-	r := report{Seen: seen.sane(), taken: s.grant.taken, spent: s.grant.spent, released: s.released, heard: time.Now().UnixNano()}
+	r := report{Seen: seen.sane(), taken: s.grant.taken, spent: s.grant.spent, released: s.released, heard: s.lane.now()}
 	switch {
 	case seen.Refused && used < 0:
 		r.more = -s.grant.tokens
@@ -173,7 +182,7 @@ func (s Seen) sane() Seen {
 		*n = min(max(*n, 0), maxTokens)
 	}
 	for _, d := range []*time.Duration{&s.RequestsReset, &s.TokensReset, &s.Wait} {
-		*d = min(max(*d, 0), 24*time.Hour)
+		*d = min(max(*d, 0), maxHeld)
 	}
 	return s
 }
@@ -208,7 +217,7 @@ func (p *Pacer) State(ctx context.Context, engine *pawl.Engine) ([]BucketState, 
 			return nil, fmt.Errorf("read the buckets: %w", err)
 		}
 		for _, r := range page {
-			s, err := p.state(r, time.Now().UnixNano())
+			s, err := p.state(r, time.Now())
 			if err != nil {
 				return nil, err
 			}
@@ -221,21 +230,23 @@ func (p *Pacer) State(ctx context.Context, engine *pawl.Engine) ([]BucketState, 
 	}
 }
 
-func (p *Pacer) state(r pawl.Record, now int64) (BucketState, error) {
-	b, err := readBucket(r, now)
+func (p *Pacer) state(r pawl.Record, at time.Time) (BucketState, error) {
+	b, err := readBucket(r)
 	if err != nil {
 		return BucketState{}, err
 	}
+	ahead := max(b.At-at.UnixNano(), 0) // of the bucket's clock
+	now := at.UnixNano() + ahead
 	limit := p.limit(r.Key)
 	requests, tokens := b.rules(limit)
 	s := BucketState{
 		Bucket:   r.Key,
 		Requests: gaugeState(b.Requests, requests, limit.Requests, now),
 		Tokens:   gaugeState(b.Tokens, tokens, limit.Tokens, now),
-		Taken:    b.Taken, Refused: b.Refused, Updated: time.Unix(0, b.At),
+		Taken:    b.Taken, Refused: b.Refused, Updated: time.Unix(0, b.At-ahead),
 	}
 	if b.Blocked > now {
-		s.Blocked = time.Unix(0, b.Blocked)
+		s.Blocked = time.Unix(0, b.Blocked-ahead)
 	}
 	for _, q := range b.Queues {
 		if now-q.At < queueShown {
@@ -256,10 +267,14 @@ func gaugeState(g gauge, r rule, configured, now int64) GaugeState {
 func (p *Pacer) lane(engine *pawl.Engine, bucket string) *lane {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if time.Since(p.swept) > laneKept {
+		p.swept = time.Now()
+		maps.DeleteFunc(p.lanes, func(_ laneKey, l *lane) bool { return l.idle() })
+	}
 	key := laneKey{engine, bucket}
 	l := p.lanes[key]
 	if l == nil {
-		l = &lane{engine: engine, name: bucket, worker: newID(), limit: p.limit(bucket), wake: make(chan struct{}, 1)}
+		l = &lane{engine: engine, name: bucket, worker: newID(), limit: p.limit(bucket), wake: make(chan struct{}, 1), born: time.Now()}
 		p.lanes[key] = l
 	}
 	return l

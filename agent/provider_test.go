@@ -36,9 +36,12 @@ type provider struct {
 	letByNew int       // let in by then
 }
 
+// luck decides which calls a provider refuses.
+func luck() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
+
 func newProvider(t *testing.T, callers int, rate, burst float64) *provider {
 	p := &provider{
-		rate: rate, burst: burst, full: burst, rand: rand.New(rand.NewPCG(1, 2)), all: make(chan struct{}),
+		rate: rate, burst: burst, full: burst, rand: luck(), all: make(chan struct{}),
 		until: map[string]time.Time{}, here: map[string]bool{}, seen: map[string]bool{},
 	}
 	mux := http.NewServeMux()

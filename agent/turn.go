@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -16,7 +17,7 @@ import (
 // is anything to look for.
 func (l *lane) turn() (wait time.Duration, more bool, err error) {
 	l.mu.Lock()
-	if len(l.callers.list)+len(l.reports) == 0 {
+	if len(l.callers.list)+len(l.reports) == 0 && l.more == 0 {
 		l.running = false
 		l.mu.Unlock()
 		return 0, false, nil
@@ -43,6 +44,7 @@ func (l *lane) turn() (wait time.Duration, more bool, err error) {
 	version, err := l.write(t.b)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.next = nil
 	if err != nil {
 		for _, c := range t.out {
 			if !c.gone {
@@ -51,15 +53,26 @@ func (l *lane) turn() (wait time.Duration, more bool, err error) {
 		}
 		l.b = nil
 		if errors.Is(err, pawl.ErrConflict) {
-			err = nil // another worker was first: look again
+			return 0, true, nil // another worker was first: look again
 		}
+		l.doubt(t.heard)
 		return 0, true, err
 	}
 	l.lag, l.wrote = time.Since(began), began
 	l.b, l.version, l.read = t.b, version, time.Now()
-	l.reports = l.reports[t.heard:]
+	l.reports = slices.Delete(l.reports, 0, t.heard)
+	l.more -= t.more
 	l.answer(t.out)
 	return t.wait - l.lag, true, nil
+}
+
+// doubt is called when a write may or may not have happened: what it was to give back is not
+// given back again.
+func (l *lane) doubt(heard int) {
+	for i := range l.reports[:heard] {
+		l.reports[i].more = max(l.reports[i].more, 0)
+	}
+	l.more = max(l.more, 0)
 }
 
 // answer lets those of a plan go.
@@ -68,7 +81,7 @@ func (l *lane) answer(out []*caller) {
 		if c.gone {
 			l.hand(c.plan)
 		} else {
-			c.answer <- c.plan
+			l.give(c, c.plan)
 		}
 	}
 }
@@ -80,7 +93,7 @@ func (l *lane) look() error {
 	r, err := l.engine.Record(ctx, paceSpace, l.name)
 	b := &bucket{}
 	if err == nil {
-		b, err = readBucket(r, time.Now().UnixNano())
+		b, err = readBucket(r)
 	} else if errors.Is(err, pawl.ErrNotFound) {
 		err = nil
 	}
@@ -89,6 +102,7 @@ func (l *lane) look() error {
 	}
 	l.mu.Lock()
 	l.b, l.version, l.read = b, r.Version, time.Now()
+	l.ahead = max(l.ahead, b.At-l.steady())
 	l.mu.Unlock()
 	return nil
 }
@@ -98,7 +112,7 @@ func (l *lane) write(b *bucket) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	until := time.Unix(0, max(b.At, b.Requests.Zero, b.Tokens.Zero, b.Blocked)).Add(bucketKept)
+	until := time.Now().Add(bucketKept + time.Duration(max(b.Requests.Zero-b.At, b.Tokens.Zero-b.At, b.Blocked-b.At, 0)))
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	versions, err := l.engine.Write(ctx, pawl.Put{Space: paceSpace, Key: l.name, If: l.version, Data: data, Until: until})
@@ -112,7 +126,8 @@ func (l *lane) write(b *bucket) (int64, error) {
 type planned struct {
 	b     *bucket
 	out   []*caller
-	heard int // so many reports are in b
+	heard int   // so many reports are in b
+	more  int64 // and so much of the lane's more
 	write bool
 	wait  time.Duration
 }
@@ -121,38 +136,43 @@ type planned struct {
 func (l *lane) plan() (t planned) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now().UnixNano()
+	now := l.clock()
 	b := *l.b
 	b.At, b.Queues = now, maps.Clone(b.Queues)
-	t.b, t.heard = &b, len(l.reports)
+	t.b, t.heard, t.more = &b, len(l.reports), l.more
 	for _, r := range l.reports {
 		t.write = b.hear(r, l.limit) || t.write
 	}
 	requests, tokens := b.rules(l.limit)
+	if t.more != 0 && tokens.limit > 0 {
+		b.Tokens.owe(tokens, now, t.more)
+		t.write = true
+	}
 	free := requests.limit == 0 && tokens.limit == 0
 	yield := !free && l.yields(&b, now)
 	slow := min(2*l.lag, 2*time.Second) // the next slots must be here in time, however slow the store
 	last, next := max(now, b.Blocked), int64(0)
 	if l.late > horizon/2 { // those who go late fill the time of as many slots to come
-		l.room = b.Requests.when(requests, last, 1) + int64(l.late)
+		l.room = min(b.Requests.when(requests, last, 1)+int64(l.late), l.pace.after(requests, now, l.out))
 		l.late = 0
 		l.lap++
 	}
 	last = max(last, l.room)
 	for !yield && len(l.callers.list) > 0 && len(t.out) < maxChunk {
 		c := l.callers.list[0]
-		at := b.Tokens.when(tokens, b.Requests.when(requests, last, 1), c.tokens)
+		n := min(c.tokens, tokens.most())
+		at := b.Tokens.when(tokens, b.Requests.when(requests, last, 1), n)
 		if at > now+int64(horizon+slow) {
 			next = at
 			break
 		}
 		heap.Pop(&l.callers)
-		c.plan = grant{at: at, tokens: c.tokens, rule: requests, lap: l.lap}
+		c.plan = grant{at: at, tokens: n, rule: requests, lap: l.lap}
 		if !free {
 			b.Requests.take(requests, at, 1)
-			b.Tokens.take(tokens, at, c.tokens)
+			b.Tokens.take(tokens, at, n)
 			b.Taken++
-			b.Spent += c.tokens
+			b.Spent += n
 			c.plan.taken, c.plan.spent = b.Taken, b.Spent
 		}
 		t.out = append(t.out, c)
@@ -164,7 +184,7 @@ func (l *lane) plan() (t planned) {
 		t.write = l.show(&b, now, told) || t.write || len(t.out) > 0
 	}
 	if !t.write { // nothing that others need to know
-		l.reports = l.reports[:0]
+		l.reports, l.more = l.reports[:0], 0
 		l.answer(t.out)
 	}
 	switch {
@@ -177,6 +197,9 @@ func (l *lane) plan() (t planned) {
 		t.wait = min(time.Duration(next-now)-notice-slow-jitter, told)
 		t.wait = max(t.wait, time.Millisecond)
 	}
+	if t.write {
+		l.next = t.b
+	}
 	return t
 }
 
@@ -185,7 +208,7 @@ func (l *lane) yields(b *bucket, now int64) bool {
 	if len(l.callers.list) == 0 {
 		return false
 	}
-	rank := l.callers.list[0].rank
+	rank := l.callers.list[0].rank + l.ahead
 	for worker, q := range b.Queues {
 		if worker != l.worker && q.Callers > 0 && now-q.At < queueFresh && q.Rank < rank-yieldTo {
 			return true
@@ -207,7 +230,7 @@ func (l *lane) show(b *bucket, now int64, told time.Duration) bool {
 	if b.Queues == nil {
 		b.Queues = map[string]queue{}
 	}
-	is := queue{Callers: n, Rank: l.callers.list[0].rank, At: now}
+	is := queue{Callers: n, Rank: l.callers.list[0].rank + l.ahead, At: now}
 	b.Queues[l.worker] = is
 	return !shown || now-was.At >= int64(told) || is.Rank < was.Rank-yieldTo
 }
