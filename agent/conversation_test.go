@@ -445,3 +445,55 @@ func TestADamagedConversationSaysSo(t *testing.T) {
 		}
 	})
 }
+
+// A number that is taken, of which the conversation does not know, ends the run and does not
+// keep it busy for ever.
+func TestAStrangeRecordIsToldOf(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		m, _ := scripted(parrot()...)
+		a := made(t, "parrot", Config{Models: m, Tools: []Tool{adder(t)}})
+		e := work(t, open(), a)
+		c := (Conversations{Engine: e}).chat("c")
+		succeed(t, e, a, Task{Prompt: "one", Conversation: "c"})
+		th, err := c.thread(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{exchangeKey(2), summaryKey(2)} {
+			if _, err := e.Write(t.Context(), pawl.Put{Space: th.Space, Key: key, Data: json.RawMessage(`{}`)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const want = `conversation "c": it has a record that nobody has written`
+		if _, err = finish(t, e, a, Task{Prompt: "two", Conversation: "c"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the run ended with %v", err)
+		}
+		if err := c.keep(t.Context(), th.Space, 2, digest{Text: "x"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("kept: %v", err)
+		}
+	})
+}
+
+// A model that asks another agent can't have it remember a conversation.
+func TestAModelDoesNotChooseTheConversation(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		m, s := scripted(
+			llmtest.Rule{Contains: "go", ToolCalls: calls(`clerk {"prompt":"what did ann say?","conversation":"ann"}`)},
+			llmtest.Rule{Contains: "are not what it takes", ToolCalls: calls(`clerk {"prompt":"what did ann say?"}`)},
+			llmtest.Rule{Contains: "I do not know", Text: "done"},
+			llmtest.Rule{Contains: "what did ann say?", Text: "I do not know"},
+		)
+		clerk := made(t, "clerk", Config{Models: m})
+		a := made(t, "boss", Config{Models: m, Tools: []Tool{Child(clerk.Workflow, "knows")}})
+		e := work(t, open(), a, clerk)
+		if _, err := (Conversations{Engine: e}).Append(t.Context(), "ann", 0, llm.User("secret")); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "text", succeed(t, e, a, Task{Prompt: "go"}).Text, "done")
+		for _, call := range s.Calls() {
+			if strings.Contains(lines(call.Messages), "secret") {
+				t.Errorf("the model was shown %s", lines(call.Messages))
+			}
+		}
+	})
+}

@@ -169,7 +169,7 @@ func (w *weigh) take() int {
 }
 
 // TestATurnCostsTheSame: a conversation of 1,000 turns of the model over 100 runs, each of which goes
-// on as another, and all of it shown to the model. The last runs write as much as the first ones, within a tenth.
+// on as another, and much of it shown to the model. The last runs write as much as the first ones, within a tenth.
 func TestATurnCostsTheSame(t *testing.T) {
 	const runs, turns = 100, 10
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
@@ -184,7 +184,7 @@ func TestATurnCostsTheSame(t *testing.T) {
 		}) (string, error) {
 			return "a word", nil
 		})
-		a := made(t, "talks", Config{Models: m, Tools: []Tool{say}, GoOn: 5, Remember: Memory{Tokens: 10_000_000}})
+		a := made(t, "talks", Config{Models: m, Tools: []Tool{say}, GoOn: 5, Remember: Memory{Messages: 400, Tokens: 10_000_000}})
 		w := &weigh{Store: open()}
 		e := work(t, w, a)
 		sums := make([]int, 0, runs)
@@ -197,7 +197,7 @@ func TestATurnCostsTheSame(t *testing.T) {
 			sums = append(sums, w.take())
 		}
 		calls := s.Calls()
-		equal(t, "the last call was shown", len(calls[len(calls)-1].Messages), runs*2*turns-1)
+		equal(t, "the last call was shown", len(calls[len(calls)-1].Messages), 400+2*turns-1)
 		mean := func(part []int) (sum int) {
 			for _, n := range part {
 				sum += n
@@ -481,6 +481,64 @@ func TestAnImportIsSummarizedInParts(t *testing.T) {
 		data, _ := json.Marshal(last)
 		if len(last) != 12 || !strings.Contains(string(data), strings.Join(want[:45], ",")) {
 			t.Errorf("the model was shown %s", data)
+		}
+	})
+}
+
+// ahead is a store that lets something happen just before a record is written.
+type ahead struct {
+	pawl.Store
+	key  string
+	once sync.Once
+	do   func()
+}
+
+func (s *ahead) Commit(ctx context.Context, b *pawl.Batch) error {
+	for _, w := range b.Writes {
+		for _, p := range w.Puts {
+			if p.Key == s.key {
+				s.once.Do(s.do)
+			}
+		}
+	}
+	return s.Store.Commit(ctx, b)
+}
+
+// What a run is about to write when its conversation is deleted is not written.
+func TestADeleteJustBeforeAWrite(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		said := saying{part: "part", messages: []llm.Message{llm.User("x")}}
+		for key, write := range map[string]func(c *chat, space string) error{
+			exchangeKey(1): func(c *chat, space string) error {
+				_, _, err := c.add(t.Context(), space, said, 0, nil)
+				return err
+			},
+			partKey("part", 0): func(c *chat, space string) error {
+				_, err := c.stage(t.Context(), space, said, pieceBytesMax, false)
+				return err
+			},
+			summaryKey(1): func(c *chat, space string) error { return c.keep(t.Context(), space, 1, digest{Text: "x"}) },
+		} {
+			store := &ahead{Store: open(), key: key}
+			e := pawl.New(store, nil)
+			outside := Conversations{Engine: pawl.New(store.Store, nil)}
+			store.do = func() {
+				if err := outside.Delete(t.Context(), "c "+key); err != nil {
+					t.Error(err)
+				}
+			}
+			c := &chat{e: e, id: "c " + key}
+			th, err := c.begin(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var bad *ConversationError
+			if err := write(c, th.Space); !errors.As(err, &bad) || !errors.Is(err, pawl.ErrNotFound) || bad.Conversation != "c "+key {
+				t.Errorf("%s: written: %v", key, err)
+			}
+			if left, err := e.Records(t.Context(), th.Space, "", "", 10); err != nil || len(left) > 0 {
+				t.Errorf("%s: left are %v %v", key, left, err)
+			}
 		}
 	})
 }

@@ -48,7 +48,10 @@ func (c *chat) stage(ctx context.Context, space string, s saying, most int, leav
 			if p.Earlier != s.earlier || len(p.Messages) > len(s.messages) {
 				return s, c.fail(nil, "record %q of %s has not what the run has said", key, space)
 			}
-		case errors.Is(err, pawl.ErrConflict): // another has appended
+		case errors.Is(err, pawl.ErrConflict):
+			if err := c.again(ctx, t, err); err != nil {
+				return s, err
+			}
 			continue
 		case errors.Is(err, pawl.ErrTooLarge) && count > 1:
 			most = size / 2
@@ -122,8 +125,11 @@ func (c *chat) publish(ctx context.Context, space string, s saying, since int, c
 		t.Messages += s.earlier + len(s.messages)
 		t.Updated = now
 		err = c.write(ctx, &t, pawl.Put{Space: space, Key: exchangeKey(t.Exchanges), Data: data})
-		if !errors.Is(err, pawl.ErrConflict) { // else another has appended just now
+		if !errors.Is(err, pawl.ErrConflict) {
 			return first, t.Messages, err
+		}
+		if err := c.again(ctx, t, err); err != nil {
+			return 0, 0, err
 		}
 	}
 }

@@ -112,7 +112,11 @@ func (c *chat) keep(ctx context.Context, space string, to int, d digest) error {
 			return c.stored(err)
 		}
 		t.Summary = to
-		if err := c.write(ctx, &t, pawl.Put{Space: space, Key: summaryKey(to), Data: data}); !errors.Is(err, pawl.ErrConflict) {
+		err = c.write(ctx, &t, pawl.Put{Space: space, Key: summaryKey(to), Data: data})
+		if !errors.Is(err, pawl.ErrConflict) {
+			return err
+		}
+		if err := c.again(ctx, t, err); err != nil {
 			return err
 		}
 	}

@@ -160,3 +160,13 @@ func (c *chat) write(ctx context.Context, t *thread, puts ...pawl.Put) error {
 	t.version = versions[len(versions)-1]
 	return nil
 }
+
+// again tells why a write with t that met a conflict is not to be made again: it is, and nil is
+// returned, if somebody has written to the conversation meanwhile.
+func (c *chat) again(ctx context.Context, t thread, conflict error) error {
+	now, err := c.same(ctx, t.Space)
+	if err == nil && now.version == t.version {
+		err = c.fail(nil, "it has a record that nobody has written: %v", conflict)
+	}
+	return err
+}
