@@ -23,7 +23,7 @@ func (c *chat) piece(ctx context.Context, t thread, key string) (p piece, err er
 }
 
 func (c *chat) pieceOf(r pawl.Record) (p piece, err error) {
-	if err = c.readable(r, &p); err == nil && len(p.Messages) == 0 {
+	if err = c.readable(r, &p); err == nil && len(p.Messages) == 0 && p.Before == "" {
 		err = c.fail(nil, "record %q of %s has no messages", r.Key, r.Space)
 	}
 	return p, err
@@ -145,6 +145,9 @@ func (c *chat) forward(ctx context.Context, t thread, at int) iter.Seq2[piece, e
 					}
 				}
 				for _, p := range slices.Backward(whole) {
+					if len(p.Messages) == 0 { // all of the exchange was staged
+						continue
+					}
 					if skip := at - p.First - p.Earlier; skip > 0 {
 						if skip >= len(p.Messages) {
 							continue
