@@ -35,8 +35,11 @@ type Config struct {
 	MaxTokens   int
 	Stream      string // name of the run's stream to which answers go as they come; "": none
 	// GoOn is after how many turns in one run the agent goes on as a new run, with the
-	// conversation as its input. 0 means 100.
+	// messages as its input, or where they are if the task has a Conversation. 0 means 100.
 	GoOn int
+	// Remember says how much of its Conversation a run is shown. That of the agent which was
+	// started counts, not of those it hands over to.
+	Remember Memory
 
 	// Hooks are told what happens, in their order.
 	Hooks []Hooks
@@ -68,12 +71,30 @@ type Hooks struct {
 // Task is what an agent is started with.
 type Task struct {
 	Prompt   string        `json:"prompt,omitempty"`   // what the user says
-	Messages []llm.Message `json:"messages,omitempty"` // the conversation so far
+	Messages []llm.Message `json:"messages,omitempty"` // the conversation so far, or what is new in the Conversation
+
+	// Conversation, if not "", is the id of a conversation of the run's tenant, at most 256
+	// bytes. The run begins with what is remembered of it, as it is then, and when it is done
+	// appends what it has said: Messages, Prompt, answers and tool results, all of it at once.
+	// A run that fails or is cancelled appends nothing. See [Conversations].
+	Conversation string `json:"conversation,omitempty"`
 
 	// Of a run that goes on from another.
-	Agent string `json:"agent,omitempty"` // who has the conversation
-	Turns int    `json:"turns,omitempty"` // made so far
-	Cost  int64  `json:"cost,omitempty"`
+	Agent  string  `json:"agent,omitempty"` // who has the conversation
+	Turns  int     `json:"turns,omitempty"` // made so far
+	Cost   int64   `json:"cost,omitempty"`
+	Window *Window `json:"window,omitempty"` // what it remembers
+}
+
+// Validate reports a task that no agent can begin with. It is called when a run is started.
+func (t *Task) Validate() error {
+	if t.Conversation == "" {
+		return nil
+	}
+	if err := checkConversation(t.Conversation); err != nil {
+		return err
+	}
+	return whole(t.Messages)
 }
 
 // Result is what an agent ends with.
@@ -83,7 +104,11 @@ type Result struct {
 	Agent    string          `json:"agent"`           // who gave the last answer
 	Turns    int             `json:"turns"`
 	Cost     int64           `json:"cost"`     // of all model calls that were answered, in millionths of a US dollar; the ledger has failed ones too
-	Messages []llm.Message   `json:"messages"` // the whole conversation
+	Messages []llm.Message   `json:"messages"` // the whole conversation; nil with Task.Conversation, where they can be read from
+
+	// With Task.Conversation: where in it this run's messages are.
+	First int `json:"first,omitempty"` // position of the first one, from 1
+	Last  int `json:"last,omitempty"`
 }
 
 // TurnsError reports that an agent was not done after its MaxTurns.
@@ -113,6 +138,7 @@ func NewAgent(name string, cfg Config) (*Agent, error) {
 	cfg.MaxTurns = cmp.Or(cfg.MaxTurns, 20)
 	cfg.Parallel = cmp.Or(cfg.Parallel, 8)
 	cfg.GoOn = cmp.Or(cfg.GoOn, 100)
+	cfg.Remember.Tokens = cmp.Or(cfg.Remember.Tokens, 100_000)
 	a := &Agent{name: name, cfg: cfg}
 	var problems []error
 	if cfg.Models == nil {
@@ -120,6 +146,9 @@ func NewAgent(name string, cfg Config) (*Agent, error) {
 	}
 	if cfg.MaxTurns < 0 || cfg.Parallel < 0 || cfg.GoOn < 0 {
 		problems = append(problems, errors.New("MaxTurns, Parallel and GoOn must not be negative"))
+	}
+	if cfg.Remember.Messages < 0 || cfg.Remember.Tokens < 0 {
+		problems = append(problems, errors.New("the limits of Remember must not be negative"))
 	}
 	names := map[string]bool{}
 	for _, t := range a.tools() {
@@ -178,8 +207,9 @@ func (a *Agent) tools() []Tool {
 type talk struct {
 	agent    *Agent // who has the conversation
 	task     Task
-	messages []llm.Message
-	known    int // how many of them the model was asked with before
+	memory   *recollection // what it remembers of a conversation; nil: there is none
+	messages []llm.Message // of this run
+	known    int           // how many of them the model was asked with before
 	turns    int
 	cost     int64
 }
@@ -194,12 +224,12 @@ func (a *Agent) run(c *pawl.Context, task Task) (Result, error) {
 	if task.Prompt != "" {
 		t.messages = append(t.messages, llm.User(task.Prompt))
 	}
-	if len(t.messages) == 0 {
+	if len(t.messages) == 0 && task.Window == nil {
 		return Result{}, fmt.Errorf("%w: agent %s: the task has neither a prompt nor messages", pawl.ErrInput, a.name)
 	}
-	r, more, err := t.takeTurns(c, a)
-	if more {
-		return Result{}, pawl.ContinueAs(c, Task{Messages: t.messages, Agent: t.agent.name, Turns: t.turns, Cost: t.cost})
+	r, next, err := t.converse(c, a)
+	if next != nil {
+		return Result{}, pawl.ContinueAs(c, *next)
 	}
 	if err != nil {
 		for _, h := range t.agent.cfg.Hooks {
@@ -242,7 +272,10 @@ func (t *talk) takeTurns(c *pawl.Context, first *Agent) (r Result, more bool, er
 			}
 			continue
 		}
-		r = Result{Text: answer.Text, Value: answer.Value, Agent: t.agent.name, Turns: t.turns, Cost: t.cost, Messages: t.messages}
+		r = Result{Text: answer.Text, Value: answer.Value, Agent: t.agent.name, Turns: t.turns, Cost: t.cost}
+		if t.memory == nil {
+			r.Messages = t.messages
+		}
 		for _, h := range t.agent.cfg.Hooks {
 			if h.OnFinish == nil {
 				continue
@@ -258,31 +291,43 @@ func (t *talk) takeTurns(c *pawl.Context, first *Agent) (r Result, more bool, er
 // ask takes one turn of the model.
 func (t *talk) ask(c *pawl.Context) (*Answer, error) {
 	cfg := &t.agent.cfg
-	turn := Turn{Agent: t.agent.name, Number: t.turns + 1, Messages: t.messages}
+	turn := t.turn()
 	for _, h := range cfg.Hooks {
 		if h.OnTurnStart == nil {
 			continue
 		}
-		if err := pawl.Do(c, "hook:turn_start", func(ctx context.Context) error { return h.OnTurnStart(ctx, turn) }); err != nil {
+		if err := pawl.Do(c, "hook:turn_start", func(ctx context.Context) error {
+			return turn(ctx, func(turn Turn) error { return h.OnTurnStart(ctx, turn) })
+		}); err != nil {
 			return nil, err
 		}
 	}
 	q := Call{
-		Model: cfg.Model, Fallbacks: cfg.Fallbacks, System: cfg.Instructions, Messages: t.messages, Known: t.known,
+		Model: cfg.Model, Fallbacks: cfg.Fallbacks, System: cfg.Instructions,
 		Shape: cfg.Shape, Temperature: cfg.Temperature, MaxTokens: cfg.MaxTokens, Stream: cfg.Stream,
 	}
 	for _, tool := range t.agent.tools() {
 		q.Tools = append(q.Tools, llm.Tool{Name: tool.Name, Description: tool.Description, Parameters: tool.Parameters})
 	}
-	answer, err := pawl.Step(c, "model", func(ctx context.Context) (*Answer, error) {
-		if cfg.Instruct != nil {
-			system, err := cfg.Instruct(ctx, turn)
-			if err != nil {
-				return nil, fmt.Errorf("instructions of agent %s: %w", t.agent.name, err)
+	own, known := len(t.messages), t.known
+	answer, err := pawl.Step(c, "model", func(ctx context.Context) (answer *Answer, err error) {
+		q := q
+		err = turn(ctx, func(turn Turn) error {
+			if cfg.Instruct != nil {
+				system, err := cfg.Instruct(ctx, turn)
+				if err != nil {
+					return fmt.Errorf("instructions of agent %s: %w", t.agent.name, err)
+				}
+				q.System = system
 			}
-			q.System = system
-		}
-		return cfg.Models.ask(ctx, q)
+			q.Messages, q.Known = turn.Messages, len(turn.Messages)-own+known
+			if t.memory != nil {
+				q.window = &t.memory.Window
+			}
+			answer, err = cfg.Models.ask(ctx, q)
+			return err
+		})
+		return answer, err
 	}, withDefaults(nil)...)
 	if err != nil {
 		return nil, err
@@ -295,7 +340,9 @@ func (t *talk) ask(c *pawl.Context) (*Answer, error) {
 		if h.OnTurn == nil {
 			continue
 		}
-		if err := pawl.Do(c, "hook:turn", func(ctx context.Context) error { return h.OnTurn(ctx, turn, *answer) }); err != nil {
+		if err := pawl.Do(c, "hook:turn", func(ctx context.Context) error {
+			return turn(ctx, func(turn Turn) error { return h.OnTurn(ctx, turn, *answer) })
+		}); err != nil {
 			return nil, err
 		}
 	}

@@ -21,7 +21,9 @@ type Asking struct {
 }
 
 // Asked returns the requests that a run has made of models, in the order in which they ended,
-// those of failed attempts included, each with all its messages. A request that was too large for a note has none.
+// those of failed attempts included, each with all its messages: those that an agent has
+// remembered are read from its conversation, and if that was deleted the sequence ends with a
+// *ConversationError. A request that was too large for a note has none.
 func Asked(ctx context.Context, e *pawl.Engine, run pawl.Ref) iter.Seq2[Asking, error] {
 	return func(yield func(Asking, error) bool) {
 		var talks [][]llm.Message // the conversations so far, newest last
@@ -38,7 +40,7 @@ func Asked(ctx context.Context, e *pawl.Engine, run pawl.Ref) iter.Seq2[Asking, 
 				continue
 			}
 			if a.Request != nil {
-				if err := a.complete(talks); err != nil {
+				if err := a.complete(ctx, e, run.Tenant, talks); err != nil {
 					yield(a, fmt.Errorf("run %s, entry %d: %w", run.ID, entry.Seq, err))
 					return
 				}
@@ -58,19 +60,37 @@ func Asked(ctx context.Context, e *pawl.Engine, run pawl.Ref) iter.Seq2[Asking, 
 
 // complete puts the messages back that the note left out: those of the conversation with
 // which the request has the hash that it had.
-func (a *Asking) complete(talks [][]llm.Message) error {
+func (a *Asking) complete(ctx context.Context, e *pawl.Engine, tenant string, talks [][]llm.Message) error {
 	if a.Known == 0 {
 		return nil
 	}
 	rest := a.Request.Messages
-	for _, talk := range slices.Backward(talks) {
+	fits := func(talk []llm.Message) bool {
 		if len(talk) < a.Known {
-			continue
+			return false
 		}
 		a.Request.Messages = append(slices.Clone(talk[:a.Known]), rest...)
-		if hashOf(a.Request) == a.Hash {
+		return hashOf(a.Request) == a.Hash
+	}
+	for _, talk := range slices.Backward(talks) {
+		if fits(talk) {
 			return nil
 		}
+	}
+	if a.Window != nil {
+		c := &chat{e: e, tenant: tenant, id: a.Window.Conversation}
+		t, err := c.same(ctx, a.Window.Space)
+		if err != nil {
+			return err
+		}
+		before, err := c.window(ctx, t, *a.Window)
+		if err != nil {
+			return err
+		}
+		if fits(before) {
+			return nil
+		}
+		return c.fail(nil, "what step %s was asked with is no longer what it has", a.Step)
 	}
 	return fmt.Errorf("the %d messages before those of step %s are in no earlier note", a.Known, a.Step)
 }

@@ -39,6 +39,8 @@ type Call struct {
 	// the note of this call leaves them out, so that a conversation does not fill the journal
 	// again and again. [Asked] puts them back.
 	Known int
+
+	window *Window // where those of them are that an agent remembers: in no note
 }
 
 // Check says what is wrong with a value that an answer was read as, nil: nothing. The model is
@@ -92,7 +94,8 @@ type Made struct {
 	Vars      map[string]string `json:"vars,omitempty"`     // what the prompt was filled in with, as it stands there
 	Fork      *Forked           `json:"fork,omitempty"`     // of the question of a fork by ForkAsked: what was changed
 	Request   *llm.Request      `json:"request"`            // exact, but for the first Known messages
-	Known     int               `json:"known,omitempty"`    // messages left out, as they are in an earlier note
+	Known     int               `json:"known,omitempty"`    // messages left out, as they are in an earlier note, or
+	Window    *Window           `json:"window,omitempty"`   // where the first of them are in a conversation
 	Hash      string            `json:"hash"`               // of the whole request
 	Response  *llm.Response     `json:"response,omitempty"` // with the provider's own bytes, cut where they are too many
 	Shape     json.RawMessage   `json:"shape,omitempty"`    // what the answer was to be

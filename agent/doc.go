@@ -17,7 +17,8 @@
 // go on.
 //
 // An [Agent] is a workflow: a loop of a model and tools, each model call and each tool call a
-// step. A [Backtest] asks the questions of past runs again, with something changed.
+// step. With a conversation it remembers what was said in runs before: see [Conversations].
+// A [Backtest] asks the questions of past runs again, with something changed.
 //
 // The package is written with the exported names of pawl only. It keeps no state that a
 // restart would lose: what workers share lies in records of the store. It reads neither

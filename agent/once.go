@@ -18,7 +18,7 @@ import (
 // once asks a provider once: in turn, if its breaker lets it, and if there is money for it.
 // Where there is an answer, the caller leaves the note of it, when it knows what it is worth.
 func (a *attempt) once(ctx context.Context, r route, why string, req *llm.Request) (*llm.Response, *Made, error) {
-	made := &Made{Why: why, Model: r.name, Prompt: a.prompt, Vars: a.vars, Fork: a.fork, Shape: a.q.Shape.written(), Hash: hashOf(req), Known: min(a.q.Known, len(req.Messages)), At: time.Now()}
+	made := &Made{Why: why, Model: r.name, Prompt: a.prompt, Vars: a.vars, Fork: a.fork, Shape: a.q.Shape.written(), Hash: hashOf(req), Known: min(a.q.Known, len(req.Messages)), Window: a.q.window, At: time.Now()}
 	shown := *req
 	shown.Messages = req.Messages[made.Known:]
 	made.Request = &shown

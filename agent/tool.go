@@ -65,9 +65,14 @@ func NewTool(name, description string, schema json.RawMessage, call func(ctx con
 	return t
 }
 
-// Child makes a tool of a workflow: a call is a child run, and is awaited.
+// Child makes a tool of a workflow: a call is a child run, and is awaited. The arguments are what
+// In is in JSON; of a [Task], the prompt alone: a model must not choose whose conversation another
+// agent remembers.
 func Child[In, Out any](w *pawl.Workflow[In, Out], description string, opts ...pawl.StartOption) Tool {
 	t := toolOf[In](w.Name(), description)
+	if _, ok := any(*new(In)).(Task); ok {
+		t = toolOf[errand](w.Name(), description)
+	}
 	t.run = func(c *pawl.Context, _ llm.ToolCall, args json.RawMessage) (string, error) {
 		var in In
 		if err := json.Unmarshal(args, &in); err != nil {
@@ -80,6 +85,11 @@ func Child[In, Out any](w *pawl.Workflow[In, Out], description string, opts ...p
 		return answerOf(w.Name(), out)
 	}
 	return t
+}
+
+// errand is what a model may ask of an agent.
+type errand struct {
+	Prompt string `json:"prompt" jsonschema:"what it is to do, with all that it has to know"`
 }
 
 // WithApproval returns the tool with calls of it needing somebody's consent.

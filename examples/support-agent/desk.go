@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,8 @@ import (
 // errWaits says that the conversation waits for an approval, and that nobody is here to give it.
 var errWaits = errors.New("the conversation waits for an approval")
 
-// desk is one conversation, and the terminal at which it is led.
+// desk is one conversation, and the terminal at which it is led. With an id it has many
+// messages, each of which is a run that remembers those before it.
 type desk struct {
 	agent       *agent.Agent
 	store       string
@@ -86,12 +88,15 @@ func (d *desk) serve(ctx context.Context) (err error) {
 
 // begin finds the conversation, or starts it, and hands on the verdict of the command line.
 func (d *desk) begin(ctx context.Context, e *pawl.Engine) (*pawl.Run[agent.Result], error) {
-	id := cmp.Or(d.approve, d.id, idOf(d.message))
-	fmt.Fprintf(d.err, "conversation %s\n", id)
+	id, err := d.run(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(d.err, "conversation %s\n", cmp.Or(d.approve, d.id, id))
 	if d.message != "" {
-		_, err := d.agent.Start(ctx, e, agent.Task{Prompt: d.message}, pawl.ID(id))
+		_, err := d.agent.Start(ctx, e, agent.Task{Prompt: d.message, Conversation: d.id}, pawl.ID(id))
 		if errors.Is(err, pawl.ErrConflict) {
-			return nil, fmt.Errorf("%w; give the new conversation another -id", err)
+			return nil, fmt.Errorf("%w; conversation %s has not answered that yet: give the same message again, or approve what it waits for", err, d.id)
 		}
 		if err != nil {
 			return nil, err
@@ -110,7 +115,7 @@ func (d *desk) begin(ctx context.Context, e *pawl.Engine) (*pawl.Run[agent.Resul
 	if d.approve != "" {
 		pending, err := support.PendingOf(ctx, e, id)
 		if err == nil && len(pending) == 0 {
-			err = fmt.Errorf("conversation %s waits for no approval; it is %s", id, info.State)
+			err = fmt.Errorf("conversation %s waits for no approval; it is %s", d.approve, info.State)
 		}
 		if err != nil {
 			return nil, err
@@ -123,10 +128,38 @@ func (d *desk) begin(ctx context.Context, e *pawl.Engine) (*pawl.Run[agent.Resul
 	return pawl.Attach[agent.Result](e, id), nil
 }
 
-// idOf derives an id from the message, so that the same command means the same conversation.
-func idOf(message string) string {
-	sum := sha256.Sum256([]byte(message))
-	return support.Name + "-" + hex.EncodeToString(sum[:4])
+// run returns the id of the run to go on with. The same command again means the same run; so
+// does the last message of a conversation. Another one is a run of its own, named for its place.
+func (d *desk) run(ctx context.Context, e *pawl.Engine) (string, error) {
+	id := cmp.Or(d.approve, d.id)
+	if id == "" { // a message that stands alone
+		sum := sha256.Sum256([]byte(d.message))
+		return support.Name + "-" + hex.EncodeToString(sum[:4]), nil
+	}
+	last, err := e.List(ctx, pawl.Filter{Attrs: map[string]string{agent.ConversationAttribute: id}, Limit: 1})
+	if err != nil || len(last) == 0 && d.message == "" {
+		return id, err
+	}
+	if len(last) > 0 {
+		var task agent.Task
+		for entry, err := range e.Journal(ctx, pawl.Ref{ID: last[0].ID}) {
+			if err == nil {
+				err = json.Unmarshal(entry.Data, &task) // the first entry is the run's input
+			}
+			if err != nil {
+				return "", err
+			}
+			break
+		}
+		if d.message == "" || d.message == task.Prompt {
+			return last[0].ID, nil
+		}
+	}
+	info, err := agent.Conversations{Engine: e}.Get(ctx, id)
+	if errors.Is(err, pawl.ErrNotFound) {
+		err = nil
+	}
+	return fmt.Sprintf("%s.%d", id, info.Messages), err
 }
 
 // attend gets approvals until everything is read, which is when the run has ended.
@@ -171,20 +204,20 @@ func (d *desk) attend(ctx context.Context, e *pawl.Engine, id string, read <-cha
 func (d *desk) ask(ctx context.Context, e *pawl.Engine, id string, p support.Pending) error {
 	fmt.Fprintf(d.err, "\n%s\n%s may approve it, until %s.\n", p, p.Who(), p.Expires.Local().Format(time.DateTime))
 	if !d.interactive {
-		return d.leave(id, p)
+		return d.leave(cmp.Or(d.approve, d.id, id), p)
 	}
 	by := d.by
 	if by == "" {
 		fmt.Fprint(d.err, "Your name: ")
 		if !d.line(ctx, &by) {
-			return d.leave(id, p)
+			return d.leave(cmp.Or(d.approve, d.id, id), p)
 		}
 	}
 	for {
 		var yes string
 		fmt.Fprintf(d.err, "Approve it as %s? y/n: ", by)
 		if !d.line(ctx, &yes) {
-			return d.leave(id, p)
+			return d.leave(cmp.Or(d.approve, d.id, id), p)
 		}
 		switch strings.ToLower(yes) {
 		case "y", "yes":

@@ -26,7 +26,7 @@ func main() {
 	var d desk
 	flag.StringVar(&d.store, "store", "support.db", "the file that holds runs and refunds")
 	flag.StringVar(&d.message, "message", "", "what the customer says")
-	flag.StringVar(&d.id, "id", "", "the conversation's id; without it the same message always means the same one")
+	flag.StringVar(&d.id, "id", "", "the conversation's id: a second message with it goes on with the conversation; without it a message stands alone, and the same one always means the same")
 	flag.StringVar(&d.approve, "approve", "", "answer what the conversation with this id waits to have approved")
 	flag.StringVar(&d.by, "by", "", "who approves, with -approve or at the terminal: "+strings.Join(approvers, " or "))
 	flag.BoolVar(&d.deny, "deny", false, "with -approve: deny it")

@@ -113,13 +113,13 @@ func TestAnApprovalByCommand(t *testing.T) {
 	}
 	for text, args := range map[string][]string{
 		`"eve" may not approve this; ada or grace may`: {"-approve", "one", "-by", "eve"},
-		"not found":                  {"-approve", "two", "-by", "ada"},
-		"-by":                        {"-approve", "one"},
-		"neither -message":           {"-approve", "one", "-by", "ada", "-id", "one"},
-		"-message is missing":        {},
-		"go with -approve":           {"-deny", "-message", "x"},
-		"give the new conversation ": {"-id", "one", "-message", "Something else"},
-		"order":                      {"order"},
+		"not found":                 {"-approve", "two", "-by", "ada"},
+		"-by":                       {"-approve", "one"},
+		"neither -message":          {"-approve", "one", "-by", "ada", "-id", "one"},
+		"-message is missing":       {},
+		"go with -approve":          {"-deny", "-message", "x"},
+		"has not answered that yet": {"-id", "one", "-message", "Something else"},
+		"order":                     {"order"},
 	} {
 		if out, said, code := call(t, program, dir, nil, args...); code == 0 || code == 3 || out != "" || !strings.Contains(said, text) {
 			t.Errorf("%q: code %d, %s%s", args, code, out, said)
@@ -130,6 +130,13 @@ func TestAnApprovalByCommand(t *testing.T) {
 	}
 	if _, said, code := call(t, program, dir, nil, "-approve", "one", "-by", "ada"); code != 1 || !strings.Contains(said, "waits for no approval; it is completed") {
 		t.Errorf("code %d\n%s", code, said)
+	}
+	// The conversation goes on, and it is known which order it is about.
+	if out, said, code := call(t, program, dir, nil, "-id", "one", "-message", "And where is it?"); code != 0 || !strings.Contains(out, "Order 1002, An Atlas of Harbours, is delivered on Monday.") {
+		t.Errorf("code %d\n%s%s", code, out, said)
+	}
+	if out, said, code := call(t, program, dir, nil, "-id", "one"); code != 0 || !strings.Contains(out, "delivered on Monday") {
+		t.Errorf("code %d\n%s%s", code, out, said)
 	}
 	if _, said, code := call(t, program, dir, nil, "-message", "My money back for 1002"); code != 3 {
 		t.Errorf("code %d\n%s", code, said)

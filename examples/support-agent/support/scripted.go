@@ -1,6 +1,7 @@
 package support
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,14 +26,14 @@ func Scripted(pace time.Duration) *llmtest.Scripted {
 var number = regexp.MustCompile(`\b\d{4}\b`)
 
 func play(req *llm.Request) (*llm.Response, error) {
-	var asked string
+	var asked, order string // the last message of the customer, and the last order's number
 	for _, m := range req.Messages {
 		if m.Role == llm.RoleUser {
 			asked = strings.ToLower(m.Content)
+			order = cmp.Or(number.FindString(asked), order)
 		}
 	}
 	last := req.Messages[len(req.Messages)-1].Content
-	order := number.FindString(asked)
 	switch said := lastCall(req); {
 	case said == "" && offers(req, "transfer_to_billing") && has(asked, "bill", "charged", "invoice"):
 		return call(req, "transfer_to_billing", struct{}{})
