@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Record is a small document that belongs to no run: a cached answer, a version of a
@@ -73,6 +74,23 @@ func (e *Engine) Record(ctx context.Context, space, key string) (Record, error) 
 // order of their keys, as bytes. The next page has the key of the last as its after.
 func (e *Engine) Records(ctx context.Context, space, prefix, after string, limit int) ([]Record, error) {
 	return e.store.Records(ctx, space, prefix, after, min(cmp.Or(max(limit, 0), 100), 1000), time.Now())
+}
+
+// PrefixEnd returns the least text that is behind all texts with a prefix, by their bytes, for
+// stores to end a search at; "": there is none.
+func PrefixEnd(prefix string) string {
+	for prefix != "" {
+		r, size := utf8.DecodeLastRuneInString(prefix)
+		prefix = prefix[:len(prefix)-size]
+		switch {
+		case r == utf8.MaxRune: // nothing is behind it here
+		case r == 0xd7ff:
+			return prefix + "\ue000" // what lies between is no text
+		default:
+			return prefix + string(r+1)
+		}
+	}
+	return ""
 }
 
 // Write writes records, all of them or none, and returns their versions. ErrConflict: one

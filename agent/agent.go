@@ -167,7 +167,15 @@ func NewAgent(name string, cfg Config) (*Agent, error) {
 	if err := a.reach(a.all); err != nil {
 		return nil, err
 	}
-	a.Workflow = pawl.Define(name, a.run, cfg.Options...)
+	options := slices.Clone(cfg.Options)
+	for _, other := range a.all {
+		for _, t := range other.cfg.Tools {
+			if t.uses != nil {
+				options = append(options, pawl.Uses(t.uses))
+			}
+		}
+	}
+	a.Workflow = pawl.Define(name, a.run, options...)
 	return a, nil
 }
 

@@ -291,7 +291,7 @@ func TestAToolCanBeAWorkflow(t *testing.T) {
 		})
 		m, _ := scripted(llmtest.Rule{Contains: "go", ToolCalls: calls(`double {"a":1,"b":2}`)}, llmtest.Rule{Contains: "6", Text: "six"})
 		a := made(t, "parent", Config{Models: m, Tools: []Tool{Child(double, "doubles a sum")}})
-		equal(t, "text", succeed(t, work(t, open(), a, double), a, Task{Prompt: "go"}).Text, "six")
+		equal(t, "text", succeed(t, work(t, open(), a), a, Task{Prompt: "go"}).Text, "six")
 	})
 }
 

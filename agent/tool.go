@@ -23,7 +23,8 @@ type Tool struct {
 
 	shape *Shape // of the arguments
 	run   func(c *pawl.Context, call llm.ToolCall, args json.RawMessage) (string, error)
-	err   error // why the tool can't be used
+	uses  pawl.Definition // the workflow that a call is a run of; nil: none
+	err   error           // why the tool can't be used
 }
 
 // MaxToolResult is how much of what a tool returns the model is told, in bytes. The rest is
@@ -65,7 +66,8 @@ func NewTool(name, description string, schema json.RawMessage, call func(ctx con
 	return t
 }
 
-// Child makes a tool of a workflow: a call is a child run, and is awaited. The arguments are what
+// Child makes a tool of a workflow: a call is a child run, and is awaited. The workflow is
+// registered with the agent that has the tool. The arguments are what
 // In is in JSON; of a [Task], the prompt alone: a model must not choose whose conversation another
 // agent remembers.
 func Child[In, Out any](w *pawl.Workflow[In, Out], description string, opts ...pawl.StartOption) Tool {
@@ -84,6 +86,7 @@ func Child[In, Out any](w *pawl.Workflow[In, Out], description string, opts ...p
 		}
 		return answerOf(w.Name(), out)
 	}
+	t.uses = w
 	return t
 }
 

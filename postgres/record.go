@@ -93,8 +93,8 @@ func (s *Store) Records(ctx context.Context, space, prefix, after string, limit 
 			err = row.Scan(&r.Key, &r.Version, (*[]byte)(&r.Data), &until)
 			r.Space, r.Until = space, fromMicro(until)
 			return r, err
-		}, `SELECT key, version, data, until FROM records WHERE space = $1 AND key >= $2 AND key > $3 AND starts_with(key, $2)
-		AND (until IS NULL OR until > $4) ORDER BY key LIMIT $5`, space, prefix, after, now.UnixMicro(), limit)
+		}, `SELECT key, version, data, until FROM records WHERE space = $1 AND key >= $2 AND key > $3 AND ($6 = '' OR key < $6) AND starts_with(key, $2)
+		AND (until IS NULL OR until > $4) ORDER BY key LIMIT $5`, space, prefix, after, now.UnixMicro(), limit, pawl.PrefixEnd(prefix))
 		return err
 	})
 	return out, err

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -45,8 +46,8 @@ func (t *tx) record(w *pawl.Write) error {
 // Records implements pawl.Store.
 func (s *Store) Records(ctx context.Context, space, prefix, after string, limit int, now time.Time) (out []pawl.Record, err error) {
 	err = s.read(ctx, func(c *conn) error {
-		return c.query(`SELECT key, version, data, until FROM records WHERE space = ? AND key >= ? AND key > ? AND substr(key, 1, length(?)) = ?
-			AND (until IS NULL OR until > ?) ORDER BY key LIMIT ?`, []any{space, prefix, after, prefix, prefix, now, limit}, func(r row) error {
+		return c.query(`SELECT key, version, data, until FROM records WHERE space = ? AND key >= ? AND key > ? AND key < ? AND substr(key, 1, length(?)) = ?
+			AND (until IS NULL OR until > ?) ORDER BY key LIMIT ?`, []any{space, prefix, after, cmp.Or(pawl.PrefixEnd(prefix), "\xff"), prefix, prefix, now, limit}, func(r row) error {
 			out = append(out, pawl.Record{Space: space, Key: r.str(0), Version: r.int(1), Data: r.bytes(2), Until: r.time(3)})
 			return nil
 		})
