@@ -287,7 +287,7 @@ func TestAForkKnowsWhatAnOperatorHasDone(t *testing.T) {
 		if _, err := n.Wake(n.ctx, pawl.Ref{ID: r.ID()}, "", nil); err != nil {
 			t.Fatal(err)
 		}
-		failure(n, r)
+		_ = failure(n, r)
 		if _, err := n.Retry(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
 			t.Fatal(err)
 		}

@@ -152,7 +152,7 @@ func TestRetryTakesCancelledChildrenAlong(t *testing.T) {
 			return err == nil && err2 == nil && len(waiting) == 3 && len(done) == 1
 		})
 		n.signal(r.ID(), "fail", 1)
-		failure(n, r)
+		_ = failure(n, r)
 		kids := func(s pawl.State) []pawl.RunInfo {
 			all, err := n.List(n.ctx, pawl.Filter{States: []pawl.State{s}})
 			if err != nil {
@@ -295,7 +295,7 @@ func TestRetryKeepsEventsAndHooks(t *testing.T) {
 		n.signal(r.ID(), "second", 2)
 		n.resume("tok", 3)
 		n.signal(r.ID(), "first", 1)
-		failure(n, r)
+		_ = failure(n, r)
 		if _, err := n.Resume(n.ctx, "tok", 9); !errors.Is(err, pawl.ErrNotFound) {
 			t.Errorf("a hook of a failed run answers %v", err)
 		}
@@ -311,7 +311,7 @@ func TestRetryKeepsEventsAndHooks(t *testing.T) {
 		r = start(n, flow, 1)
 		n.hook("tok")
 		n.signal(r.ID(), "first", 1)
-		failure(n, r)
+		_ = failure(n, r)
 		owner := start(n, flow, 2)
 		n.hook("tok")
 		_, err := n.Retry(n.ctx, pawl.Ref{ID: r.ID()})
@@ -359,7 +359,7 @@ func TestRetryWaitsForChildrenToBeCancelled(t *testing.T) {
 		r := start(n, parent, 1)
 		working.wait(t)
 		n.signal(r.ID(), "fail", 1)
-		failure(n, r)
+		_ = failure(n, r)
 		_, err := n.Retry(n.ctx, pawl.Ref{ID: r.ID()})
 		if !errors.Is(err, pawl.ErrState) {
 			t.Errorf("the retry is answered with %v", err)
@@ -408,7 +408,7 @@ func TestAForkOfARetriedRunHasItsOwnChild(t *testing.T) {
 		})
 		n := boot(t, open(), nil, parent, kid)
 		r := start(n, parent, 1)
-		failure(n, r)
+		_ = failure(n, r)
 		if _, err := n.Retry(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
 			t.Fatal(err)
 		}
@@ -518,7 +518,7 @@ func TestARetryDoesNothingAgainThatIsOnRecord(t *testing.T) {
 		})
 		n := boot(t, open(), nil, parent, kid)
 		r := start(n, parent, 1)
-		failure(n, r)
+		_ = failure(n, r)
 		mended.Store(true)
 		if _, err := n.Retry(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
 			t.Fatal(err)

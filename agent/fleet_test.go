@@ -40,7 +40,6 @@ type fleetWorker struct {
 	p      *Pacer
 	ctx    context.Context
 	kill   context.CancelFunc
-	deaths int
 }
 
 var errDead = errors.New("the process is gone")
