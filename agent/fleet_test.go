@@ -36,10 +36,10 @@ type fleet struct {
 }
 
 type fleetWorker struct {
-	e      *pawl.Engine
-	p      *Pacer
-	ctx    context.Context
-	kill   context.CancelFunc
+	e    *pawl.Engine
+	p    *Pacer
+	ctx  context.Context
+	kill context.CancelFunc
 }
 
 var errDead = errors.New("the process is gone")
