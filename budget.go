@@ -317,7 +317,8 @@ const (
 	ByStep     CostBy = "step" // without what tells occurrences of a name apart
 	ByItem     CostBy = "item"
 	ByWorkflow CostBy = "workflow"
-	ByDay      CostBy = "day" // 2026-11-21, in UTC, by when it was reserved
+	ByDay      CostBy = "day"    // 2026-11-21, in UTC, by when it was reserved
+	ByTenant   CostBy = "tenant" // of all tenants: the filter's Tenant is not used
 )
 
 // Cost is a sum over charges of one meter.
@@ -340,9 +341,9 @@ func (e *Engine) Charges(ctx context.Context, f ChargeFilter) ([]Charge, error) 
 // Costs sums the ledger, by what f says, largest first, at most 1,000 sums.
 func (e *Engine) Costs(ctx context.Context, f CostFilter) ([]Cost, error) {
 	switch f.By {
-	case ByAll, ByRun, ByStep, ByItem, ByWorkflow, ByDay:
+	case ByAll, ByRun, ByStep, ByItem, ByWorkflow, ByDay, ByTenant:
 	default:
-		return nil, fmt.Errorf("%w: costs by %q: it is none of run, step, item, workflow, day", ErrInput, f.By)
+		return nil, fmt.Errorf("%w: costs by %q: it is none of run, step, item, workflow, day, tenant", ErrInput, f.By)
 	}
 	parts, err := e.store.Costs(ctx, f)
 	if err != nil {

@@ -66,8 +66,12 @@ func (s *Store) Budgets(ctx context.Context, f pawl.BudgetFilter, now time.Time)
 const cut = "c.settled IS NULL AND NOT EXISTS (SELECT FROM runs AS r WHERE r.key = c.run AND r.worker <> 0 AND r.epoch = c.epoch)"
 
 // charged is the condition that f makes on charges c.
-func charged(f *pawl.ChargeFilter) (where filter) {
-	where.and("c.tenant = ?", clean(f.Tenant))
+func charged(f *pawl.ChargeFilter, ofAll bool) (where filter) {
+	if ofAll {
+		where.and("?::boolean", true)
+	} else {
+		where.and("c.tenant = ?", clean(f.Tenant))
+	}
 	for _, eq := range []struct{ col, want string }{{"run_id", f.RunID}, {"workflow", f.Workflow}, {"meter", f.Meter}, {"item", f.Item}, {"step", f.Step}} {
 		if eq.want != "" {
 			where.and("c."+eq.col+" = ?", clean(eq.want))
@@ -84,7 +88,7 @@ func charged(f *pawl.ChargeFilter) (where filter) {
 
 // Charges implements pawl.Store.
 func (s *Store) Charges(ctx context.Context, f pawl.ChargeFilter) (out []pawl.Charge, err error) {
-	where := charged(&f)
+	where := charged(&f, false)
 	if f.Open {
 		where.cond = append(where.cond, "c.settled IS NULL")
 	}
@@ -111,13 +115,13 @@ func scanCharge(row pgx.CollectableRow) (c pawl.Charge, err error) {
 
 // costKeys are what sums are made by.
 var costKeys = map[pawl.CostBy]string{
-	pawl.ByAll: "''", pawl.ByRun: "c.run_id", pawl.ByStep: "c.step", pawl.ByItem: "c.item", pawl.ByWorkflow: "c.workflow",
+	pawl.ByAll: "''", pawl.ByRun: "c.run_id", pawl.ByStep: "c.step", pawl.ByItem: "c.item", pawl.ByWorkflow: "c.workflow", pawl.ByTenant: "c.tenant",
 	pawl.ByDay: "to_char(to_timestamp(c.at / 1000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
 }
 
 // Costs implements pawl.Store.
 func (s *Store) Costs(ctx context.Context, f pawl.CostFilter) (out []pawl.Cost, err error) {
-	where := charged(&f.ChargeFilter)
+	where := charged(&f.ChargeFilter, f.By == pawl.ByTenant)
 	query := `SELECT ` + costKeys[f.By] + `, c.meter, count(*), sum(c.amount)::bigint, coalesce(sum(c.amount) FILTER (WHERE c.settled IS NULL), 0)::bigint,
 		coalesce(sum(c.amount) FILTER (WHERE c.guess), 0)::bigint FROM charges AS c WHERE ` + where.String() + " GROUP BY 1, 2"
 	err = s.read(ctx, "sum charges", func(c *pgxpool.Conn) error {

@@ -303,8 +303,11 @@ func (s *Store) Budgets(ctx context.Context, f pawl.BudgetFilter, now time.Time)
 const cut = "c.settled IS NULL AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.key = c.run AND r.worker <> 0 AND r.epoch = c.epoch)"
 
 // charged is the condition that f makes on charges c.
-func charged(f *pawl.ChargeFilter) (string, []any) {
+func charged(f *pawl.ChargeFilter, ofAll bool) (string, []any) {
 	cond, args := []string{"c.tenant = ?"}, []any{f.Tenant}
+	if ofAll {
+		cond, args = []string{"TRUE"}, nil
+	}
 	and := func(c string, a ...any) { cond, args = append(cond, c), append(args, a...) }
 	for _, eq := range []struct{ col, want string }{{"run_id", f.RunID}, {"workflow", f.Workflow}, {"meter", f.Meter}, {"item", f.Item}, {"step", f.Step}} {
 		if eq.want != "" {
@@ -322,7 +325,7 @@ func charged(f *pawl.ChargeFilter) (string, []any) {
 
 // Charges implements pawl.Store.
 func (s *Store) Charges(ctx context.Context, f pawl.ChargeFilter) (out []pawl.Charge, err error) {
-	cond, args := charged(&f)
+	cond, args := charged(&f, false)
 	if f.Open {
 		cond += " AND c.settled IS NULL"
 	}
@@ -346,12 +349,13 @@ func (s *Store) Charges(ctx context.Context, f pawl.ChargeFilter) (out []pawl.Ch
 // costKeys are what sums are made by.
 var costKeys = map[pawl.CostBy]string{
 	pawl.ByAll: "''", pawl.ByRun: "c.run_id", pawl.ByStep: "c.step", pawl.ByItem: "c.item", pawl.ByWorkflow: "c.workflow",
-	pawl.ByDay: "strftime('%Y-%m-%d', c.at / 1000000, 'unixepoch')",
+	pawl.ByTenant: "c.tenant",
+	pawl.ByDay:    "strftime('%Y-%m-%d', c.at / 1000000, 'unixepoch')",
 }
 
 // Costs implements pawl.Store.
 func (s *Store) Costs(ctx context.Context, f pawl.CostFilter) (out []pawl.Cost, err error) {
-	cond, args := charged(&f.ChargeFilter)
+	cond, args := charged(&f.ChargeFilter, f.By == pawl.ByTenant)
 	err = s.read(ctx, func(c *conn) error {
 		return c.query(`SELECT `+costKeys[f.By]+`, c.meter, count(*), sum(c.amount), sum(iif(c.settled IS NULL, c.amount, 0)), sum(iif(c.guess, c.amount, 0))
 			FROM charges c WHERE `+cond+" GROUP BY 1, 2", args, func(r row) error {

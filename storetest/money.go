@@ -226,7 +226,8 @@ var money = []promise{
 	{"costs are the sums of the ledger, by whatever they are asked for", func(d *desk) {
 		d.now = time.Date(2026, 11, 21, 23, 0, 0, 0, time.UTC)
 		w := d.join("w")
-		a, b := d.hold(w, "a"), d.hold(w, "b", of("other"))
+		a, b, c := d.hold(w, "a"), d.hold(w, "b", of("other")), d.hold(w, "c", tenant("acme"))
+		d.settle(c, d.reserve(c, "ask", 10), 3)
 		d.settle(a, d.reserve(a, "ask", 10), 7)
 		d.settle(a, d.reserve(a, "ask#2", 10), 5)
 		d.settle(a, d.reserve(a, "map#3/ask", 10), 2)
@@ -235,6 +236,7 @@ var money = []promise{
 		for by, want := range map[pawl.CostBy]string{
 			pawl.ByAll: "[=114/100]", pawl.ByRun: "[a=14/0 b=100/100]", pawl.ByStep: "[ask#2=5/0 ask=107/100 map#3/ask=2/0]", pawl.ByItem: "[item=114/100]",
 			pawl.ByWorkflow: "[" + a.Workflow + "=14/0 other=100/100]", pawl.ByDay: "[2026-11-21=14/0 2026-11-22=100/100]",
+			pawl.ByTenant: "[=114/100 acme=3/0]",
 		} {
 			costs, err := d.store.Costs(d.ctx, pawl.CostFilter{By: by})
 			d.ok(err)
