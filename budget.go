@@ -290,6 +290,7 @@ type Charge struct {
 type ChargeFilter struct {
 	Tenant   string // "" is the default tenant
 	RunID    string
+	Family   bool // with RunID: also of the run's children, detached ones excepted, of theirs, and of runs that these went on as
 	Workflow string
 	Meter    string
 	Item     string

@@ -72,6 +72,9 @@ func (c *Client) Costs(ctx context.Context, q CostQuery) (CostList, error) {
 			query.Set(name, value)
 		}
 	}
+	if q.Family {
+		query.Set("family", "true")
+	}
 	for name, at := range map[string]time.Time{"from": q.From, "to": q.To} {
 		if !at.IsZero() {
 			query.Set(name, at.UTC().Format(time.RFC3339))

@@ -40,6 +40,13 @@ func costFilter(query url.Values) (f pawl.CostFilter, err error) {
 		return f, badRequest("by is %q; it is one of %s", f.By, strings.Join(names, ", "))
 	}
 	f.RunID, f.Workflow, f.Step, f.Item, f.Meter = query.Get("run"), query.Get("workflow"), query.Get("step"), query.Get("item"), query.Get("meter")
+	switch text := query.Get("family"); text {
+	case "", "false":
+	case "true":
+		f.Family = true
+	default:
+		return f, badRequest("family is %q; it is true or false", text)
+	}
 	if f.From, err = moment(query, "from"); err != nil {
 		return f, err
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func TestCostsAreSummed(t *testing.T) {
-	h := open(t, api.Options{}, pawl.Define("buys", func(c *pawl.Context, amount int64) (any, error) {
+	buys := pawl.Define("buys", func(c *pawl.Context, amount int64) (any, error) {
 		return nil, pawl.Do(c, "buy", func(ctx context.Context) error {
 			money, err := pawl.Spend(ctx, pawl.Spending{Item: "paper", Most: 100})
 			if err != nil {
@@ -19,8 +19,10 @@ func TestCostsAreSummed(t *testing.T) {
 			}
 			return money.Settle(amount, false, nil)
 		})
-	}))
+	})
+	h := open(t, api.Options{}, pawl.Define("delegates", func(c *pawl.Context, amount int64) (any, error) { return buys.Call(c, amount) }, pawl.Uses(buys)))
 	var run api.Run
+	h.ok(200, "POST", "/api/runs?wait=20s", `{"workflow":"delegates","id":"over","input":3}`, &run)
 	for id, amount := range map[string]string{"a": "10", "b": "30"} {
 		h.ok(200, "POST", "/api/runs?wait=20s", `{"workflow":"buys","id":"`+id+`","input":`+amount+`}`, &run)
 	}
@@ -39,12 +41,13 @@ func TestCostsAreSummed(t *testing.T) {
 		q    api.CostQuery
 		want []int64
 	}{
-		"all":         {api.CostQuery{}, []int64{40}},
-		"by run":      {api.CostQuery{By: pawl.ByRun}, []int64{30, 10}},
+		"all":         {api.CostQuery{}, []int64{43}},
+		"by run":      {api.CostQuery{By: pawl.ByRun}, []int64{30, 10, 3}},
 		"of a run":    {api.CostQuery{Run: "a"}, []int64{10}},
-		"of an item":  {api.CostQuery{Item: "paper", Workflow: "buys", Step: "buy", Meter: pawl.USD}, []int64{40}},
+		"with family": {api.CostQuery{Run: "over", Family: true, By: pawl.ByRun}, []int64{3}},
+		"of an item":  {api.CostQuery{Item: "paper", Workflow: "buys", Step: "buy", Meter: pawl.USD}, []int64{43}},
 		"of another":  {api.CostQuery{Item: "pens"}, nil},
-		"of today":    {api.CostQuery{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)}, []int64{40}},
+		"of today":    {api.CostQuery{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)}, []int64{43}},
 		"of tomorrow": {api.CostQuery{From: time.Now().Add(time.Hour)}, nil},
 	} {
 		if got := sums(c.q); !slices.Equal(got, c.want) {
@@ -52,6 +55,7 @@ func TestCostsAreSummed(t *testing.T) {
 		}
 	}
 	h.refused(400, "bad_request", "GET", "/api/costs?by=color", "")
+	h.refused(400, "bad_request", "GET", "/api/costs?run=a&family=all", "")
 	h.refused(400, "bad_request", "GET", "/api/costs?from=yesterday", "")
 	h.refused(400, "bad_request", "GET", "/api/costs?since=1h", "")
 	// A budget given with the start bounds the run.

@@ -107,7 +107,7 @@ func (s *server) routes() []route {
 		{"POST /api/runs/{id}/wake", "", s.wake},
 		{"POST /api/runs/{id}/fork", "", s.fork},
 		{"POST /api/runs/{id}/signal/{event...}", "", s.signal},
-		{"GET /api/costs", "by run workflow step item meter from to", s.costs},
+		{"GET /api/costs", "by run family workflow step item meter from to", s.costs},
 		{"POST /api/events/{name...}", "", s.publish},
 		{"POST /api/hooks/{token...}", "", s.hook},
 		{"GET /healthz", "", s.health},

@@ -75,6 +75,7 @@ type Why struct {
 type CostQuery struct {
 	By       pawl.CostBy // what to sum apart; "" all in one
 	Run      string
+	Family   bool // with Run: also of its children, of theirs, and of runs that these went on as
 	Workflow string
 	Step     string
 	Item     string    // what was bought: a model, as provider/model

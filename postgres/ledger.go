@@ -65,6 +65,13 @@ func (s *Store) Budgets(ctx context.Context, f pawl.BudgetFilter, now time.Time)
 
 const cut = "c.settled IS NULL AND NOT EXISTS (SELECT FROM runs AS r WHERE r.key = c.run AND r.worker <> 0 AND r.epoch = c.epoch)"
 
+// family is the rest of what finds the ids of a run, of its descendants, and of the runs that
+// they went on as.
+const family = `
+	UNION SELECT r.key FROM tree AS t JOIN runs AS p ON p.key = t.key CROSS JOIN LATERAL (
+		SELECT key FROM runs WHERE parent = p.key AND NOT detached UNION ALL SELECT key FROM runs WHERE id = p.next AND tenant = p.tenant) AS r)
+	SELECT id FROM runs WHERE key IN (SELECT key FROM tree)))`
+
 // charged is the condition that f makes on charges c.
 func charged(f *pawl.ChargeFilter, ofAll bool) (where filter) {
 	if ofAll {
@@ -72,7 +79,13 @@ func charged(f *pawl.ChargeFilter, ofAll bool) (where filter) {
 	} else {
 		where.and("c.tenant = ?", clean(f.Tenant))
 	}
-	for _, eq := range []struct{ col, want string }{{"run_id", f.RunID}, {"workflow", f.Workflow}, {"meter", f.Meter}, {"item", f.Item}, {"step", f.Step}} {
+	run := f.RunID
+	if f.Family && run != "" {
+		id := where.arg(clean(run))
+		where.cond = append(where.cond, "(c.run_id = "+id+" OR c.run_id IN (WITH RECURSIVE tree (key) AS (SELECT key FROM runs WHERE tenant = "+where.arg(clean(f.Tenant))+" AND id = "+id+family)
+		run = ""
+	}
+	for _, eq := range []struct{ col, want string }{{"run_id", run}, {"workflow", f.Workflow}, {"meter", f.Meter}, {"item", f.Item}, {"step", f.Step}} {
 		if eq.want != "" {
 			where.and("c."+eq.col+" = ?", clean(eq.want))
 		}

@@ -302,6 +302,12 @@ func (s *Store) Budgets(ctx context.Context, f pawl.BudgetFilter, now time.Time)
 
 const cut = "c.settled IS NULL AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.key = c.run AND r.worker <> 0 AND r.epoch = c.epoch)"
 
+// family are the ids of a run, of its descendants, and of the runs that they went on as.
+const family = `WITH RECURSIVE tree (key) AS (SELECT key FROM runs WHERE tenant = ? AND id = ?
+	UNION SELECT r.key FROM tree t JOIN runs r ON r.parent = t.key AND NOT coalesce(r.detached, 0)
+	UNION SELECT n.key FROM tree t JOIN runs p ON p.key = t.key JOIN runs n ON n.id = p.next AND n.tenant = p.tenant)
+	SELECT id FROM runs WHERE key IN (SELECT key FROM tree)`
+
 // charged is the condition that f makes on charges c.
 func charged(f *pawl.ChargeFilter, ofAll bool) (string, []any) {
 	cond, args := []string{"c.tenant = ?"}, []any{f.Tenant}
@@ -309,7 +315,12 @@ func charged(f *pawl.ChargeFilter, ofAll bool) (string, []any) {
 		cond, args = []string{"TRUE"}, nil
 	}
 	and := func(c string, a ...any) { cond, args = append(cond, c), append(args, a...) }
-	for _, eq := range []struct{ col, want string }{{"run_id", f.RunID}, {"workflow", f.Workflow}, {"meter", f.Meter}, {"item", f.Item}, {"step", f.Step}} {
+	run := f.RunID
+	if f.Family && run != "" {
+		and("(c.run_id = ? OR c.run_id IN ("+family+"))", run, f.Tenant, run)
+		run = ""
+	}
+	for _, eq := range []struct{ col, want string }{{"run_id", run}, {"workflow", f.Workflow}, {"meter", f.Meter}, {"item", f.Item}, {"step", f.Step}} {
 		if eq.want != "" {
 			and("c."+eq.col+" = ?", eq.want)
 		}

@@ -223,6 +223,39 @@ var money = []promise{
 		d.is("no such run", d.tryBudget(&pawl.BudgetOrder{Verb: pawl.BudgetSet, Budget: pawl.Budget{Name: "c", Meter: "usd", Limit: 1, Run: "nobody"}}), pawl.ErrNotFound)
 		d.is("no such budget", d.tryBudget(&pawl.BudgetOrder{Verb: pawl.BudgetTopUp, Budget: pawl.Budget{Name: "c"}, By: 1}), pawl.ErrNotFound)
 	}},
+	{"costs of a run with its family are those of its children and of the runs that it went on as too", func(d *desk) {
+		w := d.join("w")
+		r := d.hold(w, "a")
+		d.settle(r, d.reserve(r, "ask", 10), 1)
+		spend := func(id string, cost int64) pawl.RunInfo {
+			got := d.again(w, id).Info
+			d.settle(got, d.reserve(got, "ask", 1000), cost)
+			return got
+		}
+		d.spawn(r, "kid", "k")
+		kid := spend("kid", 10)
+		d.spawn(kid, "grandkid", "k")
+		spend("grandkid", 100)
+		d.spawn(r, "away", "l", detached)
+		spend("away", 5)
+		other := d.hold(w, "other")
+		d.settle(other, d.reserve(other, "ask", 10), 7)
+		d.next(r, "b", 1)
+		b := d.look("b")
+		d.settle(b, d.reserve(b, "ask", 1000), 500)
+		for id, want := range map[string]string{"a": "611", "kid": "110", "b": "500", "away": "5", "other": "7", "nobody": ""} {
+			costs, err := d.store.Costs(d.ctx, pawl.CostFilter{ChargeFilter: pawl.ChargeFilter{RunID: id, Family: true}})
+			d.ok(err)
+			got := ""
+			for _, c := range costs {
+				got += fmt.Sprint(c.Amount)
+			}
+			d.same("costs of "+id+" and its own", got, want)
+		}
+		charges, err := d.store.Charges(d.ctx, pawl.ChargeFilter{RunID: "a", Family: true, Limit: 100})
+		d.ok(err)
+		d.same("charges", len(charges), 4)
+	}},
 	{"costs are the sums of the ledger, by whatever they are asked for", func(d *desk) {
 		d.now = time.Date(2026, 11, 21, 23, 0, 0, 0, time.UTC)
 		w := d.join("w")

@@ -19,7 +19,7 @@ func (a *app) costsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "costs [RUN]",
 		Short: "Show what runs have cost",
-		Long: `Show what a run has cost, or all runs. The sums are those of the ledger, which has a row for
+		Long: `Show what a run has cost, with its children, or all runs. The sums are those of the ledger, which has a row for
 each call, failed ones too. What is reserved for calls under way, or for calls that were cut
 off, is shown as open; what was assumed because a price is not known, as assumed.`,
 		Example:           fmt.Sprintf("  %[1]s costs run_01JD\n  %[1]s costs --by day --since 168h\n  %[1]s costs --by step --workflow research-agent", a.self),
@@ -27,7 +27,7 @@ off, is shown as open; what was assumed because a price is not known, as assumed
 		ValidArgsFunction: a.completeFirst(a.runIDs),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if len(args) == 1 {
-				q.Run = args[0]
+				q.Run, q.Family = args[0], true
 			}
 			switch {
 			case by == "model":

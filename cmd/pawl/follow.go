@@ -201,7 +201,7 @@ func (a *app) end(ctx context.Context, run api.Run) {
 		return
 	}
 	cost := "" // without a charge there is none to tell
-	if list, err := a.client.Costs(ctx, api.CostQuery{Run: run.ID, Meter: pawl.USD}); err == nil && len(list.Items) == 1 {
+	if list, err := a.client.Costs(ctx, api.CostQuery{Run: run.ID, Family: true, Meter: pawl.USD}); err == nil && len(list.Items) == 1 {
 		cost = fmt.Sprintf(", for %s in %d calls", money(pawl.USD, list.Items[0].Amount), list.Items[0].Charges)
 	}
 	a.out.line("%s in %s%s", a.out.green("completed"), took(run.Ended.Sub(run.Created)), cost)

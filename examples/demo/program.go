@@ -136,7 +136,7 @@ func run[In, Out any](ctx context.Context, p *Program, w *pawl.Workflow[In, Out]
 
 // tellCosts prints what the run has paid, by model: the sums of the ledger.
 func tellCosts(ctx context.Context, e *pawl.Engine, id string) error {
-	costs, err := e.Costs(ctx, pawl.CostFilter{ChargeFilter: pawl.ChargeFilter{RunID: id}, By: pawl.ByItem})
+	costs, err := e.Costs(ctx, pawl.CostFilter{ChargeFilter: pawl.ChargeFilter{RunID: id, Family: true}, By: pawl.ByItem})
 	for _, c := range costs {
 		text := fmt.Sprintf("%10s $%.6f for %d calls of %s", "", float64(c.Amount)/1e6, c.Charges, c.Key)
 		if c.Guessed > 0 {
