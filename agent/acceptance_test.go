@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -122,7 +123,22 @@ func paceWorker(ctx context.Context, w workerOf, store pawl.Store) error {
 	return e.Run(ctx)
 }
 
+// runsFinish measures up to three times: other work on the machine can only slow a round down,
+// so one that reaches the rate shows that the pacer allows it.
 func runsFinish(t *testing.T, engine *pawl.Engine) {
+	var slow []string
+	for len(slow) < 3 && !t.Failed() {
+		why := round(t, engine)
+		if why == "" {
+			return
+		}
+		slow = append(slow, why)
+	}
+	t.Errorf("in none of %d rounds the rate was reached: %s", len(slow), strings.Join(slow, "; "))
+}
+
+// round starts runs, waits for their ends, and says why that took longer than it should; "": it did not.
+func round(t *testing.T, engine *pawl.Engine) string {
 	rate := *paceRate
 	p := newProvider(t, *paceCalls, float64(rate), 5)
 	wf := asking(rate)
@@ -138,7 +154,7 @@ func runsFinish(t *testing.T, engine *pawl.Engine) {
 		})
 	}
 	if starts.Wait(); t.Failed() {
-		return
+		return ""
 	}
 	stalls := watchStalls(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -160,13 +176,14 @@ func runsFinish(t *testing.T, engine *pawl.Engine) {
 	if p.early > 0 {
 		t.Errorf("%d refused calls were made again before the provider's wait was over", p.early)
 	}
-	if busy < 0.95*float64(rate) {
-		t.Errorf("%.1f calls a second were let in while calls waited, of %d allowed", busy, rate)
-	}
-	if all := float64(p.let-1) / (p.last.Sub(p.first) - stalls(p.first, p.last)).Seconds(); all < 0.8*best*float64(rate) { // the odd wait of a busy machine weighs much in a short test
-		t.Errorf("%.1f calls a second from first to last, %.1f would be possible", all, best*float64(rate))
-	}
 	if p.over > p.let/20 { // what waits for a processor comes in bunches
 		t.Errorf("%d of %d calls went over the rate", p.over, p.let)
 	}
+	if busy < 0.95*float64(rate) {
+		return fmt.Sprintf("%.1f calls a second were let in while calls waited, of %d allowed", busy, rate)
+	}
+	if all := float64(p.let-1) / (p.last.Sub(p.first) - stalls(p.first, p.last)).Seconds(); all < 0.8*best*float64(rate) { // the odd wait of a busy machine weighs much in a short test
+		return fmt.Sprintf("%.1f calls a second from first to last, %.1f would be possible", all, best*float64(rate))
+	}
+	return ""
 }

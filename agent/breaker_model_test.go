@@ -23,7 +23,7 @@ import (
 // One call after another, on any worker, so far apart that each knows of the one before: the
 // circuit is in the state in which a machine of a few lines is.
 func TestACircuitIsWhatItsCallsMadeIt(t *testing.T) {
-	for seed := range uint64(15) {
+	for seed := range uint64(6) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 21))
 			store := sqliteStore(t, sqlite.Memory)
@@ -97,7 +97,7 @@ func TestACircuitIsWhatItsCallsMadeIt(t *testing.T) {
 // Many calls at once, of an endpoint that comes and goes, on workers that die and whose store
 // fails: one at a time tries, an open circuit is left alone, and no circuit stays open.
 func TestOneTriesAndNoCircuitStaysOpen(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 22))
 			store := sqliteStore(t, sqlite.Memory)

@@ -30,7 +30,7 @@ type topic struct {
 // calls fail. Everybody gets an answer to the own question that somebody in scope has got, or
 // the own call's error; nobody waits for ever; and no more is asked than there were reasons for.
 func TestManyAskTheSame(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range uint64(5) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 31))
 			store := sqliteStore(t, sqlite.Memory)
@@ -152,7 +152,7 @@ func TestManyAskTheSame(t *testing.T) {
 
 // A store that fails at any moment costs calls, no answers, and leaves nobody waiting.
 func TestManyAskTheSameOfAStoreThatFails(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 32))
 			var mu sync.Mutex

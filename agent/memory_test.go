@@ -54,7 +54,7 @@ func TestAConversationSurvivesCrashes(t *testing.T) {
 		}},
 	)
 	a := made(t, "chain", Config{Models: m, Tools: []Tool{adder(t)}, GoOn: 2})
-	pawltest.CrashEverywhere(t, retell(a, "c", "one", "two"), struct{}{}, pawltest.WithChildren(a), pawltest.WithLimit(time.Hour))
+	pawltest.CrashEverywhere(t, retell(a, "c", "one", "two"), struct{}{}, pawltest.WithChildren(a), pawltest.EveryNth(2), pawltest.WithLimit(time.Hour))
 }
 
 // Likewise where summaries are made.
@@ -63,7 +63,7 @@ func TestASummarySurvivesCrashes(t *testing.T) {
 		return &llm.Response{Text: fmt.Sprint("saw", len(r.Messages))}, nil
 	}})
 	a := made(t, "sums", Config{Models: m, Remember: Memory{Messages: 4, Summary: &Summary{}}})
-	pawltest.CrashEverywhere(t, retell(a, "c", "one", "two", "three", "four"), struct{}{}, pawltest.WithChildren(a), pawltest.WithLimit(time.Hour))
+	pawltest.CrashEverywhere(t, retell(a, "c", "one", "two", "three", "four"), struct{}{}, pawltest.WithChildren(a), pawltest.EveryNth(2), pawltest.WithLimit(time.Hour))
 }
 
 // A conversation whose runs go on as others: what these hand over is positions, and what the

@@ -54,7 +54,7 @@ func TestAGaugeKeepsItsRate(t *testing.T) {
 // The same of a bucket as a whole: times at which calls of one process are let go, in
 // virtual time, whatever they need and whenever they come and leave.
 func TestABucketKeepsItsRate(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 3))
 			e := memory(t)

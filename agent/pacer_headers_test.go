@@ -12,7 +12,7 @@ import (
 
 // A refusal where no limit is known stops all workers for as long as the provider asks.
 func TestARefusalStopsAllWorkers(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 16))
 			f := newFleet(t, 1+r.IntN(4), Limit{}, nil)
@@ -127,7 +127,7 @@ func TestBucketsThatAreNotUsedAreGivenUp(t *testing.T) {
 // With a provider whose headers tell the truth, and no limit of one's own, hardly a call is
 // refused, and what the provider allows is used, by however many workers.
 func TestWorkersLearnALimitTogether(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range uint64(2) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 17))
 			f := newFleet(t, 1+r.IntN(4), Limit{}, nil)

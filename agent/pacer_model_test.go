@@ -16,7 +16,7 @@ import (
 // Whatever comes and leaves, and whoever dies, on however many workers: in no window more is
 // let go than the bucket allows, and everybody who stays is let go in the end.
 func TestWorkersKeepTheRateTogether(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(6) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 11))
 			f := newFleet(t, 1+r.IntN(4), randomLimit(r), nil)
