@@ -278,8 +278,11 @@ func (a *attempt) fromModels(ctx context.Context, req *llm.Request) (*Answer, er
 			return answer, nil
 		}
 		failed = longest(failed, err)
-		if ctx.Err() != nil || !anotherMay(err) {
+		if ctx.Err() != nil {
 			return nil, err
+		}
+		if !anotherMay(err) {
+			break
 		}
 	}
 	return nil, failed

@@ -268,3 +268,24 @@ func TestNoPieceIsHeldBack(t *testing.T) {
 		equal(t, "text", text.String(), "one two three")
 	})
 }
+
+// The model was overloaded, and there is no money for the one in its place: the step asks the
+// first one again later, and does not fail.
+func TestAFallbackThatIsTooDearIsNoEnd(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		prices, err := llm.DefaultPrices().With("test", []byte(`{"prices": [{"provider": "first", "model": "m", "input": 0, "output": 0}, {"provider": "second", "model": "m", "input": 0, "output": 100000000}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := New(Options{Prices: prices, Providers: map[string]llm.Model{
+			"first":  llmtest.Script(llmtest.Rule{Fail: []error{&llm.Error{Kind: llm.Overloaded, Provider: "first", Wait: time.Millisecond}}, Text: "yes"}),
+			"second": llmtest.Script(llmtest.Rule{Text: "dear"}),
+		}})
+		w := pawl.Define("asking", func(c *pawl.Context, _ struct{}) (*Answer, error) {
+			return Ask(c, m, "ask", Call{Model: "first/m", Fallbacks: []string{"second/m"}, Prompt: "?"})
+		}, pawl.BudgetUSD(0.01))
+		a, whys, err := answer(t, open(), w)
+		equal(t, "requests", fmt.Sprint(whys, err), "[ask first/m overloaded fallback second/m ask first/m] <nil>")
+		equal(t, "answer", a.Text, "yes")
+	})
+}
