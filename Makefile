@@ -50,7 +50,7 @@ $(GOLANGCI):
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(patsubst bin/golangci-lint-%,%,$@)
 	mv bin/golangci-lint $@
 
-crash: test-needs ## Run the long crash tests, for about 20 minutes (CRASH_PACKAGES=./sqlite/...)
+crash: test-needs ## Run the long crash tests, for about 25 minutes (CRASH_PACKAGES=./sqlite/...)
 	PAWL_CRASH=long $(GO) test -run 'Crash|Power|Fsync' -count=1 -timeout 3h $(CRASH_PACKAGES)
 
 fuzz: test-needs ## Fuzz every Fuzz function for a while (FUZZ_TIME=5m)

@@ -136,6 +136,11 @@ func addStats(ctx context.Context, engine *pawl.Engine, mine CacheStats) error {
 	}
 }
 
+// CacheStats returns what the cache of answers has done, in all workers; see [Cache.Stats].
+func (m *Models) CacheStats(ctx context.Context, engine *pawl.Engine) ([]CacheStats, error) {
+	return m.cache.Stats(ctx, engine)
+}
+
 // Stats returns the counts of all workers, a day each, oldest first: those of this process
 // up to now, of others up to five seconds ago. They are kept for 90 days.
 func (c *Cache) Stats(ctx context.Context, engine *pawl.Engine) ([]CacheStats, error) {

@@ -269,6 +269,32 @@ func TestNoPieceIsHeldBack(t *testing.T) {
 	})
 }
 
+// How much the cache has saved can be seen.
+func TestModelsTellTheirHitRate(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		m, _ := scripted(llmtest.Rule{Text: "yes", Usage: llm.Usage{Input: 30, Output: 5}})
+		w := once(m, Call{Prompt: "?", Cache: CacheFor{For: time.Minute}})
+		e := work(t, open(), w)
+		for range 4 {
+			r, err := w.Start(t.Context(), e, struct{}{})
+			if err == nil {
+				_, err = r.Result(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		stats, err := m.CacheStats(t.Context(), e)
+		var all CacheStats
+		for _, day := range stats { // it may be midnight
+			all.add(day)
+		}
+		if err != nil || all.Hits != 3 || all.HitRate() != 0.75 || all.Saved != (llm.Usage{Input: 90, Output: 15}) {
+			t.Errorf("got %+v, %v", stats, err)
+		}
+	})
+}
+
 // The model was overloaded, and there is no money for the one in its place: the step asks the
 // first one again later, and does not fail.
 func TestAFallbackThatIsTooDearIsNoEnd(t *testing.T) {
