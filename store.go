@@ -303,10 +303,25 @@ type Send struct {
 	Name string // with RunID: the message's name
 	Data json.RawMessage
 
+	// Once, if not nil, lets the message arrive once: see [Once].
+	Once *Once
+
 	// Answers.
-	Info  RunInfo // with RunID and Token: the run
-	Count int     // with Publish: how many runs got it
-	Err   error   // ErrNotFound, ErrEnded
+	Info     RunInfo         // with RunID and Token: the run
+	Count    int             // with Publish: how many runs got it
+	Repeated bool            // nothing was sent: Info, Count and First are what the first was answered
+	First    json.RawMessage // the Answer that the first was given
+	Err      error           // ErrNotFound, ErrEnded
+}
+
+// Once is the name of a delivery. A second one of the same name to the same addressee (a hook's
+// token, a run and an event, or a tenant and an event that is published) is not delivered, for as
+// long as the first is remembered. The decision is part of the transaction that has the message;
+// what is remembered is the record that [Send.Remembers] makes.
+type Once struct {
+	ID     string
+	Until  time.Time       // the first is remembered until then
+	Answer json.RawMessage // what the first is answered, for repeats to be answered with
 }
 
 // Order is an operator's action on a run.
@@ -411,17 +426,20 @@ type HookInfo struct {
 	At     time.Time       `json:"at"`
 }
 
-// Filter picks runs. Zero fields do not restrict.
+// Filter picks runs. Zero fields do not restrict, but for Tenant: "" is the default tenant, as
+// everywhere.
 type Filter struct {
-	Tenant   string
-	Workflow string
-	States   []State
-	Parent   int64
-	Attrs    map[string]string
-	After    time.Time // created at or after
-	Before   time.Time // created before
-	Cursor   int64     // only runs older than this key
-	Limit    int       // 0 means 50; at most 1000
+	Tenant     string
+	AllTenants bool   // whatever Tenant says: for operators of the whole store
+	Query      string // what the id begins with
+	Workflow   string
+	States     []State
+	Parent     int64
+	Attrs      map[string]string
+	After      time.Time // created at or after
+	Before     time.Time // created before
+	Cursor     int64     // only runs older than this key
+	Limit      int       // 0 means 50; at most 1000
 }
 
 // Holders is what a run that does not move is waiting for.

@@ -45,10 +45,19 @@ func (w *work) sends() error {
 			return err
 		}, "SELECT DISTINCT event, run FROM waits WHERE event = ANY($1::text[]) ORDER BY run", events)
 	}
+	once := w.remembered()
 	if err := w.send(); err != nil {
 		return err
 	}
 	for _, m := range w.b.Sends {
+		if m.Err == nil && m.Once != nil {
+			if known, err := once.repeats(m); known || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		var err error
 		switch {
 		case m.Err != nil:
@@ -61,6 +70,9 @@ func (w *work) sends() error {
 		}
 		if err != nil {
 			return err
+		}
+		if m.Err == nil && m.Once != nil {
+			w.remember(once, m)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -109,11 +110,17 @@ func (c *conn) dress(runs []*pawl.RunInfo) error {
 
 // List implements pawl.Store.
 func (s *Store) List(ctx context.Context, f pawl.Filter) (out []pawl.RunInfo, err error) {
-	q := "SELECT " + runCols + " FROM runs WHERE tenant = ?"
-	args := []any{f.Tenant}
+	q := "SELECT " + runCols + " FROM runs WHERE true"
+	var args []any
 	and := func(cond string, a ...any) {
 		q += " AND " + cond
 		args = append(args, a...)
+	}
+	if !f.AllTenants {
+		and("tenant = ?", f.Tenant)
+	}
+	if f.Query != "" {
+		and("id >= ? AND id < ?", f.Query, cmp.Or(pawl.PrefixEnd(f.Query), "\xff"))
 	}
 	if f.Workflow != "" {
 		and("workflow = ?", f.Workflow)

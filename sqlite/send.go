@@ -8,8 +8,31 @@ import (
 	"github.com/pawlrun/pawl"
 )
 
-// send puts a message where it belongs.
+// send puts a message where it belongs, once if it has a name.
 func (t *tx) send(m *pawl.Send) error {
+	if m.Once == nil {
+		return t.route(m)
+	}
+	space, key := m.Place()
+	var first json.RawMessage
+	found, err := t.one("SELECT data FROM records WHERE space = ? AND key = ? AND until > ?", []any{space, key, t.us}, func(r row) error {
+		first = r.bytes(0)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case found:
+		return m.Repeats(first)
+	}
+	if err := t.route(m); err != nil || m.Err != nil {
+		return err
+	}
+	w := &pawl.Write{Puts: []pawl.Put{{Space: space, Key: key, If: pawl.AnyVersion, Data: m.Remembers(), Until: m.Once.Until}}}
+	return t.record(w)
+}
+
+func (t *tx) route(m *pawl.Send) error {
 	switch {
 	case m.Publish != "":
 		var runs []int64

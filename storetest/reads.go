@@ -66,6 +66,22 @@ var reads = []promise{
 		d.listed(pawl.Filter{Tenant: "acme"}, "b")
 		d.listed(pawl.Filter{Tenant: "other"})
 	}},
+	{"a list may span all tenants", func(d *desk) {
+		d.start("a")
+		d.start("b", tenant("acme"))
+		d.listed(pawl.Filter{AllTenants: true}, "b", "a")
+		d.listed(pawl.Filter{AllTenants: true, Tenant: "acme"}, "b", "a")
+	}},
+	{"a list may be of ids that begin with a text, taken as it is", func(d *desk) {
+		for _, id := range []string{"run_1", "run_2", "run%2", "Run_1", "rvn", "run", "\U0010ffff"} {
+			d.start(id)
+		}
+		d.start("run_3", tenant("acme"))
+		d.listed(pawl.Filter{Query: "run_"}, "run_2", "run_1")
+		d.listed(pawl.Filter{Query: "run"}, "run", "run%2", "run_2", "run_1")
+		d.listed(pawl.Filter{Query: "\U0010ffff"}, "\U0010ffff")
+		d.listed(pawl.Filter{Query: "run_", AllTenants: true}, "run_3", "run_2", "run_1")
+	}},
 	{"a list may be of one workflow, of some states, of one parent", func(d *desk) {
 		w := d.join("w")
 		r := d.hold(w, "parent")
