@@ -123,11 +123,11 @@ func (d *Delivery) message() (m *Send, what string, err error) {
 
 // address finds the hook that a delivery is for, and holds the payload against its schema.
 func (e *Engine) address(ctx context.Context, d *Delivery, m *Send) (RunInfo, error) {
-	h, err := e.findHook(ctx, d)
+	h, err := e.addressee(ctx, d)
+	m.Token = h.Token
 	if err != nil {
-		if d.Once != "" && d.Token != "" && errors.Is(err, ErrNotFound) { // the store may know that it was delivered before
-			m.Token = d.Token
-			return h.Run, nil
+		if d.Once != "" && m.Token != "" && (errors.Is(err, ErrNotFound) || errors.Is(err, ErrEnded)) {
+			return h.Run, nil // the store may know that it was delivered before
 		}
 		return h.Run, err
 	}
@@ -139,24 +139,7 @@ func (e *Engine) address(ctx context.Context, d *Delivery, m *Send) (RunInfo, er
 			return h.Run, fmt.Errorf("%w: payload of hook %s of run %s: %w", ErrInput, h.Key, h.Run.ID, err)
 		}
 	}
-	m.Token = h.Token
 	return h.Run, nil
-}
-
-func (e *Engine) findHook(ctx context.Context, d *Delivery) (HookInfo, error) {
-	if d.Token != "" {
-		return e.store.FindHook(ctx, d.Token)
-	}
-	hooks, err := e.Hooks(ctx, d.Run)
-	for _, h := range hooks {
-		if h.Key == d.Hook {
-			return h, nil
-		}
-	}
-	if err == nil {
-		err = fmt.Errorf("%w: run %s has no live hook %q", ErrNotFound, d.Run.ID, d.Hook)
-	}
-	return HookInfo{}, err
 }
 
 // remembered is what a store keeps of a delivery with a name.

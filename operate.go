@@ -48,27 +48,14 @@ func (e *Engine) PublishTo(ctx context.Context, tenant, event string, data any) 
 	return r.Count, err
 }
 
-// Resume sends a payload to the hook with a token. ErrNotFound: no live hook has it.
+// Resume sends a payload to the hook with a token. ErrNotFound: no hook has it. ErrEnded: its
+// hook was closed, or its run has ended, and that is remembered: see [NewHook], [Retain].
 func (e *Engine) Resume(ctx context.Context, token string, data any) (RunInfo, error) {
 	if token == "" {
 		return RunInfo{}, fmt.Errorf("%w: no live hook has an empty token", ErrNotFound)
 	}
 	r, err := e.Deliver(ctx, Delivery{Token: token, Data: data})
 	return r.Run, err
-}
-
-// FindHook returns the live hook with a token, with what was given to [Meta].
-func (e *Engine) FindHook(ctx context.Context, token string) (HookInfo, error) {
-	return e.store.FindHook(ctx, token)
-}
-
-// Hooks lists the live hooks of a run in the order of their making.
-func (e *Engine) Hooks(ctx context.Context, run Ref) ([]HookInfo, error) {
-	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
-	if err != nil {
-		return nil, err
-	}
-	return e.store.Hooks(ctx, info.Key)
 }
 
 func (e *Engine) order(ctx context.Context, o *Order) (RunInfo, error) {

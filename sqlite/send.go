@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -48,20 +49,14 @@ func (t *tx) route(m *pawl.Send) error {
 		m.Count = len(runs)
 		return err
 	case m.Token != "":
-		var run int64
-		var key string
-		found, err := t.one("SELECT run, key FROM hooks WHERE token = ? AND until IS NULL", []any{m.Token}, func(r row) error {
-			run, key = r.int(0), r.str(1)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if !found {
-			m.Err = fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+		h, err := t.findHook(m.Token, t.us)
+		if errors.Is(err, pawl.ErrNotFound) || errors.Is(err, pawl.ErrEnded) {
+			m.Info, m.Err = h.Run, err
 			return nil
 		}
-		m.Info, err = t.deliver(run, pawl.MsgHook+key, m.Data)
+		if err == nil {
+			m.Info, err = t.deliver(h.Run.Key, pawl.MsgHook+h.Key, m.Data)
+		}
 		return err
 	}
 	info, found, err := t.current(m.Tenant, m.RunID)
