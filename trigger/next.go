@@ -37,7 +37,7 @@ func (c *Cron) Next(t time.Time) time.Time {
 			return time.Unix(wall-s.offset, 0).In(c.zone)
 		}
 		next := stretchOf(time.Unix(s.end, 0), c.zone)
-		switch was, is := s.end+s.offset, next.start+next.offset; {
+		switch was, is := s.end+s.offset, s.end+next.offset; { // not next.start, which ZoneBounds misplaces around 2038
 		case is > was: // a gap
 			if !c.real && !c.noGap && wall < is {
 				return time.Unix(s.end, 0).In(c.zone)
