@@ -83,8 +83,9 @@ func TestCronNext(t *testing.T) {
 		{"@every 90s", "", "1970-01-01T00:01:00Z", "1970-01-01T00:01:30Z"},
 		{"@every 90s", "", "1970-01-01T00:01:30Z", "1970-01-01T00:03:00Z"},
 		{"@every 90s", "", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z"},
-		{"0 0 * * *", "America/Santiago", "2026-09-05T12:00:00Z", "2026-09-06T04:00:00Z"}, // midnight is in the gap
-		{"0 9 * * *", "Pacific/Apia", "2011-12-29T20:00:00Z", "2011-12-30T10:00:00Z"},     // a day that was not
+		{"0 0 * * *", "America/Santiago", "2026-09-05T12:00:00Z", "2026-09-06T04:00:00Z"},  // midnight is in the gap
+		{"0 9 * * *", "Pacific/Apia", "2011-12-29T20:00:00Z", "2011-12-30T10:00:00Z"},      // a day that was not
+		{"30 1 * * *", "America/New_York", "2026-11-01T06:10:00Z", "2026-11-02T06:30:00Z"}, // asked in the second 01:10
 		{"* * * * SUN", "Australia/Lord_Howe", "2038-01-19T03:14:00Z", "2038-01-23T13:00:00Z"},
 		{"15 2 * * *", "Australia/Lord_Howe", "2026-10-03T15:00:00Z", "2026-10-03T15:30:00Z"},
 	} {
