@@ -56,6 +56,7 @@ var themes = []struct {
 	{"retries", retries},
 	{"forks", forks},
 	{"reads", reads},
+	{"news", news},
 	{"money", money},
 	{"records", records},
 	{"audits", audits},
