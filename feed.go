@@ -164,6 +164,9 @@ type FeedReader struct {
 	closed sync.Once
 }
 
+// Position is what to give as after to go on where the reader is.
+func (r *FeedReader) Position() string { return r.life.name(r.pos - 1) }
+
 // Next waits for items that the filter takes, and returns them.
 func (r *FeedReader) Next(ctx context.Context) ([]FeedItem, error) {
 	f, l := &r.e.feed, r.life

@@ -44,6 +44,7 @@ type server struct {
 	maxBody int64
 	origins *http.CrossOriginProtection
 	mux     *http.ServeMux
+	fans    fans
 	params  map[string][]string // by pattern: the query's names that the route knows
 }
 
@@ -97,7 +98,9 @@ func (s *server) routes() []route {
 		{"GET /api/runs/{id}/journal", "after limit", s.journal},
 		{"GET /api/runs/{id}/events", "after", s.events},
 		{"GET /api/runs/{id}/streams", "", s.streams},
-		{"GET /api/runs/{id}/streams/{name...}", "from", s.stream},
+		{"GET /api/runs/{id}/streams/{name...}", "from tail", s.stream},
+		{"GET /api/runs/{id}/chunks/{name...}", "from limit", s.chunkPage},
+		{"GET /api/feed", "workflow run state attr. type kind after", s.feed},
 		{"GET /api/runs/{id}/hooks", "", s.hooks},
 		{"GET /api/runs/{id}/why", "", s.why},
 		{"POST /api/runs/{id}/cancel", "", s.cancel},

@@ -50,6 +50,24 @@ type StreamList struct {
 	Items []pawl.StreamInfo `json:"items"`
 }
 
+// ChunkPage is a page of a stream, as far as it is there.
+type ChunkPage struct {
+	Items    []pawl.Chunk `json:"items"`
+	NextFrom int64        `json:"nextFrom"` // the from of the next page
+	HasMore  bool         `json:"hasMore"`  // there is more now
+	Done     bool         `json:"done"`     // this was the last page: the stream was closed, or its run has ended
+}
+
+// FeedQuery picks what [Client.Feed] tells. Zero fields do not restrict.
+type FeedQuery struct {
+	Workflow string
+	Run      string
+	States   []pawl.State
+	Attrs    map[string]string
+	Types    []pawl.FeedType
+	Kinds    []pawl.Kind // of entries
+}
+
 // Hook is a live hook of a run: who has its token can send to it.
 type Hook struct {
 	Key    string          `json:"key"`
@@ -147,6 +165,9 @@ const (
 	EventEntry = "entry" // a journal entry; its id is the entry's seq
 	EventState = "state" // the run's row has changed: a Run
 	EventChunk = "chunk" // of a stream; its id is the chunk's index
+	EventRun   = "run"   // of the feed: a run's row has changed; its id is opaque
+	EventStep  = "step"  // of the feed: an entry was appended to a run's journal
+	EventGap   = "gap"   // of the feed: what came before is not told; list anew
 	EventEnd   = "end"   // the last one: the run has ended (a Run), or the stream has
 	EventError = "error" // the last one: a Problem
 )
@@ -157,9 +178,10 @@ type Event struct {
 	ID   string          // empty where the type has none
 	Data json.RawMessage // as it came
 
-	Entry *pawl.Entry // EventEntry
-	Run   *Run        // EventState, and EventEnd of a run
-	Chunk *pawl.Chunk // EventChunk
+	Entry *pawl.Entry    // EventEntry
+	Run   *Run           // EventState, and EventEnd of a run
+	Chunk *pawl.Chunk    // EventChunk
+	Item  *pawl.FeedItem // EventRun, EventStep, EventGap
 }
 
 // policies are the names of [pawl.Policy] on the wire.

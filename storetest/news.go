@@ -55,7 +55,7 @@ var news = []promise{
 		d.suspend(parent, "never")
 		n.tells("parent waiting moved")
 		d.ok(d.order(pawl.VerbPause, "kid"))
-		n.tells("kid paused moved 1")
+		n.tells("kid paused moved")
 		d.ok(d.order(pawl.VerbUnpause, "kid"))
 		if got := n.next(); len(got) != 1 || !got[0].Moved {
 			d.Errorf("an unpause is told as %v", got)
