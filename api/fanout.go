@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 // fans are what live views have in common that show the same.
@@ -54,12 +56,12 @@ func (s *fans) join(what string) (f *fan, leave func()) {
 }
 
 // get returns the element with an index, encoded. Nobody writes to it.
-func (f *fan) get(index int64, encode func([]byte) []byte) []byte {
+func (f *fan) get(index int64, encode func() []byte) []byte {
 	slot := &f.slots[index%int64(len(f.slots))]
 	if have := slot.Load(); have != nil && have.index == index {
 		return have.data
 	}
-	made := &frame{index, encode(nil)}
+	made := &frame{index, encode()}
 	if len(made.data) <= maxFrame {
 		slot.Store(made)
 	}
@@ -95,20 +97,51 @@ type live struct {
 	broken  error
 }
 
-// live begins a view of server-sent events.
-func (s *server) live(w http.ResponseWriter, _ *http.Request, f *fan) *live {
-	l := s.lines(w, f, "text/event-stream", ":\n\n")
-	l.pending = append(l.pending, "retry: 1000\n\n"...)
-	l.flush()
-	return l
+// liveOutput answers by itself.
+type liveOutput struct{ Body func(huma.Context) }
+
+// nothingMore tells a reader that has seen the end not to come again.
+func nothingMore(ctx context.Context) (*liveOutput, error) {
+	x := exchangeOf(ctx)
+	return &liveOutput{func(huma.Context) {
+		x.live = true
+		x.w.WriteHeader(http.StatusNoContent)
+	}}, nil
 }
 
-func (s *server) lines(w http.ResponseWriter, f *fan, contentType, beat string) *live {
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("X-Accel-Buffering", "no") // proxies of nginx's kind would hold events back
-	w.WriteHeader(http.StatusOK)
-	return &live{w: w, rc: http.NewResponseController(w), fan: f, beats: s.opt.Heartbeat, beat: beat}
+const (
+	eventType = "text/event-stream"
+	lineType  = "application/x-ndjson"
+)
+
+// view answers with a live view, which show fills until its context ends: with the
+// connection, with the server, or with the key that the view was opened with. Views of the
+// same thing, in the same form, share what is encoded.
+func (s *server) view(ctx context.Context, contentType, thing string, show func(ctx context.Context, l *live)) (*liveOutput, error) {
+	x := exchangeOf(ctx)
+	return &liveOutput{func(huma.Context) {
+		x.live = true
+		all := x.r.Context() // a view lasts longer than the context of an ordinary request
+		ctx, cancel := context.WithCancel(all)
+		defer cancel()
+		defer context.AfterFunc(stopping(all), cancel)()
+		defer context.AfterFunc(expiry(all), cancel)()
+		fan, leave := s.fans.join(contentType + " " + thing)
+		defer leave()
+		l := &live{w: x.w, rc: http.NewResponseController(x.w), fan: fan, beats: s.opt.Heartbeat, beat: "\n"}
+		h := x.w.Header()
+		h.Set("Content-Type", contentType)
+		h.Set("X-Accel-Buffering", "no") // proxies of nginx's kind would hold events back
+		x.w.WriteHeader(http.StatusOK)
+		if contentType == eventType {
+			l.beat = ":\n\n"
+			l.add([]byte("retry: 1000\n\n"))
+			l.flush()
+		} else {
+			l.broken = l.rc.Flush() // the head, though there may be nothing yet
+		}
+		show(ctx, l)
+	}}, nil
 }
 
 func (l *live) add(data []byte) { l.pending = append(l.pending, data...) }

@@ -3,75 +3,85 @@ package api
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 
 	"github.com/pawlrun/pawl"
 )
 
-// feed tells what happens to all runs.
-func (s *server) feed(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(stopping(r.Context()), cancel)()
-	filter, err := feedFilter(r.URL.Query())
+// FeedQuery picks what [Client.Feed] tells. Zero fields do not restrict.
+type FeedQuery struct {
+	Workflow string
+	Run      string
+	States   []pawl.State
+	Attrs    map[string]string
+	Types    []pawl.FeedType
+	Kinds    []pawl.Kind // of entries
+}
+
+type feedInput struct {
+	Workflow string   `query:"workflow"`
+	Run      string   `query:"run" doc:"The id of one run."`
+	States   []string `query:"state,explode" doc:"The run's state when the item was made; may be given more than once."`
+	Types    []string `query:"type,explode" enum:"run,step" doc:"Of items; may be given more than once."`
+	Kinds    []string `query:"kind,explode" doc:"Of entries; may be given more than once."`
+	After    string   `query:"after" doc:"The id of the last event seen, for who can't send Last-Event-ID."`
+	Last     string   `header:"Last-Event-ID" doc:"The id of the last event seen: the view goes on after it."`
+}
+
+func (s *server) feedRoutes() {
+	add(s, route{id: "feed", method: http.MethodGet, path: "/api/feed", scope: RunsRead, prefix: "attr.", media: eventType, summary: "Follow all runs",
+		about: "Server-sent events: run (its row has changed), step (an entry was appended to its journal), and gap: what came before is not told, list anew. " +
+			"attr.NAME=VALUE restricts it to runs with an attribute."}, s.feed)
+}
+
+// feed tells what happens to all runs of the caller's tenant.
+func (s *server) feed(ctx context.Context, in *feedInput) (*liveOutput, error) {
+	filter, err := in.filter(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	after := r.Header.Get("Last-Event-ID")
-	if after == "" {
-		after = r.URL.Query().Get("after")
+	after := in.After
+	if in.Last != "" {
+		after = in.Last
 	}
 	feed, err := s.engine.OpenFeed(ctx, filter, after)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer feed.Close()
-	fan, leave := s.fans.join("feed")
-	defer leave()
-	l := s.live(w, r, fan)
-	l.add([]byte("id: " + feed.Position() + "\n\n")) // no event: where to go on, should none come
-	l.flush()
-	err = follow(ctx, l, feed.Next, func(items []pawl.FeedItem) {
-		for i := range items {
-			l.pending = appendEvent(l.pending, string(items[i].Type), items[i].ID, items[i].JSON())
+	return s.view(ctx, eventType, "feed", func(ctx context.Context, l *live) {
+		defer feed.Close()
+		l.add([]byte("id: " + feed.Position() + "\n\n")) // no event: where to go on, should none come
+		l.flush()
+		err := follow(ctx, l, feed.Next, func(items []pawl.FeedItem) {
+			for i := range items {
+				l.pending = appendEvent(l.pending, string(items[i].Type), items[i].ID, items[i].JSON())
+			}
+		})
+		if err != errGone {
+			l.event(EventError, "", problemOf(err))
 		}
 	})
-	if err != errGone {
-		l.event(EventError, "", problemOf(err))
-	}
-	return nil
 }
 
-func feedFilter(query url.Values) (f pawl.FeedFilter, err error) {
-	f.Workflow, f.Run = query.Get("workflow"), query.Get("run")
-	for _, name := range query["state"] {
+func (in *feedInput) filter(ctx context.Context) (pawl.FeedFilter, error) {
+	f := pawl.FeedFilter{Tenant: tenantOf(ctx), Workflow: in.Workflow, Run: in.Run}
+	for _, name := range in.States {
 		state, err := pawl.ParseState(name)
 		if err != nil {
-			return f, badRequest("parameter state: %v", err)
+			return f, badRequest("state: %v", err)
 		}
 		f.States = append(f.States, state)
 	}
-	for _, name := range query["type"] {
-		if f.Types = append(f.Types, pawl.FeedType(name)); !slices.Contains([]string{EventRun, EventStep}, name) {
-			return f, badRequest("parameter type is %q; it may be %s or %s", name, EventRun, EventStep)
-		}
+	for _, name := range in.Types {
+		f.Types = append(f.Types, pawl.FeedType(name))
 	}
-	for _, name := range query["kind"] {
+	for _, name := range in.Kinds {
 		var kind pawl.Kind
 		if err := kind.UnmarshalText([]byte(name)); err != nil {
-			return f, badRequest("parameter kind: %v", err)
+			return f, badRequest("kind: %v", err)
 		}
 		f.Kinds = append(f.Kinds, kind)
 	}
-	for name, values := range query {
-		if attr, ok := strings.CutPrefix(name, "attr."); ok {
-			if f.Attrs == nil {
-				f.Attrs = map[string]string{}
-			}
-			f.Attrs[attr] = values[0]
-		}
-	}
-	return f, nil
+	var err error
+	f.Attrs, err = attributes(exchangeOf(ctx).r.URL.Query())
+	return f, err
 }

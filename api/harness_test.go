@@ -23,12 +23,14 @@ import (
 
 // house is a real server on a real port, with a real engine on a real file.
 type house struct {
-	t      *testing.T
+	t      testing.TB
 	engine *pawl.Engine
 	url    string
 	client *api.Client
 	stop   func() // shuts the server down and waits for it
 	log    *lockedBuffer
+
+	contract *contract
 }
 
 type text struct {
@@ -104,7 +106,7 @@ func workflows(flaky func() error) []pawl.Definition {
 	}
 }
 
-func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
+func open(t testing.TB, opt api.Options, defs ...pawl.Definition) *house {
 	t.Helper()
 	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
 	if err != nil {
@@ -126,7 +128,7 @@ func eachHouse(t *testing.T, f func(t *testing.T, h *house), defs ...pawl.Defini
 }
 
 // openOn is open on a store, which it closes at the end.
-func openOn(t *testing.T, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
+func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
 	t.Helper()
 	h := &house{t: t, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
@@ -158,7 +160,8 @@ func openOn(t *testing.T, store pawl.Store, opt api.Options, defs ...pawl.Defini
 		}
 		served <- nil
 	}
-	if h.client, err = api.NewClient(h.url, nil); err != nil {
+	h.contract = newContract(t)
+	if h.client, err = api.NewClient(h.url, &api.ClientOptions{HTTP: &http.Client{Transport: checked{t, h.contract}}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -181,7 +184,7 @@ type reply struct {
 	body   []byte
 }
 
-func (r reply) into(t *testing.T, v any) {
+func (r reply) into(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal(r.body, v); err != nil {
 		t.Fatalf("answer %d %s: %v", r.status, r.body, err)
@@ -209,6 +212,7 @@ func (h *house) send(method, path, body string, edit ...func(*http.Request)) rep
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	h.contract.check(h.t, method, req.URL.EscapedPath(), res.StatusCode, res.Header, data)
 	return reply{res.StatusCode, res.Header, data}
 }
 

@@ -14,60 +14,64 @@ import (
 	"github.com/pawlrun/pawl"
 )
 
+// Headers of the answer to who reads a stream.
 const (
-	headerStart = "Pawl-Start-Index"
-	headerTail  = "Pawl-Tail-Index"
-	typeLines   = "application/x-ndjson"
+	headerStart = "Pawl-Start-Index" // the index of the first chunk, whatever a negative from came to
+	headerTail  = "Pawl-Tail-Index"  // the newest one's as the view begins; -1: there was none
 )
 
+type streamInput struct {
+	ID   string `path:"id"`
+	Name string `path:"name"`
+	From int64  `query:"from" doc:"Index of the first chunk; negative counts from the end as it is now."`
+	Tail bool   `query:"tail" doc:"Begin at the end: only what is written from now on."`
+	Last string `header:"Last-Event-ID" doc:"The id of the last event seen: the view goes on after it."`
+}
+
 // stream follows one stream of a run, as server-sent events or as lines of JSON.
-func (s *server) stream(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(stopping(r.Context()), cancel)()
-	from, ended, err := beginning(r)
+func (s *server) stream(ctx context.Context, in *streamInput) (*liveOutput, error) {
+	x := exchangeOf(ctx)
+	from := in.From
+	switch {
+	case in.Last != "":
+		last, ended, err := lastSeen(in.Last)
+		if err != nil {
+			return nil, err
+		}
+		if ended != "" {
+			return nothingMore(ctx)
+		}
+		from = last + 1
+	case in.Tail && x.r.URL.Query().Has("from"):
+		return nil, badRequest("tail begins at the end, from somewhere else: give one of them")
+	case in.Tail:
+		from = pawl.FromEnd
+	}
+	chunks, err := s.engine.OpenStream(ctx, runRef(ctx, in.ID), in.Name, from)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	chunks, err := s.engine.OpenStream(ctx, ref(r), r.PathValue("name"), from)
-	if err != nil {
-		return err
-	}
-	defer chunks.Close()
-	if ended { // all was seen: do not come again
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	h := w.Header()
+	h := x.w.Header()
 	h.Set(headerStart, strconv.FormatInt(chunks.Start(), 10))
 	h.Set(headerTail, strconv.FormatInt(chunks.Tail(), 10))
-	last := chunks.Start() - 1
-	what := fmt.Sprintf("%d/%s", chunks.Run().Key, r.PathValue("name"))
-	if wantsLines(r) {
-		frames, leave := s.fans.join("lines " + what)
-		defer leave()
-		l := s.lines(w, frames, typeLines, "\n")
-		_ = l.rc.Flush() // the head, though there may be nothing yet
-		err = follow(ctx, l, chunks.Next, func(batch []pawl.Chunk) {
-			for i := range batch {
-				c := &batch[i]
-				l.add(frames.get(c.Index, func(b []byte) []byte { return append(appendChunk(b, c), '\n') }))
-			}
-		})
-		if err != nil || ctx.Err() != nil { // that it was not all must show: there is no other end than that of the body
-			panic(http.ErrAbortHandler)
-		}
-		return nil
+	show, form := showChunks, eventType
+	if wantsLines(x.r) {
+		show, form = showLines, lineType
 	}
-	frames, leave := s.fans.join("stream " + what)
-	defer leave()
-	l := s.live(w, r, frames)
-	err = follow(ctx, l, chunks.Next, func(batch []pawl.Chunk) {
+	return s.view(ctx, form, fmt.Sprintf("%d/%s", chunks.Run().Key, in.Name), func(ctx context.Context, l *live) {
+		defer chunks.Close()
+		show(ctx, l, chunks)
+	})
+}
+
+func showChunks(ctx context.Context, l *live, chunks *pawl.Reader[pawl.Chunk]) {
+	last := chunks.Start() - 1
+	err := follow(ctx, l, chunks.Next, func(batch []pawl.Chunk) {
 		for i := range batch {
 			c := &batch[i]
 			last = c.Index
-			l.add(frames.get(c.Index, func(b []byte) []byte {
-				return appendEvent(b, EventChunk, strconv.FormatInt(c.Index, 10), appendChunk(nil, c))
+			l.add(l.fan.get(c.Index, func() []byte {
+				return appendEvent(nil, EventChunk, strconv.FormatInt(c.Index, 10), appendChunk(nil, c))
 			}))
 		}
 	})
@@ -78,35 +82,18 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) error {
 	default:
 		l.event(EventEnd, fmt.Sprintf("%d-end", last), struct{}{})
 	}
-	return nil
 }
 
-// beginning reads where a stream is to be read from. ended: its end was seen.
-func beginning(r *http.Request) (from int64, ended bool, err error) {
-	query := r.URL.Query()
-	if from, err = number[int64](query, "from", 0, -1<<62, 1<<62); err != nil {
-		return 0, false, err
+func showLines(ctx context.Context, l *live, chunks *pawl.Reader[pawl.Chunk]) {
+	err := follow(ctx, l, chunks.Next, func(batch []pawl.Chunk) {
+		for i := range batch {
+			c := &batch[i]
+			l.add(l.fan.get(c.Index, func() []byte { return append(appendChunk(nil, c), '\n') }))
+		}
+	})
+	if err != nil { // that it was not all must show, and there is no other end than the body's
+		panic(http.ErrAbortHandler)
 	}
-	if query.Has("tail") {
-		tail, err := strconv.ParseBool(query.Get("tail"))
-		if err != nil {
-			return 0, false, badRequest("parameter tail is %q, which is neither true nor false", query.Get("tail"))
-		}
-		if tail && query.Has("from") {
-			return 0, false, badRequest("tail begins at the end, from somewhere else: give one of them")
-		}
-		if tail {
-			from = pawl.FromEnd
-		}
-	}
-	if r.Header.Get("Last-Event-ID") != "" {
-		last, mark, err := lastSeen(r, "from", 0)
-		if err != nil {
-			return 0, false, err
-		}
-		return last + 1, mark != "", nil
-	}
-	return from, false, nil
 }
 
 // wantsLines reports whether the reader asks for lines of JSON rather than for events.
@@ -114,9 +101,9 @@ func wantsLines(r *http.Request) bool {
 	for _, accept := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(accept, ",") {
 			switch kind, _, _ := mime.ParseMediaType(part); kind {
-			case typeLines:
+			case lineType:
 				return true
-			case "text/event-stream":
+			case eventType:
 				return false
 			}
 		}
@@ -145,28 +132,4 @@ func oneLine(data []byte) []byte {
 		return marshal(string(data))
 	}
 	return b.Bytes()
-}
-
-// chunkPage answers with a page of a stream, as far as it is there.
-func (s *server) chunkPage(w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
-	from, err := number[int64](query, "from", 0, -1<<62, 1<<62)
-	if err != nil {
-		return err
-	}
-	limit, err := number(query, "limit", 100, 1, 1000)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := limited(r)
-	defer cancel()
-	page, err := s.engine.Chunks(ctx, ref(r), r.PathValue("name"), from, limit)
-	if err != nil {
-		return err
-	}
-	out := ChunkPage{Items: append([]pawl.Chunk{}, page.Items...), NextFrom: page.Next, HasMore: page.More, Done: page.Done}
-	for i := range out.Items {
-		out.Items[i].Stream = ""
-	}
-	return answer(w, http.StatusOK, out)
 }
