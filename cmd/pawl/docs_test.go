@@ -43,6 +43,9 @@ func TestEveryCommandHasHelpAndTwoExamples(t *testing.T) {
 			for len(words) > 0 && strings.Contains(words[0], "=") { // variables of the environment
 				words = words[1:]
 			}
+			if len(words) > 0 && words[0] == "curl" {
+				continue
+			}
 			if len(words) == 0 || words[0] != "pawl" {
 				t.Errorf("%s: an example that does not call pawl: %s", cmd.CommandPath(), line)
 				continue

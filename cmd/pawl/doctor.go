@@ -153,11 +153,11 @@ func (d *doctor) runs(ctx context.Context) {
 		bad         func(pawl.RunInfo) bool
 		next        []string
 	}{
-		{"workers", "are ready and nobody takes them", []pawl.State{pawl.Pending}, late,
+		{"workers", "ready that nobody takes", []pawl.State{pawl.Pending}, late,
 			[]string{"see that a process with these workflows runs: " + a.hint("workflows list"), "see one: " + a.hint("runs list --state pending")}},
-		{"timers", "wait for a time that is over", []pawl.State{pawl.Waiting}, late,
+		{"timers", "waiting for a time that is over", []pawl.State{pawl.Waiting}, late,
 			[]string{"see that a process with these workflows runs: " + a.hint("workflows list"), "see one: " + a.hint("runs list --state waiting -o wide")}},
-		{"blocked", "are blocked", []pawl.State{pawl.Blocked}, func(pawl.RunInfo) bool { return true },
+		{"blocked", "blocked", []pawl.State{pawl.Blocked}, func(pawl.RunInfo) bool { return true },
 			[]string{"see why: " + a.hint("runs list --state blocked"), "when the cause is mended: " + a.hint("runs retry --state blocked")}},
 	} {
 		n, all, err := a.count(ctx, c.states, c.bad)

@@ -20,7 +20,7 @@ func TestDoctor(t *testing.T) {
 	eachStore(t, func(t *testing.T, h *house) {
 		pawlAt(t, h.url, "start", "waits", "--id", "w").want(t, 0)
 		until(t, h.client, "w", pawl.Waiting)
-		pawlAt(t, h.url, "doctor").want(t, 0, "✓ settings", "✓ server", "✓ clock", "✓ store", "✓ workers", "✓ timers   no runs", "✓ blocked")
+		pawlAt(t, h.url, "doctor").want(t, 0, "✓ settings", "✓ server", "✓ clock", "✓ store", "✓ workers", "✓ timers    no runs", "✓ blocked")
 	}, testWorkflows()...)
 	pawlWith(t, environment{}, "", "doctor", "--server", "http://127.0.0.1:1").want(t, 1, "✗ server", "pawl dev", "1 check failed")
 	pawlWith(t, environment{}, "", "doctor", "--server", "http://127.0.0.1:1", "--config", "nowhere.yaml", "-o", "json").want(t, 1, `"check":"settings","state":"fail"`)
@@ -37,7 +37,7 @@ func TestDoctorSeesWhatIsWrong(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", time.Now().Add(-time.Minute).UTC().Format(http.TimeFormat))
 		w.Header().Set("Content-Type", "application/json")
-		run := pawl.RunInfo{ID: "r", Workflow: "w", Created: old, Updated: old}
+		run := pawl.RunInfo{ID: "r", Workflow: "w", State: pawl.Pending, Created: old, Updated: old}
 		page := api.RunPage{Items: []pawl.RunInfo{}}
 		switch r.URL.Query().Get("state") {
 		case "pending":
@@ -60,7 +60,7 @@ func TestDoctorSeesWhatIsWrong(t *testing.T) {
 	}))
 	defer server.Close()
 	pawlAt(t, server.URL, "doctor").want(t, 1, "! version", "v0.0.1", "! clock", "NTP",
-		"✗ workers   1 run are ready", "✗ timers    1 run", "✗ blocked   2 runs", "pawl runs retry --state blocked", "3 checks failed")
+		"✗ workers   1 run ready that nobody takes", "✗ timers    1 run", "✗ blocked   2 runs", "pawl runs retry --state blocked", "3 checks failed")
 }
 
 func TestBench(t *testing.T) {

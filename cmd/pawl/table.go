@@ -19,47 +19,46 @@ var plain = table.Style{
 }
 
 const (
-	least = 10 // narrower than this no column is made to fit
-	gap   = 2  // between columns
+	least = 5 // narrower than this no column is made to fit
+	gap   = 2 // between columns
 )
 
 // table prints rows under a header. Cells in which a person would look for a value and
-// find none hold a dash. On a terminal the last column takes what is left of its width, and
-// if that is too little the widest ones give; the first one, which is copied from, never.
-// With -o wide nothing is cut. A cell that is a style is printed as it is.
+// find none hold a dash. On a terminal the last column takes what is left of its width. If
+// that is too little the others give, and if that does not do the last ones are left out;
+// the first one, which is copied from, stays whole. With -o wide nothing is cut. A cell that
+// is a style is printed as it is.
 func (a *app) table(head columns, rows [][]any) {
-	var shown []int
-	var header table.Row
+	lines := make([]table.Row, len(rows)+1)
 	for i, name := range head {
 		name, extra := strings.CutPrefix(name, "+")
-		if !extra || a.output == "wide" {
-			shown = append(shown, i)
-			header = append(header, string(a.out.dim(name)))
+		if extra && a.output != "wide" {
+			continue
 		}
+		lines[0] = append(lines[0], string(a.out.dim(name)))
+		for n, row := range rows {
+			lines[n+1] = append(lines[n+1], cellOf(row[i]))
+		}
+	}
+	if a.noHeader {
+		lines = lines[1:]
 	}
 	w := table.NewWriter()
 	w.SetStyle(plain)
 	w.SuppressTrailingSpaces()
-	widths := make([]int, len(shown))
-	measure := func(row table.Row) {
-		for i, cell := range row {
-			widths[i] = max(widths[i], text.StringWidthWithoutEscSequences(cell.(string)))
-		}
-	}
-	if !a.noHeader {
-		w.AppendHeader(header)
-		measure(header)
-	}
-	for _, row := range rows {
-		var cells table.Row
-		for _, i := range shown {
-			cells = append(cells, cellOf(row[i]))
-		}
-		w.AppendRow(cells)
-		measure(cells)
-	}
 	if a.out.width > 0 && a.output != "wide" {
-		w.SetColumnConfigs(fit(widths, a.out.width))
+		widths := fit(widthsOf(lines), a.out.width)
+		for i := range lines {
+			lines[i] = lines[i][:len(widths)]
+		}
+		w.SetColumnConfigs(cutTo(widths))
+	}
+	for i, line := range lines {
+		if i == 0 && !a.noHeader {
+			w.AppendHeader(line)
+		} else {
+			w.AppendRow(line)
+		}
 	}
 	fmt.Fprintln(a.stdout, w.Render())
 }
@@ -75,22 +74,45 @@ func cellOf(cell any) string {
 	return string(s)
 }
 
-// fit makes columns of these widths fit into a line of n characters, as far as it goes.
-func fit(widths []int, n int) (limits []table.ColumnConfig) {
-	over := gap*(len(widths)-1) - n
-	for _, w := range widths {
-		over += w
-	}
-	give := func(i int) {
-		if cut := min(over, widths[i]-least); cut > 0 {
-			widths[i] -= cut
-			over -= cut
+func widthsOf(lines []table.Row) (widths []int) {
+	for _, line := range lines {
+		for i, cell := range line {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], text.StringWidthWithoutEscSequences(cell.(string)))
 		}
 	}
-	give(len(widths) - 1)
-	for i := len(widths) - 2; i > 0; i-- {
-		give(i)
+	return widths
+}
+
+// fit makes columns of these widths fit into a line of n characters.
+func fit(widths []int, n int) []int {
+	for {
+		all, atLeast := gap*(len(widths)-1), gap*(len(widths)-1)
+		for i, w := range widths {
+			all += w
+			if i == 0 {
+				atLeast += w
+			} else {
+				atLeast += min(w, least)
+			}
+		}
+		if atLeast > n && len(widths) > 1 {
+			widths = widths[:len(widths)-1]
+			continue
+		}
+		for i := len(widths) - 1; i > 0 && all > n; i-- {
+			if cut := min(all-n, widths[i]-least); cut > 0 {
+				widths[i] -= cut
+				all -= cut
+			}
+		}
+		return widths
 	}
+}
+
+func cutTo(widths []int) (limits []table.ColumnConfig) {
 	for i, w := range widths {
 		limits = append(limits, table.ColumnConfig{Number: i + 1, WidthMax: w, WidthMaxEnforcer: func(s string, n int) string {
 			return text.Snip(s, n, "…")

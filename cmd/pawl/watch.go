@@ -17,6 +17,9 @@ const watchEvery = 2 * time.Second
 // watch draws what show prints again and again, over itself, until ctx ends. Where there
 // is no terminal it is printed anew whenever it has changed.
 func (a *app) watch(ctx context.Context, show func(context.Context) error) error {
+	if !a.out.tty && a.times == "relative" {
+		a.times = "iso" // what is new each second is no change
+	}
 	out, height, before := a.stdout, 0, ""
 	defer func() { a.stdout, a.out.w = out, out }()
 	tick := time.NewTicker(watchEvery)
