@@ -72,6 +72,7 @@ type server struct {
 	webhooks   *webhooks
 	problems   *huma.Response
 	document   []byte
+	fans       fans
 }
 
 // New returns a handler of the API on engine, and of webhooks (pawl.WebhookPath). Routes outside
@@ -102,6 +103,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.orderRoutes()
 	s.journalRoutes()
 	s.streamRoutes()
+	s.feedRoutes()
 	s.hookRoutes()
 	s.costRoutes()
 	s.healthRoutes()
