@@ -203,6 +203,8 @@ type HookSpec struct {
 	Remember time.Duration
 
 	Owner string // answer: the id of the run that holds the token; empty: registered
+
+	answer *Answer // of a webhook, on its way into Meta
 }
 
 // Attr sets an attribute of a run; a nil Value unsets it.
