@@ -64,13 +64,16 @@ func nothingMore(ctx context.Context) (*liveOutput, error) {
 // connection, with the server, or with the key that the view was opened with.
 func (s *server) view(ctx context.Context, show func(ctx context.Context, l *live)) (*liveOutput, error) {
 	x := exchangeOf(ctx)
+	all, release, err := s.hold(ctx) // a view lasts longer than the context of an ordinary request
+	if err != nil {
+		return nil, err
+	}
 	return &liveOutput{func(huma.Context) {
+		defer release()
 		x.live = true
-		all := x.r.Context() // a view lasts longer than the context of an ordinary request
 		ctx, cancel := context.WithCancel(all)
 		defer cancel()
 		defer context.AfterFunc(stopping(all), cancel)()
-		defer context.AfterFunc(expiry(all), cancel)()
 		l := &live{w: x.w, rc: http.NewResponseController(x.w), pulse: time.NewTicker(s.opt.Heartbeat), cancel: cancel}
 		defer l.pulse.Stop()
 		h := x.w.Header()

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -108,7 +109,7 @@ func (s *server) orderRoutes() {
 		return &output[Published]{Published{Event: in.Name}}, err
 	})
 	fork := post("fork", "/api/runs/{id}/fork", "Start a new run from the journal of another")
-	fork.status, fork.also = http.StatusAccepted, nil
+	fork.status, fork.once = http.StatusAccepted, true
 	add(s, fork, s.fork)
 }
 
@@ -128,6 +129,15 @@ func (s *server) fork(ctx context.Context, in *forkInput) (*runOutput, error) {
 	if _, err := s.engine.Get(ctx, run); err != nil { // Fork's own error would not name the run
 		return nil, err
 	}
-	info, err := s.engine.Fork(ctx, run, pawl.ForkOptions{From: q.From, Input: q.Input, Results: q.Results, ID: q.ID})
-	return &runOutput{Status: http.StatusAccepted, Location: RunPath(info.ID), Body: Run{RunInfo: info}}, err
+	once, err := s.once(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.engine.Fork(ctx, run, pawl.ForkOptions{From: q.From, Input: q.Input, Results: q.Results, ID: cmp.Or(q.ID, once.id)})
+	return forked(info, once, err)
+}
+
+// forked answers with a run that was made of another.
+func forked(info pawl.RunInfo, once once, err error) (*runOutput, error) {
+	return &runOutput{Status: http.StatusAccepted, Location: RunPath(info.ID), Replayed: once.replayed(info.Existed), Body: Run{RunInfo: info}}, err
 }
