@@ -23,6 +23,9 @@ type Auth struct {
 	// long, and Burst how many at once. 0 means 100 and 200.
 	Rate  float64
 	Burst int
+	// Tries is how many wrong keys an address may send at once; one is let go of each second.
+	// 0 means 20. Right keys are not held up by wrong ones.
+	Tries int
 	// Views is how many live views and waits a key may have open. 0 means 100.
 	Views int
 	// Client names who sends a request without a valid key, for limits. nil means the
@@ -78,7 +81,7 @@ func newDoorman(s *server, a *Auth) *doorman {
 		d.Client = address
 	}
 	d.rate = newBuckets(cmp.Or(d.Rate, 100), cmp.Or(d.Burst, 200))
-	d.wrong = newBuckets(1, 20)
+	d.wrong = newBuckets(1, cmp.Or(d.Tries, 20))
 	d.views = newCounts(cmp.Or(d.Views, 100))
 	return d
 }

@@ -16,7 +16,9 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/sqlite"
+	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
 // house is a real server on a real port, with a real engine on a real file.
@@ -106,10 +108,76 @@ func workflows(flaky func() error) []pawl.Definition {
 
 func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
 	t.Helper()
+	return openOn(t, fileStore(t), opt, defs...)
+}
+
+func fileStore(t *testing.T) pawl.Store {
+	t.Helper()
 	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	closeAtEnd(t, store)
+	return store
+}
+
+func closeAtEnd(t *testing.T, store pawl.Store) {
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Errorf("store: %v", err)
+		}
+	})
+}
+
+// eachStore runs f on each store. What store returns is a store of its own, as another
+// process would have it; SQLite's file has one owner, so there it is the same one.
+func eachStore(t *testing.T, f func(t *testing.T, store func() pawl.Store)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) {
+		s := fileStore(t)
+		f(t, func() pawl.Store { return s })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		url := pgtest.URL(t)
+		f(t, func() pawl.Store {
+			s, err := postgres.Open(t.Context(), url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			closeAtEnd(t, s)
+			return s
+		})
+	})
+}
+
+// key makes a key of a tenant.
+func (h *house) key(tenant string, scopes ...api.Scope) (id, secret string) {
+	h.t.Helper()
+	key, secret, err := api.Keys{Engine: h.engine}.Create(h.t.Context(), api.KeySpec{Name: "test", Tenant: tenant, Scopes: scopes})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return key.ID, secret
+}
+
+// as returns a client with a key.
+func (h *house) as(secret string) *api.Client {
+	h.t.Helper()
+	c, err := api.NewClient(h.url, &api.ClientOptions{Key: secret, HTTP: &http.Client{Transport: checked{h.t, h.contract}}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
+// bearer sends a key with a request.
+func bearer(secret string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) }
+}
+
+// openOn serves a store, which the test closes.
+func openOn(t *testing.T, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
+	t.Helper()
 	h := &house{t: t, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
 	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Poll: 50 * time.Millisecond})
@@ -149,9 +217,6 @@ func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
 		cancel()
 		if err := <-ran; err != nil {
 			t.Errorf("engine: %v", err)
-		}
-		if err := store.Close(); err != nil {
-			t.Errorf("store: %v", err)
 		}
 	})
 	return h

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -84,13 +85,10 @@ func hookOf(h pawl.HookInfo) Hook {
 // findHook returns a live hook of the caller's tenant. A token of another's is one that nobody has.
 func (s *server) findHook(ctx context.Context, token string) (pawl.HookInfo, error) {
 	h, err := s.engine.FindHook(ctx, token)
-	if err == nil && h.Run.Tenant != tenantOf(ctx) {
-		h, err = pawl.HookInfo{}, pawl.ErrNotFound
+	if errors.Is(err, pawl.ErrNotFound) || err == nil && h.Run.Tenant != tenantOf(ctx) {
+		return pawl.HookInfo{}, fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
 	}
-	if err != nil {
-		return h, fmt.Errorf("hook with that token: %w", err)
-	}
-	return h, nil
+	return h, err
 }
 
 // send tells whoever has a token no more of the run than its id.
