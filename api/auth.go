@@ -24,7 +24,7 @@ type Auth struct {
 	Rate  float64
 	Burst int
 	// Tries is how many wrong keys an address may send at once; one is let go of each second.
-	// 0 means 20. Right keys are not held up by wrong ones.
+	// 0 means 20. Then its keys are not looked at, but those that were right before.
 	Tries int
 	// Views is how many live views and waits a key may have open. 0 means 100.
 	Views int
@@ -151,7 +151,7 @@ func (s *server) identify(w http.ResponseWriter, r *http.Request) (*caller, erro
 	}
 	secret = strings.TrimSpace(secret)
 	sum, client := sha256.Sum256([]byte(secret)), d.Client(r)
-	// Who sends many wrong keys is not looked up any more; who has a right one is not held up by that.
+	// Many wrong keys are not looked up any more; who has one that was right is not held up by that.
 	if wait, empty := d.wrong.empty(client); empty && !d.wasRight(sum) {
 		return nil, tooMany(w, wait, "this address has sent too many wrong keys")
 	}

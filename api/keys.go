@@ -68,7 +68,7 @@ func (k Keys) Create(ctx context.Context, spec KeySpec) (Key, string, error) {
 	bad := func(format string, args ...any) (Key, string, error) {
 		return Key{}, "", fmt.Errorf("%w: a key: %s", pawl.ErrInput, fmt.Sprintf(format, args...))
 	}
-	now := time.Now().UTC().Truncate(time.Millisecond)
+	now := time.Now().UTC()
 	switch {
 	case strings.TrimSpace(spec.Name) == "" || len(spec.Name) > maxKeyName || !utf8.ValidString(spec.Name):
 		return bad("its name must be a text of 1 to %d bytes that says who has it", maxKeyName)
@@ -85,7 +85,7 @@ func (k Keys) Create(ctx context.Context, spec KeySpec) (Key, string, error) {
 	secret := rand.Text() + rand.Text()
 	sum := sha256.Sum256([]byte(secret))
 	stored := storedKey{Hash: sum[:], Key: Key{
-		ID: strings.ToLower(rand.Text()[:16]), Name: spec.Name, Tenant: spec.Tenant, Created: now, Expires: spec.Expires.UTC(),
+		ID: strings.ToLower(rand.Text()[:16]), Name: spec.Name, Tenant: spec.Tenant, Created: now.Truncate(time.Millisecond), Expires: spec.Expires.UTC(),
 		Scopes: slices.Compact(slices.Sorted(slices.Values(spec.Scopes))),
 	}}
 	if spec.Expires.IsZero() {

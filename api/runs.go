@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -115,27 +116,32 @@ func (s *server) get(ctx context.Context, in *runInput) (*runOutput, error) {
 // over, whichever comes first: 200 if it has ended, else 202.
 func (s *server) tell(ctx context.Context, info pawl.RunInfo, wait time.Duration, status int) (*runOutput, error) {
 	if wait > 0 {
-		all, release, err := s.hold(ctx) // it may last longer than an ordinary request
+		held, release, err := s.hold(ctx) // it may last longer than an ordinary request
 		if err != nil {
 			return nil, err
 		}
 		defer release()
-		limit, cancel := context.WithTimeout(all, wait)
+		limit, cancel := context.WithTimeout(held, wait)
 		defer cancel()
-		defer context.AfterFunc(stopping(all), cancel)()
-		existed := info.Existed
+		defer context.AfterFunc(stopping(held), cancel)()
+		existed, all := info.Existed, exchangeOf(ctx).r.Context()
 		ended, _, err := s.engine.Wait(limit, info.Tenant, info.ID)
-		if err == nil {
-			info = ended
-		} else if limit.Err() == nil {
-			return nil, err
-		} else if info, err = s.engine.Get(all, pawl.Ref{Tenant: info.Tenant, ID: info.ID}); err != nil {
-			return nil, err
-		}
-		status, info.Existed = http.StatusAccepted, existed
 		var done context.CancelFunc
 		ctx, done = context.WithTimeout(all, callLimit)
 		defer done()
+		switch {
+		case err == nil:
+			info = ended
+		case limit.Err() == nil:
+			return nil, err
+		case held.Err() != nil && all.Err() == nil:
+			return nil, unauthorized(exchangeOf(ctx).w, fmt.Errorf("%w: the key is no longer valid", ErrKey))
+		default:
+			if info, err = s.engine.Get(ctx, pawl.Ref{Tenant: info.Tenant, ID: info.ID}); err != nil {
+				return nil, err
+			}
+		}
+		status, info.Existed = http.StatusAccepted, existed
 	}
 	if info.State.Terminal() {
 		status = http.StatusOK
