@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -295,15 +297,17 @@ func (r *live) endReplay() {
 
 // drift reports entries that the code no longer asks for.
 func (r *live) drift() {
-	keys := make([]string, 0, len(r.past.entries))
-	for k := range r.past.entries {
-		if len(keys) < 100 {
-			keys = append(keys, k)
-		}
-	}
+	keys := r.unasked()
 	r.e.log.Warn("pawl: the code no longer asks for some of what a run's journal holds",
 		"run", r.info.ID, "workflow", r.info.Workflow, "keys", keys)
 	r.note(Entry{Kind: KindDrift, Key: "$drift", At: now(), Data: mustJSON(map[string]any{"keys": keys})})
+}
+
+// unasked are the keys of entries that a replay has not come to, at most 100, sorted. Caller
+// holds mu.
+func (r *live) unasked() []string {
+	keys := slices.Sorted(maps.Keys(r.past.entries))
+	return keys[:min(len(keys), 100)]
 }
 
 func pathOf(key string) string {
