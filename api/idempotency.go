@@ -92,3 +92,28 @@ func refuseOnce(r *http.Request, o *operation) error {
 	}
 	return nil
 }
+
+// deliver delivers a message once for each Idempotency-Key: whether it is the first is decided
+// in the transaction that stores it.
+func (s *server) deliver(ctx context.Context, d pawl.Delivery) (pawl.Receipt, string, error) {
+	x := exchangeOf(ctx)
+	key := x.r.Header.Get(headerIdempotencyKey)
+	if key != "" {
+		if !idempotencyKey.MatchString(key) {
+			return pawl.Receipt{}, "", badRequest("%s must be 1 to 255 visible characters of ASCII", headerIdempotencyKey)
+		}
+		name, body := sha256.Sum256([]byte(key)), sha256.Sum256(x.data)
+		d.Once, d.Window = "api:"+hex.EncodeToString(name[:]), remembered
+		d.Answer = json.RawMessage(`"` + hex.EncodeToString(body[:]) + `"`)
+	}
+	r, err := s.engine.Deliver(ctx, d)
+	switch {
+	case err != nil:
+		return r, "", err
+	case !r.Repeated:
+		return r, "", nil
+	case string(r.First) != string(d.Answer):
+		return r, "", otherRequest(key)
+	}
+	return r, "true", nil
+}

@@ -160,6 +160,17 @@ func (c *Client) RevokeKey(ctx context.Context, id string) error {
 	return err
 }
 
+// HookPage returns a page of live hooks, in the order of their making.
+func (c *Client) HookPage(ctx context.Context, q HookQuery) (HookPage, error) {
+	query := paged(q.Cursor, q.Limit)
+	for name, value := range map[string]string{"kind": q.Kind, "run": q.Run} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	return call[HookPage](ctx, c, http.MethodGet, "/api/hooks", query, nil)
+}
+
 // Hook looks at the live hook with a token.
 func (c *Client) Hook(ctx context.Context, token string) (Hook, error) {
 	return call[Hook](ctx, c, http.MethodGet, "/api/hooks/"+segment(token), nil, nil)

@@ -169,7 +169,7 @@ func (s *server) full(ctx context.Context, info pawl.RunInfo) (Run, error) {
 }
 
 func (s *server) list(ctx context.Context, in *listInput) (*output[RunPage], error) {
-	f := pawl.Filter{Tenant: tenantOf(ctx), Workflow: in.Workflow, After: in.Since.Time, Before: in.Until.Time, Limit: in.Limit + 1} // one more, to know whether there is a next page
+	f := pawl.Filter{Tenant: tenantOf(ctx), Workflow: in.Workflow, Query: in.Prefix, After: in.Since.Time, Before: in.Until.Time, Limit: in.Limit + 1} // one more, to know whether there is a next page
 	if in.Parent != "" {
 		parent, err := s.engine.Get(ctx, runRef(ctx, in.Parent))
 		if err != nil {
