@@ -226,7 +226,7 @@ type checked struct {
 
 func (k checked) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil || !strings.HasSuffix(res.Header.Get("Content-Type"), "json") {
+	if err != nil || res.StatusCode < 400 && res.Header.Get("Content-Type") == "text/event-stream" {
 		return res, err
 	}
 	defer res.Body.Close()

@@ -180,7 +180,7 @@ func openOn(t *testing.T, store pawl.Store, opt api.Options, defs ...pawl.Defini
 	t.Helper()
 	h := &house{t: t, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
-	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Poll: 50 * time.Millisecond})
+	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Poll: 50 * time.Millisecond, Secret: bytes.Repeat([]byte("s"), 32)})
 	if defs == nil {
 		defs = workflows(func() error { return nil })
 	}

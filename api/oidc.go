@@ -88,7 +88,9 @@ func (o *OIDC) discover(ctx context.Context) (*oidc.Provider, *oauth2.Config, er
 		// The provider keeps the context to fetch keys with later.
 		p, err := oidc.NewProvider(o.client(context.WithoutCancel(ctx)), o.Issuer)
 		if err != nil {
-			return nil, nil, fmt.Errorf("ask %s who it is: %w", o.Issuer, err)
+			p := newProblem(http.StatusServiceUnavailable, codeProvider, "the provider to log in with can't be asked: %v", err)
+			p.Hint = "try again, or use a key"
+			return nil, nil, p
 		}
 		o.provider = p
 	}

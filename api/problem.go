@@ -91,6 +91,7 @@ const (
 	codeTooMany      = "too_many"        // 429: more often than allowed; Retry-After says when again
 	codeHost         = "host"            // 421: addressed under a name that is not the server's
 	codeInternal     = "internal"        // 500: the log says more
+	codeProvider     = "provider"        // 503: whom people log in with does not answer
 	codeNotReady     = "not_ready"       // 503
 )
 

@@ -74,8 +74,12 @@ func (s *server) promptRoutes() {
 		return route{id: id, method: http.MethodPost, path: path, scope: ModelsWrite, global: true, summary: summary}
 	}
 	add(s, get("prompts", "/api/prompts", "List prompts"), func(ctx context.Context, _ *struct{}) (*output[PromptList], error) {
-		list, err := prompts.List(ctx)
-		return &output[PromptList]{PromptList{Items: append([]agent.PromptInfo{}, list...)}}, err
+		all, err := prompts.List(ctx)
+		list := PromptList{Items: []agent.PromptInfo{}}
+		for _, info := range all {
+			list.Items = append(list.Items, complete(info))
+		}
+		return &output[PromptList]{list}, err
 	})
 	add(s, get("prompt", "/api/prompts/{name}", "Look at a prompt"), func(ctx context.Context, in *promptInput) (*promptOutput, error) {
 		return prompted(prompts.Get(ctx, in.Name))
@@ -111,13 +115,24 @@ func prompted(info agent.PromptInfo, err error) (*promptOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Versions == nil {
-		info.Versions = []agent.PromptVersion{}
+	return &promptOutput{ETag: `"` + strconv.FormatInt(info.Revision, 10) + `"`, Body: complete(info)}, nil
+}
+
+// complete makes lists of what would be null.
+func complete(info agent.PromptInfo) agent.PromptInfo {
+	info.Versions = append([]agent.PromptVersion{}, info.Versions...)
+	info.History = append([]agent.Activation{}, info.History...)
+	for i, a := range info.History {
+		if a.Weights == nil {
+			info.History[i].Weights = map[int]int{}
+		}
 	}
-	if info.History == nil {
-		info.History = []agent.Activation{}
+	if info.Active != nil && info.Active.Weights == nil {
+		active := *info.Active
+		active.Weights = map[int]int{}
+		info.Active = &active
 	}
-	return &promptOutput{ETag: `"` + strconv.FormatInt(info.Revision, 10) + `"`, Body: info}, nil
+	return info
 }
 
 // revisionOf reads the revision that an If-Match names; 0: any.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
@@ -24,6 +25,7 @@ type Step struct {
 	State    string        `json:"state" enum:"retrying,completed,failed"`
 	Seq      int64         `json:"seq" doc:"Of its newest entry in the journal, which has the result."`
 	Ended    time.Time     `json:"ended" doc:"When its newest attempt ended."`
+	Next     time.Time     `json:"next,omitzero" doc:"When it is tried again."`
 	Took     time.Duration `json:"took" doc:"All attempts together, in nanoseconds."`
 	Cost     int64         `json:"cost,omitempty" doc:"In millionths of a US dollar; of an attempt under way, what is reserved."`
 	Attempts []Attempt     `json:"attempts"`
@@ -99,10 +101,17 @@ func (s *server) steps(ctx context.Context, in *stepsInput) (*output[StepPage], 
 // add takes in an entry of the step.
 func (p *Step) add(e pawl.Entry) {
 	a := Attempt{Attempt: max(e.Attempt, 1), Ended: e.At, Took: e.Took}
-	p.State = StepCompleted
+	p.State, p.Next = StepCompleted, time.Time{}
 	switch {
 	case e.Kind == pawl.KindAttempt:
-		p.State, a.Error = StepRetrying, e.Failure()
+		var note struct { // as the core writes it
+			Next  time.Time     `json:"next"`
+			Error *pawl.Failure `json:"error"`
+		}
+		if err := json.Unmarshal(e.Data, &note); err != nil || note.Error == nil {
+			note.Error = e.Failure()
+		}
+		p.State, p.Next, a.Error = StepRetrying, note.Next, note.Error
 	case e.Failed:
 		p.State, a.Error = StepFailed, e.Failure()
 	}
