@@ -202,7 +202,7 @@ func (c *contract) check(t *testing.T, method, escaped string, status int, heade
 		escape := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace
 		pointer = "/paths/" + escape(d.path) + "/" + strings.ToLower(d.method) + "/responses/" + name + "/content/" + escape(media) + "/schema"
 	}
-	if !strings.HasSuffix(media, "json") {
+	if media != "application/json" && media != "application/problem+json" {
 		return
 	}
 	schema := c.schema(t, pointer)

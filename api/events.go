@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -45,6 +46,8 @@ type live struct {
 	rc     *http.ResponseController
 	pulse  *time.Ticker
 	cancel context.CancelFunc
+	lines  bool // not events, but the data of chunks, one a line
+	ended  bool // as it should
 	broken error
 }
 
@@ -62,7 +65,7 @@ func nothingMore(ctx context.Context) (*liveOutput, error) {
 
 // view answers with a live view, which show fills until its context ends: with the
 // connection, with the server, or with the key that the view was opened with.
-func (s *server) view(ctx context.Context, show func(ctx context.Context, l *live)) (*liveOutput, error) {
+func (s *server) view(ctx context.Context, lines bool, show func(ctx context.Context, l *live)) (*liveOutput, error) {
 	x := exchangeOf(ctx)
 	all, release, err := s.hold(ctx) // a view lasts longer than the context of an ordinary request
 	if err != nil {
@@ -74,18 +77,37 @@ func (s *server) view(ctx context.Context, show func(ctx context.Context, l *liv
 		ctx, cancel := context.WithCancel(all)
 		defer cancel()
 		defer context.AfterFunc(stopping(all), cancel)()
-		l := &live{w: x.w, rc: http.NewResponseController(x.w), pulse: time.NewTicker(s.opt.Heartbeat), cancel: cancel}
+		l := &live{lines: lines, w: x.w, rc: http.NewResponseController(x.w), pulse: time.NewTicker(s.opt.Heartbeat), cancel: cancel}
 		defer l.pulse.Stop()
 		h := x.w.Header()
-		h.Set("Content-Type", eventType)
+		h.Set("Content-Type", map[bool]string{false: eventType, true: lineType}[lines])
 		h.Set("X-Accel-Buffering", "no") // proxies of nginx's kind would hold events back
 		x.w.WriteHeader(http.StatusOK)
-		l.write("retry: 1000\n\n")
-		show(ctx, l)
+		if !lines {
+			l.write("retry: 1000\n\n")
+		} else if l.rc.Flush() != nil {
+			return
+		}
+		if show(ctx, l); lines && !l.ended {
+			panic(http.ErrAbortHandler) // else the reader would take it for the end
+		}
 	}}, nil
 }
 
-const eventType = "text/event-stream"
+const (
+	eventType = "text/event-stream"
+	lineType  = "application/x-ndjson"
+)
+
+// linesWanted reports whether a request asks for lines of JSON in place of events.
+func linesWanted(r *http.Request) bool {
+	for accept := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
+		if kind, _, err := mime.ParseMediaType(accept); err == nil && kind == lineType {
+			return true
+		}
+	}
+	return false
+}
 
 // drained ends what feeds a view: its goroutine is gone when the handler is.
 func drained[T any](l *live, c <-chan T) {
@@ -112,13 +134,18 @@ func (l *live) event(kind, id string, v any) bool {
 		l.broken = err
 		return false
 	}
+	if l.lines {
+		l.ended = kind == EventEnd
+		return kind != EventChunk || l.write(string(data)+"\n")
+	}
 	if id != "" {
 		id = "id: " + id + "\n"
 	}
 	return l.write(id + "event: " + kind + "\ndata: " + string(data) + "\n\n")
 }
 
-func (l *live) beat() bool { return l.write(":\n\n") }
+// beat shows that the view lives. Lines have no form for that: who is gone is noticed by the server.
+func (l *live) beat() bool { return l.lines || l.write(":\n\n") }
 
 // feed runs produce in a goroutine of its own, so that what it yields can be awaited
 // beside the heartbeat. produce ends when ctx does; feed's error is there when the channel
@@ -163,7 +190,7 @@ func (s *server) events(ctx context.Context, in *eventsInput) (*liveOutput, erro
 	if ended != "" && info.State.Terminal() && ended == endMark(info) { // all was seen
 		return nothingMore(ctx)
 	}
-	return s.view(ctx, func(ctx context.Context, l *live) { s.showEvents(ctx, l, run, info, after) })
+	return s.view(ctx, false, func(ctx context.Context, l *live) { s.showEvents(ctx, l, run, info, after) })
 }
 
 func (s *server) showEvents(ctx context.Context, l *live, run pawl.Ref, info pawl.RunInfo, after int64) {

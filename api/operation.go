@@ -38,7 +38,7 @@ type route struct {
 	loose   bool   // the query may have names that are not known
 	global  bool   // it is about what belongs to no tenant: for callers of the default tenant
 	once    bool   // it takes an Idempotency-Key
-	media   string // of an answer that is no JSON
+	media   string // of an answer that is no JSON; several are separated by spaces
 }
 
 // operation is a route that is ready to serve.
@@ -80,7 +80,10 @@ func add[I, O any](s *server, r route, handle func(ctx context.Context, in *I) (
 	}
 	first := strconv.Itoa(max(r.status, http.StatusOK))
 	if r.media != "" {
-		op.Responses[first] = &huma.Response{Description: r.summary, Content: map[string]*huma.MediaType{r.media: {Schema: &huma.Schema{Type: huma.TypeString}}}}
+		op.Responses[first] = &huma.Response{Description: r.summary, Content: map[string]*huma.MediaType{}}
+		for media := range strings.FieldsSeq(r.media) {
+			op.Responses[first].Content[media] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		}
 	}
 	if body, ok := reflect.TypeFor[I]().FieldByName("Body"); ok {
 		op.RequestBody = &huma.RequestBody{}
