@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,7 +23,7 @@ import (
 
 // view reads a live view, one line after the other.
 type view struct {
-	t     *testing.T
+	t     testing.TB
 	lines *bufio.Scanner
 	res   *http.Response
 }
@@ -379,44 +378,4 @@ func freeAddress(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-func TestAStreamAsLines(t *testing.T) {
-	h := open(t, api.Options{})
-	id := h.start("streams", `{"n":3}`)
-	h.until(id, pawl.Waiting)
-	accept := func(r *http.Request) { r.Header.Set("Accept", "text/plain;q=0.1, application/x-ndjson") }
-	r := h.send("GET", api.RunPath(id)+"/streams/a%2Fb?tail=2", "", accept)
-	lines := strings.Split(strings.TrimSpace(string(r.body)), "\n")
-	if r.status != 200 || r.header.Get("Content-Type") != "application/x-ndjson" || r.header.Get("Pawl-Start-Index") != "1" || r.header.Get("Pawl-Tail-Index") != "2" || len(lines) != 2 {
-		t.Errorf("%d %v %s", r.status, r.header, r.body)
-	}
-	var chunk pawl.Chunk
-	if err := json.Unmarshal([]byte(lines[0]), &chunk); err != nil || chunk.Index != 1 || string(chunk.Data) != `{"i":1}` {
-		t.Errorf("%s: %v", lines[0], err)
-	}
-	if v := h.view(api.RunPath(id)+"/streams/none", ""); v.res.Header.Get("Pawl-Start-Index") != "0" || v.res.Header.Get("Pawl-Tail-Index") != "-1" {
-		t.Errorf("%v", v.res.Header)
-	}
-	h.refused(400, "bad_request", "GET", api.RunPath(id)+"/streams/x?tail=-1", "")
-	h.refused(400, "bad_request", "GET", api.RunPath(id)+"/streams/x?tail=1&from=1", "")
-
-	// Lines that are cut off do not look as if they had ended.
-	req, err := http.NewRequestWithContext(t.Context(), "GET", h.url+api.RunPath(id)+"/streams/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	accept(req)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if _, err := bufio.NewReader(res.Body).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	h.stop()
-	if _, err := io.ReadAll(res.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("a stream that was cut off ends with %v", err)
-	}
 }

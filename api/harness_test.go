@@ -23,7 +23,7 @@ import (
 
 // house is a real server on a real port, with a real engine on a real file.
 type house struct {
-	t      *testing.T
+	t      testing.TB
 	engine *pawl.Engine
 	url    string
 	client *api.Client
@@ -106,12 +106,12 @@ func workflows(flaky func() error) []pawl.Definition {
 	}
 }
 
-func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
+func open(t testing.TB, opt api.Options, defs ...pawl.Definition) *house {
 	t.Helper()
 	return openOn(t, fileStore(t), opt, defs...)
 }
 
-func fileStore(t *testing.T) pawl.Store {
+func fileStore(t testing.TB) pawl.Store {
 	t.Helper()
 	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
 	if err != nil {
@@ -121,7 +121,7 @@ func fileStore(t *testing.T) pawl.Store {
 	return store
 }
 
-func closeAtEnd(t *testing.T, store pawl.Store) {
+func closeAtEnd(t testing.TB, store pawl.Store) {
 	t.Cleanup(func() {
 		if err := store.Close(); err != nil {
 			t.Errorf("store: %v", err)
@@ -175,8 +175,13 @@ func bearer(secret string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) }
 }
 
+// eachHouse runs f on a server of each store.
+func eachHouse(t *testing.T, f func(t *testing.T, h *house), defs ...pawl.Definition) {
+	eachStore(t, func(t *testing.T, store func() pawl.Store) { f(t, openOn(t, store(), api.Options{}, defs...)) })
+}
+
 // openOn serves a store, which the test closes.
-func openOn(t *testing.T, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
+func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
 	t.Helper()
 	h := &house{t: t, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
@@ -229,7 +234,7 @@ type reply struct {
 	body   []byte
 }
 
-func (r reply) into(t *testing.T, v any) {
+func (r reply) into(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal(r.body, v); err != nil {
 		t.Fatalf("answer %d %s: %v", r.status, r.body, err)

@@ -33,8 +33,11 @@ func pathOf(d documented, fill func(param string) string) string {
 			path = strings.ReplaceAll(path, "{"+p.Name+"}", strings.ReplaceAll(fill(p.Name), "/", "%2F"))
 		}
 	}
-	if d.OperationID == "topUp" {
+	switch d.OperationID {
+	case "topUp":
 		path += "?topup=1"
+	case "feed": // which would never end
+		path += "?kind=no-such-kind"
 	}
 	return path
 }

@@ -38,7 +38,7 @@ type route struct {
 	loose   bool   // the query may have names that are not known
 	global  bool   // it is about what belongs to no tenant: for callers of the default tenant
 	once    bool   // it takes an Idempotency-Key
-	media   string // of an answer that is no JSON; several are separated by spaces
+	media   string // of an answer that is no JSON; of several, separated by spaces, the first is what Accept need not ask for
 }
 
 // operation is a route that is ready to serve.
@@ -81,8 +81,12 @@ func add[I, O any](s *server, r route, handle func(ctx context.Context, in *I) (
 	first := strconv.Itoa(max(r.status, http.StatusOK))
 	if r.media != "" {
 		op.Responses[first] = &huma.Response{Description: r.summary, Content: map[string]*huma.MediaType{}}
-		for media := range strings.FieldsSeq(r.media) {
-			op.Responses[first].Content[media] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		for _, media := range strings.Fields(r.media) {
+			schema := &huma.Schema{Type: huma.TypeString}
+			if media == lineType {
+				schema = &huma.Schema{Description: "Each line is a JSON value, or empty."}
+			}
+			op.Responses[first].Content[media] = &huma.MediaType{Schema: schema}
 		}
 	}
 	if body, ok := reflect.TypeFor[I]().FieldByName("Body"); ok {

@@ -26,14 +26,6 @@ func (c *Client) Steps(ctx context.Context, id, cursor string, limit int) (StepP
 	return call[StepPage](ctx, c, http.MethodGet, RunPath(id)+"/steps", paged(cursor, limit), nil)
 }
 
-// Chunks returns a page of a stream from an index on; see [Client.ReadStream] for a negative
-// one. limit 0 means 100; at most 1000.
-func (c *Client) Chunks(ctx context.Context, id, stream string, from int64, limit int) (ChunkPage, error) {
-	query := paged("", limit)
-	query.Set("from", strconv.FormatInt(from, 10))
-	return call[ChunkPage](ctx, c, http.MethodGet, RunPath(id)+"/chunks/"+segment(stream), query, nil)
-}
-
 // Stats counts the runs of all tenants, and workers.
 func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	return call[Stats](ctx, c, http.MethodGet, "/api/stats", nil, nil)

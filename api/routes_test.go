@@ -152,15 +152,29 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				e, err := first(c.ReadStream(ctx, "s", "a/b", 1))
 				must(string(e.Chunk.Data) == `{"i":1}`, err, e)
 			}},
-			{"chunks", func() {
-				v, err := c.Chunks(ctx, "s", "a/b", 0, 2)
+			{"chunkPage", func() {
+				v, err := c.ChunkPage(ctx, "s", "a/b", 0, 2)
 				must(len(v.Items) == 2 && v.NextFrom == 2 && !v.Done, err, v)
-				v, err = c.Chunks(ctx, "s", "a/b", 2, 2)
+				v, err = c.ChunkPage(ctx, "s", "a/b", 2, 2)
 				must(len(v.Items) == 1 && v.NextFrom == 3 && v.Done, err, v)
-				v, err = c.Chunks(ctx, "s", "a/b", -1, 0)
+				v, err = c.ChunkPage(ctx, "s", "a/b", -1, 0)
 				must(len(v.Items) == 1 && v.Items[0].Index == 2, err, v)
-				v, err = c.Chunks(ctx, "s", "", 3, 0) // it is not waited for what may come
+				v, err = c.ChunkPage(ctx, "s", "", 3, 0) // it is not waited for what may come
 				must(len(v.Items) == 0 && v.NextFrom == 3 && !v.Done, err, v)
+			}},
+			{"feed", func() {
+				feed, stop := context.WithTimeout(ctx, 20*time.Second)
+				defer stop()
+				go func() {
+					for feed.Err() == nil {
+						if _, err := c.Start(feed, api.StartRequest{Workflow: "echo", Input: json.RawMessage(`{}`)}, 0); err != nil {
+							return
+						}
+						time.Sleep(20 * time.Millisecond)
+					}
+				}()
+				e, err := first(c.Feed(feed, api.FeedQuery{Workflow: "echo"}, ""))
+				must(e.Item != nil, err, e)
 			}},
 			{"signal", func() { v, err := c.Signal(ctx, "w/1", "go/now", nil); must(v.ID == "w/1", err, v) }},
 			{"publish", func() {
@@ -342,7 +356,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				t.Errorf("— in %s", row.operation)
 			}
 			h.contract.mu.Lock()
-			if !h.contract.driven[row.operation] && row.operation != "follow" && row.operation != "readStream" { // of which the transport sees no end
+			if !h.contract.driven[row.operation] && row.operation != "follow" && row.operation != "readStream" && row.operation != "feed" { // of which the transport sees no end
 				t.Errorf("%s was not driven", row.operation)
 			}
 			h.contract.mu.Unlock()
