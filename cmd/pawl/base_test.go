@@ -172,11 +172,11 @@ func TestContexts(t *testing.T) {
 		t.Fatal(err)
 	}
 	in("", "runs", "list").want(t, 2, "others on this machine can read it", "chmod 600")
-	if err := os.WriteFile(file, []byte("curent: x\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("curr: x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in("", "runs", "list").want(t, 2, "curent")
-	in("", "doctor").want(t, 1, "curent")
+	in("", "runs", "list").want(t, 2, "curr")
+	in("", "doctor").want(t, 1, "curr")
 }
 
 // Each key goes to the server that it was meant for, and to no other.
