@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -93,6 +94,28 @@ func TestATimeoutGivesUpAndTheRunGoesOn(t *testing.T) {
 	pawlAt(t, h.url, "runs", "result", "w", "--wait").want(t, 0, "ok")
 	pawlAt(t, h.url, "start", "echo", "--id", "opt", "--attr", "customer=acme", "--priority", "3", "--delay", "1ms", "--run-timeout", "1h", "-i", "1", "--wait").want(t, 0, "1")
 	pawlAt(t, h.url, "runs", "list", "--attr", "customer=acme", "--jq", ".items[0].priority").want(t, 0, "3")
+}
+
+func TestRunsAreDeletedAndCounted(t *testing.T) {
+	eachStore(t, func(t *testing.T, h *house) {
+		for _, id := range []string{"a", "b", "c", "w"} {
+			workflow := map[string]string{"w": "waits"}[id]
+			pawlAt(t, h.url, "start", cmp.Or(workflow, "echo"), "--id", id).want(t, 0)
+		}
+		for _, id := range []string{"a", "b", "c"} {
+			until(t, h.client, id, pawl.Completed)
+		}
+		until(t, h.client, "w", pawl.Waiting)
+		pawlAt(t, h.url, "stats").want(t, 0, "waiting     1", "completed   3", "workers     1")
+		pawlAt(t, h.url, "stats", "--jq", ".runs.completed").want(t, 0, "3")
+		pawlAt(t, h.url, "runs", "delete", "a").want(t, 0, "a deleted")
+		pawlAt(t, h.url, "runs", "show", "a").want(t, 3)
+		pawlAt(t, h.url, "runs", "delete", "w").want(t, 5, "w")
+		pawlAt(t, h.url, "runs", "delete", "--all", "-y").want(t, 0, "deleted 2 of 2 runs")
+		if r := pawlAt(t, h.url, "runs", "list", "-o", "name").want(t, 0); r.stdout != "w\n" {
+			t.Errorf("%s", r.stdout)
+		}
+	}, testWorkflows()...)
 }
 
 func TestStreamsAreReadable(t *testing.T) {
