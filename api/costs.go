@@ -1,69 +1,49 @@
 package api
 
 import (
+	"context"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/pawlrun/pawl"
 )
 
-// costKinds are what costs can be summed by, as the query names them.
-var costKinds = []pawl.CostBy{pawl.ByRun, pawl.ByStep, pawl.ByItem, pawl.ByWorkflow, pawl.ByDay}
-
-func (s *server) costs(w http.ResponseWriter, r *http.Request) error {
-	f, err := costFilter(r.URL.Query())
-	if err != nil {
-		return err
-	}
-	ctx, cancel := limited(r)
-	defer cancel()
-	costs, err := s.engine.Costs(ctx, f)
-	if err != nil {
-		return err
-	}
-	if costs == nil {
-		costs = []pawl.Cost{}
-	}
-	return answer(w, http.StatusOK, CostList{Items: costs})
+// CostQuery picks what [Client.Costs] sums. Zero fields do not restrict.
+type CostQuery struct {
+	By       pawl.CostBy // what to sum apart; "" all in one
+	Run      string
+	Family   bool // with Run: also of its children, of theirs, and of runs that these went on as
+	Workflow string
+	Step     string
+	Item     string    // what was bought: a model, as provider/model
+	Meter    string    // usd, or what a program counts besides
+	From, To time.Time // by when the cost was incurred
 }
 
-func costFilter(query url.Values) (f pawl.CostFilter, err error) {
-	f.By = pawl.CostBy(query.Get("by"))
-	if f.By != pawl.ByAll && !slices.Contains(costKinds, f.By) {
-		var names []string
-		for _, k := range costKinds {
-			names = append(names, string(k))
-		}
-		return f, badRequest("by is %q; it is one of %s", f.By, strings.Join(names, ", "))
-	}
-	f.RunID, f.Workflow, f.Step, f.Item, f.Meter = query.Get("run"), query.Get("workflow"), query.Get("step"), query.Get("item"), query.Get("meter")
-	switch text := query.Get("family"); text {
-	case "", "false":
-	case "true":
-		f.Family = true
-	default:
-		return f, badRequest("family is %q; it is true or false", text)
-	}
-	if f.From, err = moment(query, "from"); err != nil {
-		return f, err
-	}
-	f.To, err = moment(query, "to")
-	return f, err
+// CostList is sums of the ledger, largest first, at most 1,000.
+type CostList struct {
+	Items []pawl.Cost `json:"items"`
 }
 
-// moment reads a time of the query: a day in UTC, or a time as RFC 3339 writes it.
-func moment(query url.Values, name string) (time.Time, error) {
-	text := query.Get(name)
-	if text == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.DateOnly, time.RFC3339} {
-		if at, err := time.Parse(layout, text); err == nil {
-			return at, nil
-		}
-	}
-	return time.Time{}, badRequest("%s is %q; write a day such as 2026-11-21, or a time such as 2026-11-21T18:00:00Z", name, text)
+type costInput struct {
+	By       string `query:"by" enum:"run,step,item,workflow,day" doc:"What to sum apart; left out: all in one."`
+	Run      string `query:"run"`
+	Family   string `query:"family" enum:"true,false" doc:"With run: also of its children, of theirs, and of runs that these went on as."`
+	Workflow string `query:"workflow"`
+	Step     string `query:"step" doc:"Name of the steps."`
+	Item     string `query:"item" doc:"What was bought: a model, as provider/model."`
+	Meter    string `query:"meter" doc:"usd, or what a program counts besides."`
+	From     moment `query:"from" doc:"Incurred at or after: a day in UTC or a time."`
+	To       moment `query:"to" doc:"Incurred before."`
+}
+
+func (s *server) costRoutes() {
+	add(s, route{id: "costs", method: http.MethodGet, path: "/api/costs", scope: RunsRead, summary: "Sum what runs have cost, largest first"},
+		func(ctx context.Context, in *costInput) (*output[CostList], error) {
+			costs, err := s.engine.Costs(ctx, pawl.CostFilter{By: pawl.CostBy(in.By), ChargeFilter: pawl.ChargeFilter{
+				Tenant: tenantOf(ctx), RunID: in.Run, Family: in.Family == "true", Workflow: in.Workflow, Step: in.Step, Item: in.Item, Meter: in.Meter,
+				From: in.From.Time, To: in.To.Time,
+			}})
+			return &output[CostList]{CostList{Items: append([]pawl.Cost{}, costs...)}}, err
+		})
 }

@@ -2,10 +2,13 @@ package api
 
 import (
 	"bytes"
+	"cmp"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -43,41 +46,78 @@ func (s *server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return data, checkJSON(data)
 }
 
-// object reads the request's body into a struct: a field that the struct does not know,
-// under exactly its name, is refused. Without a body into stays as it is.
-func (s *server) object(w http.ResponseWriter, r *http.Request, into any) error {
-	data, err := s.body(w, r)
-	if err != nil || data == nil {
-		return err
+// checkFields refuses a body that is no object, or has a field, at any depth, that the type t
+// does not know under exactly its name.
+func checkFields(data []byte, t reflect.Type) error {
+	if data[0] != '{' {
+		return badRequest("the body must be a JSON object with these fields: %s", strings.Join(fieldsOf(t), ", "))
 	}
-	var fields map[string]json.RawMessage
-	if data[0] != '{' || json.Unmarshal(data, &fields) != nil {
-		return badRequest("the body must be a JSON object with these fields, all of them optional: %s", strings.Join(fieldsOf(into), ", "))
+	return knownFields(data, t, "")
+}
+
+var (
+	rawType  = reflect.TypeFor[json.RawMessage]()
+	textType = reflect.TypeFor[encoding.TextUnmarshaler]()
+)
+
+// knownFields checks the objects in data that t makes structs of. What is of another kind
+// than t wants is left to whoever decodes it.
+func knownFields(data json.RawMessage, t reflect.Type, at string) error {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
 	}
-	known := fieldsOf(into)
-	for name := range fields {
-		if !slices.Contains(known, name) {
-			p := badRequest("the body has a field %q, which this call does not know", name)
-			p.Hint = suggest(name, known)
-			return p
+	switch {
+	case t == rawType || reflect.PointerTo(t).Implements(textType):
+	case t.Kind() == reflect.Slice:
+		var items []json.RawMessage
+		if json.Unmarshal(data, &items) != nil {
+			return nil
 		}
-	}
-	if err := json.Unmarshal(data, into); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) {
-			return badRequest("field %q can't be a %s", wrong.Field, wrong.Value)
+		for i, item := range items {
+			if err := knownFields(item, t.Elem(), fmt.Sprintf("%s%d.", at, i)); err != nil {
+				return err
+			}
 		}
-		return badRequest("the body does not fit: %v", err)
+	case t.Kind() == reflect.Struct:
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(data, &fields) != nil {
+			return nil
+		}
+		known := fieldsOf(t)
+		for _, name := range slices.Sorted(maps.Keys(fields)) {
+			i := slices.Index(known, name)
+			if i < 0 {
+				p := badRequest("the body has a field %q, which this call does not know", at+name)
+				p.Hint = suggest(name, known)
+				return p
+			}
+			if err := knownFields(fields[name], t.Field(i).Type, at+name+"."); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-// fieldsOf lists the names that a pointer to a struct has in JSON.
-func fieldsOf(into any) []string {
+// unmarshal reads a body that has passed the checks.
+func unmarshal(data []byte, into any) error {
+	err := json.Unmarshal(data, into)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Errorf("field %q can't be a %s", wrong.Field, wrong.Value)
+	}
+	if err != nil {
+		return fmt.Errorf("the body does not fit: %w", err)
+	}
+	return nil
+}
+
+// fieldsOf lists the names that a struct's fields have in JSON, in their order.
+func fieldsOf(t reflect.Type) []string {
 	var names []string
-	for f := range reflect.TypeOf(into).Elem().Fields() {
+	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		names = append(names, name)
+		names = append(names, cmp.Or(name, f.Name))
 	}
 	return names
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/pawlrun/pawl"
 )
 
@@ -18,22 +19,76 @@ const (
 	idlePoll   = 500 * time.Millisecond // while a run is paused or blocked, of which the engine tells no end
 )
 
+// The types of [Event].
+const (
+	EventEntry = "entry" // a journal entry; its id is the entry's seq
+	EventState = "state" // the run's row has changed: a Run
+	EventChunk = "chunk" // of a stream; its id is the chunk's index
+	EventEnd   = "end"   // the last one: the run has ended (a Run), or the stream has
+	EventError = "error" // the last one: a Problem
+)
+
+// Event is what a live view sends.
+type Event struct {
+	Type string
+	ID   string          // empty where the type has none
+	Data json.RawMessage // as it came
+
+	Entry *pawl.Entry // EventEntry
+	Run   *Run        // EventState, and EventEnd of a run
+	Chunk *pawl.Chunk // EventChunk
+}
+
 // live is a live view: server-sent events on a response that goes on.
 type live struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	pulse  *time.Ticker
+	cancel context.CancelFunc
 	broken error
 }
 
-func (s *server) live(w http.ResponseWriter) *live {
-	l := &live{w: w, rc: http.NewResponseController(w), pulse: time.NewTicker(s.opt.Heartbeat)}
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("X-Accel-Buffering", "no") // proxies of nginx's kind would hold events back
-	w.WriteHeader(http.StatusOK)
-	l.write("retry: 1000\n\n")
-	return l
+// liveOutput answers by itself.
+type liveOutput struct{ Body func(huma.Context) }
+
+// nothingMore tells a reader that has seen the end not to come again.
+func nothingMore(ctx context.Context) (*liveOutput, error) {
+	x := exchangeOf(ctx)
+	return &liveOutput{func(huma.Context) {
+		x.live = true
+		x.w.WriteHeader(http.StatusNoContent)
+	}}, nil
+}
+
+// view answers with a live view, which show fills until its context ends: with the
+// connection, with the server, or with the key that the view was opened with.
+func (s *server) view(ctx context.Context, show func(ctx context.Context, l *live)) (*liveOutput, error) {
+	x := exchangeOf(ctx)
+	return &liveOutput{func(huma.Context) {
+		x.live = true
+		all := x.r.Context() // a view lasts longer than the context of an ordinary request
+		ctx, cancel := context.WithCancel(all)
+		defer cancel()
+		defer context.AfterFunc(stopping(all), cancel)()
+		defer context.AfterFunc(expiry(all), cancel)()
+		l := &live{w: x.w, rc: http.NewResponseController(x.w), pulse: time.NewTicker(s.opt.Heartbeat), cancel: cancel}
+		defer l.pulse.Stop()
+		h := x.w.Header()
+		h.Set("Content-Type", eventType)
+		h.Set("X-Accel-Buffering", "no") // proxies of nginx's kind would hold events back
+		x.w.WriteHeader(http.StatusOK)
+		l.write("retry: 1000\n\n")
+		show(ctx, l)
+	}}, nil
+}
+
+const eventType = "text/event-stream"
+
+// drained ends what feeds a view: its goroutine is gone when the handler is.
+func drained[T any](l *live, c <-chan T) {
+	l.cancel()
+	for range c {
+	}
 }
 
 func (l *live) write(text string) bool {
@@ -81,35 +136,39 @@ func feed[T any](ctx context.Context, produce func(yield func(T) bool) error) (<
 	return c, failed
 }
 
+type eventsInput struct {
+	ID    string `path:"id"`
+	After int64  `query:"after" default:"-1" doc:"Only entries with a greater seq."`
+	Last  string `header:"Last-Event-ID" doc:"The id of the last event seen: the view goes on after it."`
+}
+
 // events follows a run: its entries as they are committed, its state as it changes, and
 // its end.
-func (s *server) events(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(stopping(r.Context()), cancel)()
-	after, ended, err := lastSeen(r, "after", -1)
-	if err != nil {
-		return err
-	}
-	info, err := s.engine.Get(ctx, ref(r))
-	if err != nil {
-		return err
-	}
-	if ended != "" && info.State.Terminal() && ended == endMark(info) { // all was seen: do not come again
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	l := s.live(w)
-	defer l.pulse.Stop()
-	if !l.event(EventState, "", Run{RunInfo: info}) {
-		return nil
-	}
-	entries, failed := feed(ctx, func(yield func(pawl.Entry) bool) error { return s.followAll(ctx, ref(r), after, yield) })
-	defer func() { // the goroutine is gone when the handler is
-		cancel()
-		for range entries {
+func (s *server) events(ctx context.Context, in *eventsInput) (*liveOutput, error) {
+	after, ended := in.After, ""
+	if in.Last != "" {
+		var err error
+		if after, ended, err = lastSeen(in.Last); err != nil {
+			return nil, err
 		}
-	}()
+	}
+	run := runRef(ctx, in.ID)
+	info, err := s.engine.Get(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	if ended != "" && info.State.Terminal() && ended == endMark(info) { // all was seen
+		return nothingMore(ctx)
+	}
+	return s.view(ctx, func(ctx context.Context, l *live) { s.showEvents(ctx, l, run, info, after) })
+}
+
+func (s *server) showEvents(ctx context.Context, l *live, run pawl.Ref, info pawl.RunInfo, after int64) {
+	if !l.event(EventState, "", Run{RunInfo: info}) {
+		return
+	}
+	entries, failed := feed(ctx, func(yield func(pawl.Entry) bool) error { return s.followAll(ctx, run, after, yield) })
+	defer drained(l, entries)
 	look := time.NewTimer(stateSoon)
 	defer look.Stop()
 	changed := func(now pawl.RunInfo) bool {
@@ -120,26 +179,27 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 	for soon := true; ; {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-l.pulse.C:
 			if !l.beat() {
-				return nil
+				return
 			}
 		case <-look.C:
-			now, err := s.engine.Get(ctx, ref(r))
+			now, err := s.engine.Get(ctx, run)
 			// The end is told by the end event, after all entries.
 			if err == nil && !now.State.Terminal() && changed(now) && !l.event(EventState, "", Run{RunInfo: now}) {
-				return nil
+				return
 			}
 			soon = false
 			look.Reset(stateLater)
 		case entry, ok := <-entries:
 			if !ok {
-				return s.endEvents(ctx, l, r, after, *failed)
+				s.endEvents(ctx, l, run, after, *failed)
+				return
 			}
 			after = entry.Seq
 			if !l.event(EventEntry, strconv.FormatInt(after, 10), entry) {
-				return nil
+				return
 			}
 			if !soon {
 				soon = true
@@ -178,37 +238,30 @@ func (s *server) followAll(ctx context.Context, run pawl.Ref, after int64, yield
 	}
 }
 
-func (s *server) endEvents(ctx context.Context, l *live, r *http.Request, after int64, err error) error {
+func (s *server) endEvents(ctx context.Context, l *live, ref pawl.Ref, after int64, err error) {
 	if ctx.Err() != nil {
-		return nil
+		return
 	}
 	var run Run
 	if err == nil {
 		var info pawl.RunInfo
-		if info, err = s.engine.Get(ctx, ref(r)); err == nil {
+		if info, err = s.engine.Get(ctx, ref); err == nil {
 			run, err = s.full(ctx, info)
 		}
 	}
 	if err != nil { // the answer has begun: the error is its last event
 		l.event(EventError, "", problemOf(err))
-		return nil
+		return
 	}
 	l.event(EventEnd, fmt.Sprintf("%d%s", after, endMark(run.RunInfo)), run)
-	return nil
 }
 
 // endMark makes the id of an end event: a run that was retried has another end.
 func endMark(info pawl.RunInfo) string { return fmt.Sprintf("-end-%d", info.Epoch) }
 
-// lastSeen reads where a live view goes on: after the Last-Event-ID that a reader sends
-// when it comes back, or else after the query's parameter. ended is the mark of the end
-// event, if that is what was seen last.
-func lastSeen(r *http.Request, param string, otherwise int64) (after int64, ended string, err error) {
-	text := r.Header.Get("Last-Event-ID")
-	if text == "" {
-		after, err = number[int64](r.URL.Query(), param, otherwise, -1<<62, 1<<62)
-		return after, "", err
-	}
+// lastSeen reads the Last-Event-ID that a reader sends when it comes back. ended is the
+// mark of the end event, if that is what was seen last.
+func lastSeen(text string) (after int64, ended string, err error) {
 	digits, mark, ok := strings.Cut(text, "-end")
 	after, perr := strconv.ParseInt(digits, 10, 64)
 	if perr != nil || after < -1 {
@@ -218,74 +271,4 @@ func lastSeen(r *http.Request, param string, otherwise int64) (after int64, ende
 		ended = "-end" + mark
 	}
 	return after, ended, nil
-}
-
-// stream follows one stream of a run.
-func (s *server) stream(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(stopping(r.Context()), cancel)()
-	from, err := number[int64](r.URL.Query(), "from", 0, -1<<62, 1<<62)
-	if err != nil {
-		return err
-	}
-	if r.Header.Get("Last-Event-ID") != "" {
-		last, ended, err := lastSeen(r, "from", 0)
-		if err != nil {
-			return err
-		}
-		if ended != "" {
-			w.WriteHeader(http.StatusNoContent)
-			return nil
-		}
-		from = last + 1
-	}
-	if _, err := s.engine.Get(ctx, ref(r)); err != nil {
-		return err
-	}
-	l := s.live(w)
-	defer l.pulse.Stop()
-	chunks, failed := feed(ctx, func(yield func(pawl.Chunk) bool) error {
-		for chunk, err := range s.engine.ReadStream(ctx, "", r.PathValue("id"), r.PathValue("name"), from) {
-			if err != nil {
-				return err
-			}
-			if !yield(chunk) {
-				return nil
-			}
-		}
-		return nil
-	})
-	defer func() {
-		cancel()
-		for range chunks {
-		}
-	}()
-	last := max(from-1, -1)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-l.pulse.C:
-			if !l.beat() {
-				return nil
-			}
-		case chunk, ok := <-chunks:
-			switch {
-			case ok:
-				last = chunk.Index
-				if !l.event(EventChunk, strconv.FormatInt(last, 10), chunk) {
-					return nil
-				}
-			case ctx.Err() != nil:
-				return nil
-			case *failed != nil:
-				l.event(EventError, "", problemOf(*failed))
-				return nil
-			default:
-				l.event(EventEnd, fmt.Sprintf("%d-end", last), struct{}{})
-				return nil
-			}
-		}
-	}
 }

@@ -27,6 +27,8 @@ type house struct {
 	client *api.Client
 	stop   func() // shuts the server down and waits for it
 	log    *lockedBuffer
+
+	contract *contract
 }
 
 type text struct {
@@ -138,7 +140,8 @@ func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
 		}
 		served <- nil
 	}
-	if h.client, err = api.NewClient(h.url, nil); err != nil {
+	h.contract = newContract(t)
+	if h.client, err = api.NewClient(h.url, &api.ClientOptions{HTTP: &http.Client{Transport: checked{t, h.contract}}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -189,6 +192,7 @@ func (h *house) send(method, path, body string, edit ...func(*http.Request)) rep
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	h.contract.check(h.t, method, req.URL.EscapedPath(), res.StatusCode, res.Header, data)
 	return reply{res.StatusCode, res.Header, data}
 }
 

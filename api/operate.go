@@ -8,133 +8,126 @@ import (
 	"github.com/pawlrun/pawl"
 )
 
-// order carries out an operator's order and answers with the run as it then is.
-func (s *server) order(w http.ResponseWriter, r *http.Request, do func(ctx context.Context) (pawl.RunInfo, error)) error {
-	ctx, cancel := limited(r)
-	defer cancel()
-	info, err := do(ctx)
-	if err != nil {
-		return err
-	}
-	run, err := s.full(ctx, info)
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, run)
+// ReasonRequest is the body of a cancel or a pause. It may be left out.
+type ReasonRequest struct {
+	Reason string `json:"reason,omitempty"`
 }
 
-func (s *server) cancel(w http.ResponseWriter, r *http.Request) error {
-	var q ReasonRequest
-	if err := s.object(w, r, &q); err != nil {
-		return err
-	}
-	return s.order(w, r, func(ctx context.Context) (pawl.RunInfo, error) { return s.engine.Cancel(ctx, ref(r), q.Reason) })
+// WakeRequest is the body of a wake. Left out, it wakes all timed waits of the run.
+type WakeRequest struct {
+	Key  string          `json:"key,omitempty" doc:"The one wait to end."`
+	Data json.RawMessage `json:"data,omitempty" doc:"What that wait returns."`
 }
 
-func (s *server) pause(w http.ResponseWriter, r *http.Request) error {
-	var q ReasonRequest
-	if err := s.object(w, r, &q); err != nil {
-		return err
-	}
-	return s.order(w, r, func(ctx context.Context) (pawl.RunInfo, error) { return s.engine.Pause(ctx, ref(r), q.Reason) })
+// ForkRequest is the body of a fork. Left out, the run is done again from its start.
+type ForkRequest struct {
+	From    string                     `json:"from,omitempty" doc:"Key of the step to begin again at."`
+	Input   json.RawMessage            `json:"input,omitempty" doc:"Another input; only without from."`
+	Results map[string]json.RawMessage `json:"results,omitempty" doc:"Other results of steps before from."`
+	ID      string                     `json:"id,omitempty" doc:"Of the new run."`
 }
 
-func (s *server) resume(w http.ResponseWriter, r *http.Request) error {
-	if err := s.object(w, r, &struct{}{}); err != nil {
-		return err
-	}
-	return s.order(w, r, func(ctx context.Context) (pawl.RunInfo, error) { return s.engine.Unpause(ctx, ref(r)) })
+// Published answers a published event.
+type Published struct {
+	Event string `json:"event"`
 }
 
-func (s *server) retry(w http.ResponseWriter, r *http.Request) error {
-	if err := s.object(w, r, &struct{}{}); err != nil {
-		return err
+// Empty is the body of a call that takes nothing. It may be left out.
+type Empty struct{}
+
+type reasonInput struct {
+	ID   string `path:"id"`
+	Body ReasonRequest
+}
+
+type orderInput struct {
+	ID   string `path:"id"`
+	Body Empty
+}
+
+type wakeInput struct {
+	ID   string `path:"id"`
+	Body WakeRequest
+}
+
+type forkInput struct {
+	ID   string `path:"id"`
+	Body ForkRequest
+}
+
+type signalInput struct {
+	ID    string `path:"id"`
+	Event string `path:"event"`
+	Body  json.RawMessage
+}
+
+type publishInput struct {
+	Name string `path:"name"`
+	Body json.RawMessage
+}
+
+func (s *server) orderRoutes() {
+	post := func(id, path, summary string) route {
+		return route{id: id, method: http.MethodPost, path: path, scope: RunsOperate, summary: summary}
 	}
-	return s.order(w, r, func(ctx context.Context) (pawl.RunInfo, error) {
-		if info, err := s.engine.Get(ctx, ref(r)); err != nil { // Retry's own error would not name the run
-			return info, err
-		}
-		return s.engine.Retry(ctx, ref(r))
+	add(s, post("cancel", "/api/runs/{id}/cancel", "End a run"), func(ctx context.Context, in *reasonInput) (*output[Run], error) {
+		return s.ordered(ctx)(s.engine.Cancel(ctx, runRef(ctx, in.ID), in.Body.Reason))
 	})
-}
-
-func (s *server) wake(w http.ResponseWriter, r *http.Request) error {
-	var q WakeRequest
-	if err := s.object(w, r, &q); err != nil {
-		return err
-	}
-	var data any
-	if q.Data != nil {
-		data = q.Data
-	}
-	return s.order(w, r, func(ctx context.Context) (pawl.RunInfo, error) { return s.engine.Wake(ctx, ref(r), q.Key, data) })
-}
-
-func (s *server) fork(w http.ResponseWriter, r *http.Request) error {
-	var q ForkRequest
-	if err := s.object(w, r, &q); err != nil {
-		return err
-	}
-	ctx, cancel := limited(r)
-	defer cancel()
-	if _, err := s.engine.Get(ctx, ref(r)); err != nil { // Fork's own error would not name the run
-		return err
-	}
-	info, err := s.engine.Fork(ctx, ref(r), pawl.ForkOptions{From: q.From, Input: q.Input, Results: q.Results, ID: q.ID})
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Location", RunPath(info.ID))
-	return answer(w, http.StatusAccepted, Run{RunInfo: info})
-}
-
-// payload is a body that goes to a run as it is; none at all is null.
-func (s *server) payload(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
-	data, err := s.body(w, r)
-	if data == nil {
-		data = []byte("null")
-	}
-	return data, err
-}
-
-func (s *server) signal(w http.ResponseWriter, r *http.Request) error {
-	data, err := s.payload(w, r)
-	if err != nil {
-		return err
-	}
-	return s.order(w, r, func(ctx context.Context) (pawl.RunInfo, error) {
-		if err := s.engine.SignalRef(ctx, ref(r), r.PathValue("event"), data); err != nil {
-			return pawl.RunInfo{}, err
-		}
-		return s.engine.Get(ctx, ref(r))
+	add(s, post("pause", "/api/runs/{id}/pause", "Stop a run until it is resumed"), func(ctx context.Context, in *reasonInput) (*output[Run], error) {
+		return s.ordered(ctx)(s.engine.Pause(ctx, runRef(ctx, in.ID), in.Body.Reason))
 	})
+	add(s, post("resume", "/api/runs/{id}/resume", "Let a paused or blocked run go on"), func(ctx context.Context, in *orderInput) (*output[Run], error) {
+		return s.ordered(ctx)(s.engine.Unpause(ctx, runRef(ctx, in.ID)))
+	})
+	add(s, post("retry", "/api/runs/{id}/retry", "Let a failed run go on from the step that made it fail"), func(ctx context.Context, in *orderInput) (*output[Run], error) {
+		if _, err := s.engine.Get(ctx, runRef(ctx, in.ID)); err != nil { // Retry's own error would not name the run
+			return nil, err
+		}
+		return s.ordered(ctx)(s.engine.Retry(ctx, runRef(ctx, in.ID)))
+	})
+	add(s, post("wake", "/api/runs/{id}/wake", "End sleeps and timed waits early"), func(ctx context.Context, in *wakeInput) (*output[Run], error) {
+		var data any
+		if in.Body.Data != nil {
+			data = in.Body.Data
+		}
+		return s.ordered(ctx)(s.engine.Wake(ctx, runRef(ctx, in.ID), in.Body.Key, data))
+	})
+	signal := post("signal", "/api/runs/{id}/signal/{event...}", "Send an event to a run")
+	signal.free = true
+	add(s, signal, func(ctx context.Context, in *signalInput) (*output[Run], error) {
+		run := runRef(ctx, in.ID)
+		if err := s.engine.SignalRef(ctx, run, in.Event, payload(in.Body)); err != nil {
+			return nil, err
+		}
+		return s.ordered(ctx)(s.engine.Get(ctx, run))
+	})
+	publish := post("publish", "/api/events/{name...}", "Send an event to every run that waits for it")
+	publish.free, publish.status = true, http.StatusAccepted
+	add(s, publish, func(ctx context.Context, in *publishInput) (*output[Published], error) {
+		_, err := s.engine.PublishTo(ctx, tenantOf(ctx), in.Name, payload(in.Body))
+		return &output[Published]{Published{Event: in.Name}}, err
+	})
+	fork := post("fork", "/api/runs/{id}/fork", "Start a new run from the journal of another")
+	fork.status, fork.also = http.StatusAccepted, nil
+	add(s, fork, s.fork)
 }
 
-func (s *server) publish(w http.ResponseWriter, r *http.Request) error {
-	data, err := s.payload(w, r)
-	if err != nil {
-		return err
+// ordered answers an order with the run as it then is.
+func (s *server) ordered(ctx context.Context) func(pawl.RunInfo, error) (*output[Run], error) {
+	return func(info pawl.RunInfo, err error) (*output[Run], error) {
+		if err != nil {
+			return nil, err
+		}
+		run, err := s.full(ctx, info)
+		return &output[Run]{run}, err
 	}
-	ctx, cancel := limited(r)
-	defer cancel()
-	name := r.PathValue("name")
-	if err := s.engine.Publish(ctx, name, data); err != nil {
-		return err
-	}
-	return answer(w, http.StatusAccepted, Published{Event: name})
 }
 
-// hook tells whoever has a token no more of the run than its id.
-func (s *server) hook(w http.ResponseWriter, r *http.Request) error {
-	data, err := s.payload(w, r)
-	if err != nil {
-		return err
+func (s *server) fork(ctx context.Context, in *forkInput) (*runOutput, error) {
+	run, q := runRef(ctx, in.ID), in.Body
+	if _, err := s.engine.Get(ctx, run); err != nil { // Fork's own error would not name the run
+		return nil, err
 	}
-	ctx, cancel := limited(r)
-	defer cancel()
-	info, err := s.engine.Resume(ctx, r.PathValue("token"), data)
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusAccepted, Accepted{Run: info.ID})
+	info, err := s.engine.Fork(ctx, run, pawl.ForkOptions{From: q.From, Input: q.Input, Results: q.Results, ID: q.ID})
+	return &runOutput{Status: http.StatusAccepted, Location: RunPath(info.ID), Body: Run{RunInfo: info}}, err
 }

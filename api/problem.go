@@ -11,6 +11,8 @@ import (
 	"github.com/pawlrun/pawl"
 )
 
+const problemType = "application/problem+json"
+
 // Problem is an error as it travels: an RFC 9457 problem document. It answers to the
 // sentinel that it was made of: errors.Is(err, pawl.ErrNotFound) is true at the client
 // where it was at the server.
@@ -127,5 +129,5 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if merr != nil { // strings and a number: can't be
 		panic(merr)
 	}
-	send(w, p.Status, "application/problem+json", body)
+	send(w, p.Status, problemType, body)
 }

@@ -2,8 +2,8 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/pawlrun/pawl"
 )
 
@@ -37,23 +38,23 @@ type Options struct {
 }
 
 type server struct {
-	engine  *pawl.Engine
-	opt     Options
-	log     *slog.Logger
-	hosts   []string
-	maxBody int64
-	origins *http.CrossOriginProtection
-	mux     *http.ServeMux
-	params  map[string][]string // by pattern: the query's names that the route knows
+	engine     *pawl.Engine
+	opt        Options
+	log        *slog.Logger
+	hosts      []string
+	maxBody    int64
+	origins    *http.CrossOriginProtection
+	mux        *http.ServeMux
+	operations map[string]*operation // by pattern
+	api        huma.API
+	problems   *huma.Response
+	document   []byte
 }
 
-// handle answers a request, or returns why not before it has written anything.
-type handle func(w http.ResponseWriter, r *http.Request) error
-
-// New returns a handler of the API on engine. Routes outside /api, /healthz and /readyz
-// are refused with 404: mount others beside it. Serve the handler with [Serve], or with a
-// server of your own that has a ReadHeaderTimeout; the handler sets the other limits of
-// time itself.
+// New returns a handler of the API on engine. Routes outside /api, /healthz, /readyz and
+// /openapi.json are refused with 404: mount others beside it. Serve the handler with
+// [Serve], or with a server of your own that has a ReadHeaderTimeout; the handler sets the
+// other limits of time itself.
 func New(engine *pawl.Engine, opt Options) http.Handler {
 	if opt.MaxPayload <= 0 {
 		opt.MaxPayload = 2 << 20
@@ -65,54 +66,26 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 		engine: engine, opt: opt, log: opt.Logger, maxBody: int64(opt.MaxPayload) + slack,
 		hosts:   append([]string{"localhost", "127.0.0.1", "::1"}, opt.Hosts...),
 		origins: http.NewCrossOriginProtection(),
-		mux:     http.NewServeMux(), params: map[string][]string{},
+		mux:     http.NewServeMux(), operations: map[string]*operation{},
 	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	for _, route := range s.routes() {
-		s.params[route.pattern] = strings.Fields(route.params)
-		s.mux.HandleFunc(route.pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := route.serve(w, r); err != nil {
-				s.refuse(w, r, err)
-			}
-		})
+	s.newDocument()
+	s.workflowRoutes()
+	s.runRoutes()
+	s.startRoutes()
+	s.orderRoutes()
+	s.journalRoutes()
+	s.streamRoutes()
+	s.hookRoutes()
+	s.costRoutes()
+	s.healthRoutes()
+	s.documentRoutes()
+	if err := s.finish(); err != nil { // it is made of types alone: a defect of the package
+		panic(err)
 	}
 	return s
-}
-
-type route struct {
-	pattern string
-	params  string // names of the query, separated by spaces; one that ends in a dot is a prefix
-	serve   handle
-}
-
-func (s *server) routes() []route {
-	return []route{
-		{"POST /api/runs", "wait", s.start},
-		{"POST /api/workflows/{name}/runs", "wait", s.start},
-		{"GET /api/workflows", "", s.workflows},
-		{"GET /api/runs", "workflow state attr. cursor limit", s.list},
-		{"GET /api/runs/{id}", "wait", s.get},
-		{"GET /api/runs/{id}/journal", "after limit", s.journal},
-		{"GET /api/runs/{id}/events", "after", s.events},
-		{"GET /api/runs/{id}/streams", "", s.streams},
-		{"GET /api/runs/{id}/streams/{name...}", "from", s.stream},
-		{"GET /api/runs/{id}/hooks", "", s.hooks},
-		{"GET /api/runs/{id}/why", "", s.why},
-		{"POST /api/runs/{id}/cancel", "", s.cancel},
-		{"POST /api/runs/{id}/pause", "", s.pause},
-		{"POST /api/runs/{id}/resume", "", s.resume},
-		{"POST /api/runs/{id}/retry", "", s.retry},
-		{"POST /api/runs/{id}/wake", "", s.wake},
-		{"POST /api/runs/{id}/fork", "", s.fork},
-		{"POST /api/runs/{id}/signal/{event...}", "", s.signal},
-		{"GET /api/costs", "by run family workflow step item meter from to", s.costs},
-		{"POST /api/events/{name...}", "", s.publish},
-		{"POST /api/hooks/{token...}", "", s.hook},
-		{"GET /healthz", "", s.health},
-		{"GET /readyz", "", s.ready},
-	}
 }
 
 // ServeHTTP checks the request, finds its route and lets it answer.
@@ -129,11 +102,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, pattern := s.mux.Handler(r)
-	if pattern == "" {
+	o := s.operations[pattern]
+	if o == nil {
 		s.refuse(w, r, s.unmatched(w, r))
 		return
 	}
-	if err := checkQuery(r, s.params[pattern]); err != nil {
+	if err := checkQuery(r, o); err != nil {
 		s.refuse(w, r, err)
 		return
 	}
@@ -143,7 +117,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // unmatched tells a wrong path from a wrong method.
 func (s *server) unmatched(w http.ResponseWriter, r *http.Request) *Problem {
 	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := s.mux.Handler(other); pattern != "" {
@@ -157,19 +131,17 @@ func (s *server) unmatched(w http.ResponseWriter, r *http.Request) *Problem {
 	return newProblem(http.StatusMethodNotAllowed, codeMethod, "%s takes %s, not %s", r.URL.EscapedPath(), strings.Join(allowed, " and "), r.Method)
 }
 
-// checkQuery refuses names that the route does not know: a filter with a typing error
+// checkQuery refuses names that the operation does not know: a filter with a typing error
 // would otherwise pass for one that restricts nothing.
-func checkQuery(r *http.Request, known []string) error {
+func checkQuery(r *http.Request, o *operation) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return badRequest("the query can't be read: %v", err)
 	}
-	for name := range query {
-		if !slices.ContainsFunc(known, func(k string) bool {
-			return name == k || strings.HasSuffix(k, ".") && strings.HasPrefix(name, k)
-		}) {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if !slices.Contains(o.queries, name) && (o.prefix == "" || !strings.HasPrefix(name, o.prefix)) {
 			p := badRequest("this call knows no query parameter %q", name)
-			p.Hint = suggest(name, known)
+			p.Hint = suggest(name, o.queries)
 			return p
 		}
 	}
@@ -178,16 +150,6 @@ func checkQuery(r *http.Request, known []string) error {
 
 // writeLimit is how long one answer, or one event of a live view, may take to be taken.
 const writeLimit = 30 * time.Second
-
-// answer sends v as JSON.
-func answer(w http.ResponseWriter, status int, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	send(w, status, "application/json", body)
-	return nil
-}
 
 func send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	rc := http.NewResponseController(w)
