@@ -216,6 +216,13 @@ func TestASignupGoesOn(t *testing.T) {
 		}
 		p.Kill(t)
 		p = launch(t, program, store, v, "-remind", "1s")
+		demotest.Await(t, "the run is taken over", func() bool { // until then callers are told that it takes longer
+			r := visit(t, p, "GET", all[0])
+			if r.Status == 202 && !strings.Contains(r.Text, "Nothing is lost") {
+				t.Errorf("%d %s", r.Status, r.Text)
+			}
+			return r.Status == 200
+		}, p.Said)
 		for _, method := range []string{"GET", "HEAD", "GET"} { // a scanner, and a curious person
 			r := visit(t, p, method, all[0])
 			if r.Status != 200 || method == "GET" && !strings.Contains(r.Text, `<form method="post"><button>`) || !strings.Contains(r.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {

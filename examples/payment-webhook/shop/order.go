@@ -20,6 +20,10 @@ import (
 // Name is that of the workflow.
 const Name = "payment-order"
 
+// secretName is what the workflow calls the secret that the provider signs with. Only the server
+// has it.
+const secretName = "payments"
+
 // Order is what somebody buys.
 type Order struct {
 	Item  string `json:"item"`
@@ -70,7 +74,7 @@ type notice struct {
 
 func (s *Shop) run(c *pawl.Context, o Order) (out Outcome, err error) {
 	// Registered when it returns: the provider can't be faster than the order.
-	hook, err := pawl.NewWebhook(c)
+	hook, err := pawl.NewWebhook(c, pawl.Signed("stripe", secretName))
 	if err != nil {
 		return out, err
 	}
@@ -113,7 +117,7 @@ func (s *Shop) run(c *pawl.Context, o Order) (out Outcome, err error) {
 }
 
 // await waits for a notice about the charge. Repeats and forgeries do not get here: the server
-// that takes requests knows them. What is about something else is passed over.
+// that takes requests holds them off. What is about something else is passed over.
 func (s *Shop) await(c *pawl.Context, hook *pawl.Webhook, o Order, charge string, until time.Time) (string, error) {
 	for {
 		req, err := hook.Wait(c, pawl.Timeout(until.Sub(c.Now())))

@@ -5,12 +5,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/trigger"
 )
@@ -27,8 +29,7 @@ type handler struct {
 //	POST /orders       {"item": …, "cents": …, "card": …}; Idempotency-Key
 //	GET  /orders/{id}  what has become of it
 //
-// and the webhooks of its orders, for the provider that signs with secret as Stripe does. A
-// delivery is known by the id of its event: of one that comes again the order does not hear.
+// and the webhooks of its orders, by pawl's own handler, for a provider that signs with secret.
 func (s *Shop) Handler(mux *http.ServeMux, e *pawl.Engine, secret string, log *slog.Logger) error {
 	verifier, err := trigger.NewVerifier(trigger.SignatureOptions{Scheme: trigger.Stripe, Secrets: []string{secret}})
 	if err != nil {
@@ -37,17 +38,20 @@ func (s *Shop) Handler(mux *http.ServeMux, e *pawl.Engine, secret string, log *s
 	h := &handler{shop: s, engine: e}
 	mux.HandleFunc("POST /orders", demo.Answer(log, h.create))
 	mux.HandleFunc("GET /orders/{id}", demo.Answer(log, h.show))
-	hooks := &demo.Webhooks{Engine: e, Log: log, Verify: func(header http.Header, body []byte) (string, error) {
-		if _, err := verifier.Verify(header, body, time.Now()); err != nil {
+	mux.Handle(pawl.WebhookPath, api.New(e, api.Options{Logger: log, Verify: func(scheme, name string, header http.Header, body []byte, now time.Time) (string, error) {
+		if scheme != string(trigger.Stripe) || name != secretName {
+			return "", fmt.Errorf("%w: this server has no secret %q of scheme %s", pawl.ErrNotFound, name, scheme)
+		}
+		if _, err := verifier.Verify(header, body, now); err != nil {
 			return "", err
 		}
+		// Stripe names no delivery. It is the event that counts, however often it comes.
 		var n notice
 		if err := json.Unmarshal(body, &n); err != nil || n.ID == "" {
-			return "", errors.New("it is signed, and no event with an id")
+			return "", errors.New("it is signed, and is no event with an id")
 		}
 		return n.ID, nil
-	}}
-	hooks.Register(mux)
+	}}))
 	return nil
 }
 

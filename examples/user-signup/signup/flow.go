@@ -65,11 +65,15 @@ func New(cfg Config) *Flow {
 	return f
 }
 
-// patience is how long a browser is held until the run has answered it.
+// patience is how long a browser is held until the run has answered it. The run gets what it has
+// asked for in any case: when a process was killed, another takes its runs over within a minute.
 const patience = 10 * time.Second
 
+// slow is what the browser gets then.
+var slow = page(http.StatusAccepted, `<h1>This takes longer than usual</h1><p>Nothing is lost. Please look again in a minute.</p>`)
+
 func (f *Flow) run(c *pawl.Context, in Signup) (out Outcome, err error) {
-	hook, err := pawl.NewWebhook(c, pawl.RespondManually(patience))
+	hook, err := pawl.NewWebhook(c, pawl.RespondManually(patience, slow))
 	if err != nil {
 		return out, err
 	}
@@ -141,14 +145,16 @@ func open(ctx context.Context, in Signup) error {
 
 // pageFor answers a browser. Only POST does something.
 func pageFor(method string) pawl.Response {
-	status, body := http.StatusOK, `<h1>Is this your address?</h1><form method="post"><button>Yes, confirm it</button></form>`
 	switch method {
 	case http.MethodGet, http.MethodHead:
+		return page(http.StatusOK, `<h1>Is this your address?</h1><form method="post"><button>Yes, confirm it</button></form>`)
 	case http.MethodPost:
-		body = `<h1>Thank you</h1><p>Your address is confirmed.</p>`
-	default:
-		status, body = http.StatusMethodNotAllowed, `<h1>That is not possible here</h1>`
+		return page(http.StatusOK, `<h1>Thank you</h1><p>Your address is confirmed.</p>`)
 	}
+	return page(http.StatusMethodNotAllowed, `<h1>That is not possible here</h1>`)
+}
+
+func page(status int, main string) pawl.Response {
 	return pawl.Response{
 		Status: status,
 		Header: http.Header{
@@ -158,6 +164,6 @@ func pageFor(method string) pawl.Response {
 			"Cache-Control":           {"no-store"},
 			"Allow":                   {"GET, HEAD, POST"},
 		},
-		Body: fmt.Appendf(nil, `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark"><title>Sign up</title></head><body><main>%s</main></body></html>`, body),
+		Body: fmt.Appendf(nil, `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark"><title>Sign up</title></head><body><main>%s</main></body></html>`, main),
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
 )
 
@@ -29,8 +30,7 @@ func (f *Flow) Handler(e *pawl.Engine, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /signups", demo.Answer(log, func(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 		return list(r, e)
 	}))
-	hooks := &demo.Webhooks{Engine: e, Log: log} // their tokens are the proof: only who reads the mail has them
-	hooks.Register(mux)
+	mux.Handle(pawl.WebhookPath, api.New(e, api.Options{Logger: log})) // of the API, the webhooks alone
 	return mux
 }
 
