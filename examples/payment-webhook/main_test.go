@@ -297,7 +297,9 @@ func TestThePlayedProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := l.Addr().String()
-	l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	args := []string{"-listen", at, "-store", filepath.Join(dir, "s.db"), "-patience", "3s"}
 	p := demotest.Launch(t, program, dir, nil, args...)
 	ids := map[string]string{}

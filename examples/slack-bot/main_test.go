@@ -244,6 +244,25 @@ func TestStopAndCommands(t *testing.T) {
 	})
 }
 
+// A stop that comes while a run goes on as another stops that one.
+func TestStopBetweenTwoRuns(t *testing.T) {
+	eachStore(t, func(t *testing.T, program, store string) {
+		s := play(t)
+		p := launch(t, program, store, s, "-go-on", "1")
+		for i := range 30 {
+			channel := fmt.Sprint("C", i)
+			send(t, p, "/slack/events", event("A"+channel, channel, "hello"))
+			time.Sleep(time.Duration(i) * time.Millisecond / 2) // at another moment each time
+			if r := send(t, p, "/slack/events", event("B"+channel, channel, "stop")); r.Status != 200 || r.Object["status"] != "taken" {
+				t.Errorf("stop after %d half milliseconds: %d %s", i, r.Status, r.Text)
+			}
+			if got := posts(t, p, s, channel, 2); len(got) != 2 || !strings.HasPrefix(got[1], "I stop") {
+				t.Errorf("posted is %q", got)
+			}
+		}
+	})
+}
+
 // What Slack refuses for now is posted later; what it refuses for good ends nothing.
 func TestWhatSlackRefuses(t *testing.T) {
 	s := play(t)

@@ -76,10 +76,18 @@ func play(t *testing.T) *post {
 			if err != nil {
 				return
 			}
-			all.Go(func() { defer conn.Close(); p.serve(conn) })
+			all.Go(func() {
+				defer conn.Close()
+				p.serve(conn)
+			})
 		}
 	})
-	t.Cleanup(func() { l.Close(); all.Wait() })
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		all.Wait()
+	})
 	return p
 }
 

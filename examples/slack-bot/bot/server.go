@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -168,26 +169,38 @@ func (h *handler) hand(ctx context.Context, team, channel string, m Message) (pa
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	inTime := func(err error) error {
+		if ctx.Err() != nil {
+			return demo.Refuse(http.StatusServiceUnavailable, "the message could not be stored in time; send it again")
+		}
+		return err
+	}
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		receipt, err := h.engine.Deliver(ctx, pawl.Delivery{Token: TokenOf(team, channel), Data: m, Once: m.ID})
-		if absent(err) {
-			if err = nil; m.stops() {
-				return receipt, errNobody
-			}
-			// There is no run, or one that has not come to its hook, or one that is going on as
-			// another. The singleton key says which: then this starts nothing.
-			_, err = h.bot.Start(ctx, h.engine, Channel{Team: team, Channel: channel})
-			if err == nil {
-				select {
-				case <-ctx.Done():
-				case <-time.After(pause):
-					continue
-				}
-			}
+		if !absent(err) {
+			return receipt, inTime(err)
 		}
-		if ctx.Err() != nil {
-			err = demo.Refuse(http.StatusServiceUnavailable, "the message could not be stored in time; send it again")
+		// There is no run, or one that has not come to its hook, or one that is going on as another.
+		if m.stops() {
+			if there, err := h.there(ctx, team, channel); err != nil || !there {
+				return receipt, cmp.Or(inTime(err), errNobody)
+			}
+		} else if _, err := h.bot.Start(ctx, h.engine, Channel{Team: team, Channel: channel}, pawl.Attributes(map[string]any{attribute: team + "/" + channel})); err != nil {
+			return receipt, inTime(err) // a run that is there already is met, by the singleton key
 		}
-		return receipt, err
+		select {
+		case <-ctx.Done():
+			return receipt, inTime(nil)
+		case <-time.After(pause):
+		}
 	}
+}
+
+// attribute has the channel of a run, and of those that go on in its place.
+const attribute = "channel"
+
+// there reports whether a channel has a run that has not ended.
+func (h *handler) there(ctx context.Context, team, channel string) (bool, error) {
+	newest, err := h.engine.List(ctx, pawl.Filter{Workflow: Name, Attrs: map[string]string{attribute: team + "/" + channel}, Limit: 1})
+	return len(newest) > 0 && !newest[0].State.Terminal(), err
 }
