@@ -80,6 +80,11 @@ func add[I, O any](s *server, r route, handle func(ctx context.Context, in *I) (
 	if r.media != "" {
 		op.Responses[first] = &huma.Response{Description: r.summary, Content: map[string]*huma.MediaType{r.media: {Schema: &huma.Schema{Type: huma.TypeString}}}}
 	}
+	if r.media == htmlType { // its errors are pages too
+		content := map[string]*huma.MediaType{r.media: {Schema: &huma.Schema{Type: huma.TypeString}}}
+		maps.Copy(content, s.problems.Content)
+		op.Responses["default"] = &huma.Response{Description: s.problems.Description, Content: content}
+	}
 	if body, ok := reflect.TypeFor[I]().FieldByName("Body"); ok {
 		op.RequestBody = &huma.RequestBody{}
 		op.Metadata["body"] = body.Type

@@ -79,6 +79,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.journalRoutes()
 	s.streamRoutes()
 	s.hookRoutes()
+	s.approvalRoutes()
 	s.costRoutes()
 	s.healthRoutes()
 	s.documentRoutes()
