@@ -19,7 +19,7 @@ func (b *Batch) Unanswer() {
 	}
 	b.eachStart(func(st *Start) { st.Key, st.Existed, st.Info, st.Err = 0, false, RunInfo{}, nil })
 	for _, m := range b.Sends {
-		m.Info, m.Count, m.Err = RunInfo{}, 0, nil
+		m.Info, m.Count, m.Repeated, m.First, m.Err = RunInfo{}, 0, false, nil, nil
 	}
 	for _, o := range b.Orders {
 		o.Info, o.Err = RunInfo{}, nil

@@ -436,12 +436,12 @@ func (s *cut) Streams(ctx context.Context, run int64) ([]pawl.StreamInfo, error)
 	return answer(s, func() ([]pawl.StreamInfo, error) { return s.Store.Streams(ctx, run) })
 }
 
-func (s *cut) FindHook(ctx context.Context, token string) (pawl.HookInfo, error) {
-	return answer(s, func() (pawl.HookInfo, error) { return s.Store.FindHook(ctx, token) })
+func (s *cut) FindHook(ctx context.Context, token string, now time.Time) (pawl.HookInfo, error) {
+	return answer(s, func() (pawl.HookInfo, error) { return s.Store.FindHook(ctx, token, now) })
 }
 
-func (s *cut) Hooks(ctx context.Context, run int64) ([]pawl.HookInfo, error) {
-	return answer(s, func() ([]pawl.HookInfo, error) { return s.Store.Hooks(ctx, run) })
+func (s *cut) ListHooks(ctx context.Context, f pawl.HookFilter) ([]pawl.HookInfo, error) {
+	return answer(s, func() ([]pawl.HookInfo, error) { return s.Store.ListHooks(ctx, f) })
 }
 
 func (s *cut) Holders(ctx context.Context, run int64, now time.Time) (pawl.Holders, error) {

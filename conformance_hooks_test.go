@@ -352,7 +352,7 @@ func TestB1_056_webhooks(t *testing.T) {
 		mustDecode(t, chunks[0], &resp)
 		equal(t, "answer of the step", fmt.Sprint(resp.Status, string(resp.Body)), "200Hello from webhook!")
 		_, err = n.Resume(n.ctx, hooks[0].Token, pawl.Request{})
-		is(t, err, pawl.ErrNotFound)
+		is(t, err, pawl.ErrEnded)
 	})
 }
 
@@ -560,9 +560,9 @@ func TestB1_067_hookMinRetention(t *testing.T) {
 		result(n, owner)
 		before := len(n.journal(owner.ID()))
 		_, err := n.Resume(n.ctx, "t-67", none{})
-		is(t, err, pawl.ErrNotFound)
+		is(t, err, pawl.ErrEnded)
 		_, err = n.FindHook(n.ctx, "t-67")
-		is(t, err, pawl.ErrNotFound)
+		is(t, err, pawl.ErrEnded)
 		var conflict *pawl.HookConflictError
 		if err := failure(n, start(n, w, time.Minute)); !errors.As(err, &conflict) {
 			t.Fatalf("the token was not kept: %v", err)

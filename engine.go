@@ -53,6 +53,12 @@ type Options struct {
 	// PublicURL is the address at which the outside world reaches the server that answers
 	// webhooks, for Webhook.URL. "" makes URL a path only.
 	PublicURL string
+	// Secret is the key from which the tokens of hooks and webhooks are derived, and with which
+	// [Engine.Sign] signs. All processes of a store are given the same, of at least 32 random
+	// bytes; with a shorter one Run and Sign return ErrState. With it no token is stored: a store
+	// holds their hashes only. Without it tokens are random and are in the journals of their
+	// runs. A run that has made hooks with one secret is Blocked by a worker with another.
+	Secret []byte
 	// Observer is told what happens. nil: nobody.
 	Observer Observer
 	// Logger is where the engine reports trouble. nil means slog.Default().
@@ -101,6 +107,7 @@ func New(store Store, opt *Options) *Engine {
 	if opt != nil {
 		o = *opt
 	}
+	o.Secret = slices.Clone(o.Secret)
 	o.MaxRunning = cmp.Or(o.MaxRunning, 1000)
 	o.MaxParked = max(cmp.Or(o.MaxParked, 256), 0)
 	o.ParkFor = cmp.Or(o.ParkFor, 5*time.Second)
@@ -189,6 +196,9 @@ func (e *Engine) definition(name string) (*definition, error) {
 // returns, no goroutine of a run is left but those of step bodies that ignore their
 // context. An engine runs once.
 func (e *Engine) Run(ctx context.Context) error {
+	if err := e.checkSecret(); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	if e.running {
 		e.mu.Unlock()

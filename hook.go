@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"strings"
 	"time"
 )
 
-// HookOption sets a property of a hook: [Token], [Meta], [Schema], [Retain].
+// HookOption sets a property of a hook: [Token], [HookKind], [Meta], [Schema], [Retain].
 type HookOption interface{ hook(*HookSpec) error }
 
 type hookOption func(*HookSpec) error
@@ -17,12 +18,22 @@ type hookOption func(*HookSpec) error
 func (o hookOption) hook(h *HookSpec) error { return o(h) }
 
 // Token gives a hook a token of your own making, for callers who can work it out, such as
-// "order:1234". Without it the token is 192 random bits. A token that can be guessed is no
-// protection: let it be resumed by your own authenticated code only.
+// "order:1234". Without it the token is 192 bits that nobody can guess: derived of
+// [Options.Secret], or random. A token that can be guessed is no protection: let it be resumed
+// by your own authenticated code only.
 func Token(s string) HookOption {
 	return hookOption(func(h *HookSpec) error {
 		h.Token = s
 		return checkName("hook token", s)
+	})
+}
+
+// HookKind says what a hook is for, so that [Engine.ListHooks] finds those of its kind: a name of
+// your own, such as "approval". Webhooks are of the kind "webhook".
+func HookKind(s string) HookOption {
+	return hookOption(func(h *HookSpec) error {
+		h.Kind = s
+		return checkName("kind of hooks", s)
 	})
 }
 
@@ -58,15 +69,23 @@ type Hook[T any] struct {
 	token string
 }
 
+// hookEntry is what the journal has of a hook. Of a token that is derived of a secret it has the
+// hash only, so that nobody who reads a journal can use it.
 type hookEntry struct {
-	Token string          `json:"token"`
-	Meta  json.RawMessage `json:"meta,omitempty"`
+	Token  string          `json:"token,omitempty"`
+	Stored string          `json:"stored,omitempty"` // what the store knows it by; "": by Token itself
+	Secret string          `json:"secret,omitempty"` // the secret's fingerprint, where Token is derived
+	Meta   json.RawMessage `json:"meta,omitempty"`
 }
+
+// rememberHooks is how long a token that pawl has made is known to have ended.
+const rememberHooks = 7 * 24 * time.Hour
 
 // NewHook registers a hook. When it returns, the token works: payloads sent from then on
 // are kept, in order, until they are waited for. A token is unique among live hooks: if
 // another holds it, NewHook returns a *HookConflictError that names the owner. It is free
-// again when the hook is closed or its run ends.
+// again when the hook is closed or its run ends; one that pawl has made is then answered with
+// ErrEnded for 7 days, or for as long as the run is kept, if that is shorter.
 func NewHook[T any](c *Context, opts ...HookOption) (*Hook[T], error) {
 	key, token, err := c.newHook("NewHook", false, opts)
 	if err != nil {
@@ -102,10 +121,11 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 		if err := act(); err != nil {
 			return "", "", err
 		}
-		if n.Token == "" {
-			n.Token = newToken()
-		}
 		h = hookEntry{Token: n.Token, Meta: n.Meta}
+		if token = n.Token; token == "" {
+			token = r.e.newToken(&r.info, key, &h)
+			n.Token, n.Remember = h.Stored, rememberHooks
+		}
 		e = &Entry{Kind: KindHook, Key: key, At: now(), Data: mustJSON(h)}
 		b.commit(func(ch *Change) {
 			e.Seq = r.nextSeq()
@@ -119,8 +139,42 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 	if e.Failed {
 		return "", "", e.Failure().err()
 	}
-	err = decode("a hook's entry", e.Data, &h)
-	return key, h.Token, err
+	if token != "" {
+		return key, token, nil
+	}
+	if err = decode("a hook's entry", e.Data, &h); err != nil || h.Secret == "" {
+		return key, h.Token, err
+	}
+	if why := r.e.foreign(&h); why != "" {
+		r.block("the token of hook " + key + " " + why)
+		runtime.Goexit()
+	}
+	return key, r.e.deriveToken(&r.info, key), nil
+}
+
+// newToken makes a token for a hook and says in h how it was made.
+func (e *Engine) newToken(run *RunInfo, key string, h *hookEntry) string {
+	token := ""
+	if h.Secret = e.fingerprint(); h.Secret != "" {
+		token = e.deriveToken(run, key)
+	} else {
+		token = randomToken()
+		h.Token = token
+	}
+	h.Stored = hashToken(token)
+	return token
+}
+
+// foreign says why this engine can't make the token again that h tells of; "": it can.
+func (e *Engine) foreign(h *hookEntry) string {
+	switch mine := e.fingerprint(); mine {
+	case h.Secret:
+		return ""
+	case "":
+		return "was derived of a secret (fingerprint " + h.Secret + "), and this worker has none; give all workers of the store the same Options.Secret, then retry the run"
+	default:
+		return "was derived of another secret than this worker's (fingerprints " + h.Secret + " and " + mine + "); give all workers of the store the same Options.Secret, then retry the run"
+	}
 }
 
 // ConflictFailure is what a store puts into the entry of a hook whose token is taken.

@@ -9,7 +9,9 @@ import (
 )
 
 // crockford is the alphabet of ids: no I, L, O, U; sorts as the bytes do.
-var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
+var crockford = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
+
+const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 // newID returns "run_" and 26 characters: 48 bits of milliseconds and 80 random bits, so
 // that ids sort by the time of their making and can't be guessed.
@@ -20,8 +22,8 @@ func newID() string {
 	return "run_" + crockford.EncodeToString(b[:])
 }
 
-// newToken returns 192 random bits as text: what a hook's address is made of.
-func newToken() string {
+// randomToken returns 192 random bits as text: what a hook's address is made of.
+func randomToken() string {
 	var b [24]byte
 	random(b[:])
 	return crockford.EncodeToString(b[:])

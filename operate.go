@@ -24,14 +24,10 @@ func (e *Engine) Signal(ctx context.Context, runID, event string, data any) erro
 
 // SignalRef is Signal for a run of a tenant.
 func (e *Engine) SignalRef(ctx context.Context, run Ref, event string, data any) error {
-	if err := checkName("event", event); err != nil {
-		return fmt.Errorf("%w: %w", ErrInput, err)
+	if event == "" {
+		return fmt.Errorf("%w: %w", ErrInput, checkName("event", event))
 	}
-	body, err := encode("data of event "+event, data, e.opt.MaxPayload)
-	if err != nil {
-		return err
-	}
-	_, err = e.send(ctx, &Send{Tenant: run.Tenant, RunID: run.ID, Name: MsgEvent + event, Data: body})
+	_, err := e.Deliver(ctx, Delivery{Run: run, Event: event, Data: data})
 	return err
 }
 
@@ -45,64 +41,21 @@ func (e *Engine) Publish(ctx context.Context, event string, data any) error {
 // PublishTo sends an event to every run of a tenant that waits for it now, and tells how many
 // there were.
 func (e *Engine) PublishTo(ctx context.Context, tenant, event string, data any) (int, error) {
-	if err := checkName("event", event); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrInput, err)
+	if event == "" {
+		return 0, fmt.Errorf("%w: %w", ErrInput, checkName("event", event))
 	}
-	body, err := encode("data of event "+event, data, e.opt.MaxPayload)
-	if err != nil {
-		return 0, err
-	}
-	s, err := e.send(ctx, &Send{Tenant: tenant, Publish: event, Name: MsgEvent + event, Data: body})
-	if err != nil {
-		return 0, err
-	}
-	return s.Count, nil
+	r, err := e.Deliver(ctx, Delivery{Tenant: tenant, Publish: event, Data: data})
+	return r.Count, err
 }
 
-// Resume sends a payload to the hook with a token. ErrNotFound: no live hook has it.
+// Resume sends a payload to the hook with a token. ErrNotFound: no hook has it. ErrEnded: its
+// hook was closed, or its run has ended, and that is remembered: see [NewHook], [Retain].
 func (e *Engine) Resume(ctx context.Context, token string, data any) (RunInfo, error) {
-	body, err := encode("payload of a hook", data, e.opt.MaxPayload)
-	if err != nil {
-		return RunInfo{}, err
+	if token == "" {
+		return RunInfo{}, fmt.Errorf("%w: no live hook has an empty token", ErrNotFound)
 	}
-	h, err := e.store.FindHook(ctx, token)
-	if err != nil {
-		return RunInfo{}, err
-	}
-	if len(h.Schema) > 0 {
-		if e.opt.CheckSchema == nil {
-			return h.Run, fmt.Errorf("%w: hook %s of run %s has a schema, and this engine has no Options.CheckSchema to hold the payload against it", ErrState, h.Key, h.Run.ID)
-		}
-		if err := e.opt.CheckSchema(h.Schema, body); err != nil {
-			return h.Run, fmt.Errorf("%w: payload of hook %s of run %s: %w", ErrInput, h.Key, h.Run.ID, err)
-		}
-	}
-	s, err := e.send(ctx, &Send{Token: token, Data: body})
-	if err != nil {
-		return RunInfo{}, err
-	}
-	return s.Info, nil
-}
-
-// FindHook returns the live hook with a token, with what was given to [Meta].
-func (e *Engine) FindHook(ctx context.Context, token string) (HookInfo, error) {
-	return e.store.FindHook(ctx, token)
-}
-
-// Hooks lists the live hooks of a run in the order of their making.
-func (e *Engine) Hooks(ctx context.Context, run Ref) ([]HookInfo, error) {
-	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
-	if err != nil {
-		return nil, err
-	}
-	return e.store.Hooks(ctx, info.Key)
-}
-
-func (e *Engine) send(ctx context.Context, s *Send) (*Send, error) {
-	if err := e.submit(ctx, &item{send: s}); err != nil {
-		return s, err
-	}
-	return s, s.Err
+	r, err := e.Deliver(ctx, Delivery{Token: token, Data: data})
+	return r.Run, err
 }
 
 func (e *Engine) order(ctx context.Context, o *Order) (RunInfo, error) {

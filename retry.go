@@ -1,6 +1,7 @@
 package pawl
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,7 +130,7 @@ func (e *Engine) lookupLast(ctx context.Context, tenant, id string) (RunInfo, er
 
 // leftOpen is what a journal begins and does not end.
 type leftOpen struct {
-	hooks    map[string]string    // tokens, by key
+	hooks    map[string]string    // tokens as they are stored, by key
 	children map[string]openChild // by key, those that have ended too
 }
 
@@ -162,8 +163,8 @@ func (l *leftOpen) read(e *Entry) error {
 		if err := e.readable(&h); err != nil {
 			return err
 		}
-		if h.Token != "" {
-			l.hooks[e.Key] = h.Token
+		if token := cmp.Or(h.Stored, h.Token); token != "" {
+			l.hooks[e.Key] = token
 		}
 	case e.Kind == KindHookClosed:
 		delete(l.hooks, strings.TrimSuffix(e.Key, ".closed"))

@@ -53,10 +53,11 @@ type Store interface {
 	Chunks(ctx context.Context, run int64, stream string, from int64, limit int) ([]Chunk, error)
 	// Streams tells what streams a run has written.
 	Streams(ctx context.Context, run int64) ([]StreamInfo, error)
-	// FindHook finds the live hook with a token. ErrNotFound.
-	FindHook(ctx context.Context, token string) (HookInfo, error)
-	// Hooks lists the live hooks of a run in the order of their making.
-	Hooks(ctx context.Context, run int64) ([]HookInfo, error)
+	// FindHook finds the hook with a token, which it takes as it is stored. ErrEnded, with the
+	// hook: it was closed or its run has ended, and it is held or remembered. ErrNotFound.
+	FindHook(ctx context.Context, token string, now time.Time) (HookInfo, error)
+	// ListHooks returns a page of hooks in the order of their making.
+	ListHooks(ctx context.Context, f HookFilter) ([]HookInfo, error)
 	// Holders lists what a run is queued behind or waits for, for Engine.Why.
 	Holders(ctx context.Context, run int64, now time.Time) (Holders, error)
 
@@ -75,7 +76,8 @@ type Store interface {
 	// reports what it found. On a sound store it finds nothing.
 	Audit(ctx context.Context, now time.Time) ([]Finding, error)
 	// Purge deletes up to limit terminal runs whose retention has ended, with all that is
-	// theirs but their charges, and as many expired records.
+	// theirs but their charges, and as many expired records and forgotten hooks. It returns
+	// the largest of these counts: with less than limit nothing is left.
 	Purge(ctx context.Context, now time.Time, limit int) (int, error)
 	// Stats counts.
 	Stats(ctx context.Context, now time.Time) (Stats, error)
@@ -167,11 +169,16 @@ type Wait struct {
 // Failed set, and a Failure in it, when the token is taken.
 type HookSpec struct {
 	Key    string
-	Token  string
+	Token  string // as it is stored: the hash of one that is a secret
+	Kind   string // what it is for, to list it by
 	Meta   json.RawMessage
 	Schema json.RawMessage
 	Public bool          // reachable as a webhook
 	Hold   time.Duration // how long the token stays taken after its run ended
+	// Remember is how long a token is known to have ended, after that: until then it is
+	// answered with ErrEnded, and is free all the same. That of a failed run is remembered as
+	// long, and kept as long as the run, which may be retried.
+	Remember time.Duration
 
 	Owner string // answer: the id of the run that holds the token; empty: registered
 }
@@ -303,10 +310,25 @@ type Send struct {
 	Name string // with RunID: the message's name
 	Data json.RawMessage
 
+	// Once, if not nil, lets the message arrive once: see [Once].
+	Once *Once
+
 	// Answers.
-	Info  RunInfo // with RunID and Token: the run
-	Count int     // with Publish: how many runs got it
-	Err   error   // ErrNotFound, ErrEnded
+	Info     RunInfo         // with RunID and Token: the run
+	Count    int             // with Publish: how many runs got it
+	Repeated bool            // nothing was sent: Info, Count and First are what the first was answered
+	First    json.RawMessage // the Answer that the first was given
+	Err      error           // ErrNotFound, ErrEnded
+}
+
+// Once is the name of a delivery. A second one of the same name to the same addressee (a hook's
+// token, a run and an event, or a tenant and an event that is published) is not delivered, for as
+// long as the first is remembered. The decision is part of the transaction that has the message;
+// what is remembered is the record that [Send.Remembers] makes.
+type Once struct {
+	ID     string
+	Until  time.Time       // the first is remembered until then
+	Answer json.RawMessage // what the first is answered, for repeats to be answered with
 }
 
 // Order is an operator's action on a run.
@@ -316,7 +338,7 @@ type Order struct {
 	RunID  string
 	Data   json.RawMessage // reason, or what to wake: journalled with the order
 	Keys   []string        // Retry: keys whose failures are to be forgotten
-	Hooks  []string        // Retry: tokens that the run must have again
+	Hooks  []string        // Retry: tokens, as they are stored, that the run must have again
 	Also   []*Order        // Retry: children, failed or cancelled, that go on with it; their ends so far are dropped
 
 	// Answers.
@@ -400,28 +422,48 @@ type RunInfo struct {
 	Existed   bool              `json:"existed,omitempty"`    // of a start's answer: the run was there already
 }
 
-// HookInfo is a live hook.
+// HookInfo is a hook. Stores fill in Token as it is stored; an [Engine] with the token, or with
+// nothing where only the hash is known.
 type HookInfo struct {
+	ID     int64           `json:"id"` // grows in the order of their making; to page by
 	Run    RunInfo         `json:"run"`
 	Key    string          `json:"key"`
-	Token  string          `json:"token"`
+	Token  string          `json:"token,omitempty"`
+	Kind   string          `json:"kind,omitempty"`
 	Meta   json.RawMessage `json:"meta,omitempty"`
 	Schema json.RawMessage `json:"schema,omitempty"`
 	Public bool            `json:"public,omitempty"`
 	At     time.Time       `json:"at"`
+	Until  time.Time       `json:"until,omitzero"` // set: it is closed or its run has ended, and the token is free from then on
 }
 
-// Filter picks runs. Zero fields do not restrict.
+// HookFilter picks hooks. Zero fields do not restrict, but for Tenant: "" is the default tenant.
+type HookFilter struct {
+	Tenant      string
+	AllTenants  bool
+	Run         int64  // of this run, whatever its tenant
+	Key         string // with Run
+	Kind        string
+	TokenPrefix string // what a token begins with that its code has chosen
+	Ended       bool   // those too that are closed or whose run has ended, as long as they are kept
+	After       int64  // only hooks with a greater ID
+	Limit       int    // 0 means 100; at most 1000
+}
+
+// Filter picks runs. Zero fields do not restrict, but for Tenant: "" is the default tenant, as
+// everywhere.
 type Filter struct {
-	Tenant   string
-	Workflow string
-	States   []State
-	Parent   int64
-	Attrs    map[string]string
-	After    time.Time // created at or after
-	Before   time.Time // created before
-	Cursor   int64     // only runs older than this key
-	Limit    int       // 0 means 50; at most 1000
+	Tenant     string
+	AllTenants bool   // whatever Tenant says: for operators of the whole store
+	Query      string // what the id begins with
+	Workflow   string
+	States     []State
+	Parent     int64
+	Attrs      map[string]string
+	After      time.Time // created at or after
+	Before     time.Time // created before
+	Cursor     int64     // only runs older than this key
+	Limit      int       // 0 means 50; at most 1000
 }
 
 // Holders is what a run that does not move is waiting for.

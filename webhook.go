@@ -13,6 +13,9 @@ import (
 // the path is this and the token.
 const WebhookPath = "/.well-known/workflow/v1/webhook/"
 
+// WebhookKind is the kind of hooks that [NewWebhook] makes, if [HookKind] says no other.
+const WebhookKind = "webhook"
+
 // Webhook is a hook whose payloads are HTTP requests, and which answers them.
 type Webhook struct {
 	hook Hook[Request]
@@ -70,10 +73,10 @@ func answer(a Answer) HookOption {
 }
 
 // NewWebhook registers a hook that HTTP callers reach at its URL; see [NewHook]. Its token
-// is always random: whoever knows the URL may call it, so [Token] is refused. Requests are
+// is always pawl's own: whoever knows the URL may call it, so [Token] is refused. Requests are
 // kept, in order, until they are waited for.
 func NewWebhook(c *Context, opts ...HookOption) (*Webhook, error) {
-	all := append([]HookOption{answer(Answer{})}, opts...)
+	all := append([]HookOption{answer(Answer{}), HookKind(WebhookKind)}, opts...)
 	all = append(all, hookOption(func(h *HookSpec) error {
 		if h.Token != "" {
 			return fmt.Errorf("pawl: a webhook's token is its only protection and always random: leave Token out, or use NewHook behind your own route")
@@ -115,7 +118,7 @@ func (w *Webhook) All(c *Context) iter.Seq2[*Request, error] {
 	}
 }
 
-// Close ends the webhook: callers get 404 from then on.
+// Close ends the webhook: callers get 410 from then on, and 404 when it is forgotten.
 func (w *Webhook) Close(c *Context) error { return w.hook.Close(c) }
 
 // Respond answers a request of a webhook made with [RespondManually], from the body of a

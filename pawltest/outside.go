@@ -140,7 +140,7 @@ func (h *Harness) AwaitHook(runID string) string {
 	h.tb.Helper()
 	token := ""
 	h.await(runID, "make a hook", func(info pawl.RunInfo) (bool, error) {
-		hooks, err := h.store.Hooks(context.Background(), info.Key)
+		hooks, err := h.Engine().Hooks(context.Background(), pawl.Ref{Tenant: info.Tenant, ID: info.ID})
 		if len(hooks) > 0 {
 			token = hooks[len(hooks)-1].Token
 		}

@@ -75,7 +75,7 @@ var audits = []struct{ what, which, mend string }{
 	{
 		"it waits for nothing: no time, event, hook or child",
 		`state = 3 AND rank IS NULL AND due IS NULL AND gate IS NULL
-			AND NOT EXISTS (SELECT FROM waits AS w WHERE w.run = r.key) AND NOT EXISTS (SELECT FROM hooks AS h WHERE h.run = r.key)
+			AND NOT EXISTS (SELECT FROM waits AS w WHERE w.run = r.key) AND NOT EXISTS (SELECT FROM hooks AS h WHERE h.run = r.key AND h.until IS NULL)
 			AND NOT EXISTS (SELECT FROM runs AS c WHERE c.parent = r.key AND c.state NOT IN (4, 5, 6))`,
 		"rank = $1",
 	},
@@ -109,7 +109,9 @@ func (s *Store) Purge(ctx context.Context, now time.Time, limit int) (n int, err
 		if n = len(keys); err == nil && n > 0 {
 			t.delete(keys)
 		}
-		t.exec("DELETE FROM records WHERE (space, key) IN (SELECT space, key FROM records WHERE until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)", now.UnixMicro(), limit)
+		gone := func(count int64) { n = max(n, int(count)) }
+		t.count(gone, "DELETE FROM records WHERE (space, key) IN (SELECT space, key FROM records WHERE until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)", now.UnixMicro(), limit)
+		t.count(gone, "DELETE FROM hooks WHERE token IN (SELECT token FROM hooks WHERE forget <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)", now.UnixMicro(), limit)
 		return err
 	})
 	if err != nil {

@@ -298,12 +298,13 @@ func (w *work) flushCleared() {
 	w.flushInbox()
 	if len(w.cleared) > 0 {
 		w.exec("DELETE FROM inbox WHERE run = ANY($1::bigint[])", w.cleared)
-		w.exec("DELETE FROM hooks WHERE run = ANY($1::bigint[]) AND hold = 0", w.cleared)
+		w.exec("DELETE FROM hooks WHERE run = ANY($1::bigint[]) AND hold = 0 AND remember = 0", w.cleared)
+		w.exec("UPDATE hooks SET until = $2 + hold, forget = $2 + hold + remember WHERE run = ANY($1::bigint[]) AND until IS NULL", w.cleared, w.us)
 	}
 	if len(w.failed) > 0 {
 		w.exec("DELETE FROM inbox WHERE run = ANY($1::bigint[]) AND NOT "+lastingSQL, w.failed)
+		w.exec("UPDATE hooks SET until = $2 + hold WHERE run = ANY($1::bigint[]) AND until IS NULL", w.failed, w.us)
 	}
 	w.exec("DELETE FROM waits WHERE run = ANY($1::bigint[])", all)
-	w.exec("UPDATE hooks SET until = $2 + hold WHERE run = ANY($1::bigint[])", all, w.us)
 	w.cleared, w.failed = nil, nil
 }

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -11,57 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pawlrun/pawl"
 )
-
-const hookCols = "h.run, h.key, h.token, h.meta, h.schema, h.public, h.at"
-
-func scanHook(row pgx.CollectableRow) (pawl.HookInfo, error) {
-	var h pawl.HookInfo
-	var at int64
-	err := row.Scan(&h.Run.Key, &h.Key, &h.Token, (*[]byte)(&h.Meta), (*[]byte)(&h.Schema), &h.Public, &at)
-	h.At = fromMicro(&at)
-	return h, err
-}
-
-// FindHook implements pawl.Store.
-func (s *Store) FindHook(ctx context.Context, token string) (h pawl.HookInfo, err error) {
-	if !isText(token) {
-		return h, fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
-	}
-	err = s.read(ctx, "find a hook", func(c *pgxpool.Conn) error {
-		h, err = one(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE h.token = $1 AND h.until IS NULL", token)
-		if err == nil {
-			h.Run, err = one(ctx, c, scanInfo, runByKey, h.Run.Key)
-		}
-		if errors.Is(err, pawl.ErrNotFound) {
-			err = fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
-		}
-		return err
-	})
-	return h, err
-}
-
-// Hooks implements pawl.Store.
-func (s *Store) Hooks(ctx context.Context, run int64) (out []pawl.HookInfo, err error) {
-	err = s.read(ctx, "list hooks", func(c *pgxpool.Conn) error {
-		info, err := one(ctx, c, scanInfo, runByKey, run)
-		if errors.Is(err, pawl.ErrNotFound) {
-			return nil
-		}
-		if err == nil {
-			out, err = hooksOf(ctx, c, info)
-		}
-		return err
-	})
-	return out, err
-}
-
-func hooksOf(ctx context.Context, c *pgxpool.Conn, run pawl.RunInfo) ([]pawl.HookInfo, error) {
-	out, err := collect(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE h.run = $1 AND h.until IS NULL ORDER BY h.made", run.Key)
-	for i := range out {
-		out[i].Run = run
-	}
-	return out, err
-}
 
 // Mail implements pawl.Store.
 func (s *Store) Mail(ctx context.Context, worker int64) (out []pawl.Mail, err error) {
@@ -92,7 +40,7 @@ func (s *Store) Holders(ctx context.Context, run int64, now time.Time) (h pawl.H
 		if err != nil {
 			return err
 		}
-		if h.Hooks, err = hooksOf(ctx, c, info); err != nil {
+		if h.Hooks, err = hooks(ctx, c, pawl.HookFilter{Run: run, Limit: 1000}); err != nil {
 			return err
 		}
 		runs := func(cond string, args ...any) ([]pawl.RunInfo, error) {

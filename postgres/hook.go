@@ -1,7 +1,14 @@
 package postgres
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pawlrun/pawl"
 )
 
@@ -23,9 +30,11 @@ func (w *work) unhook(run int64, key string) {
 
 // hookUpsert takes a token that is free, or whose hold has ended, or that is the hook's
 // own already. The index on tokens decides between two that want it at the same moment.
-const hookUpsert = `INSERT INTO hooks (token, run, key, meta, schema, public, at, hold) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+const hookUpsert = `INSERT INTO hooks (token, run, key, meta, schema, public, at, hold, tenant, kind, remember)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (SELECT tenant FROM runs WHERE key = $2), $9, $10)
 	ON CONFLICT (token) DO UPDATE SET made = DEFAULT, run = excluded.run, key = excluded.key, meta = excluded.meta, schema = excluded.schema,
-		public = excluded.public, at = excluded.at, hold = excluded.hold, until = NULL
+		public = excluded.public, at = excluded.at, hold = excluded.hold, tenant = excluded.tenant, kind = excluded.kind, remember = excluded.remember,
+		closed = false, until = NULL, forget = NULL
 		WHERE hooks.until <= $7 OR hooks.run = excluded.run AND hooks.key = excluded.key`
 
 // runHooks registers hooks and gives others back, in order, and tells the journals of those
@@ -39,7 +48,7 @@ func (w *work) runHooks() error {
 	w.hookOps, w.hooksLive = nil, false
 	if !live {
 		for _, op := range ops {
-			w.exec("DELETE FROM hooks WHERE run = $1 AND key = $2", op.run, op.key)
+			w.takeAway(op)
 		}
 		return nil
 	}
@@ -49,7 +58,7 @@ func (w *work) runHooks() error {
 		for _, op := range ops {
 			h := op.spec
 			if h == nil {
-				w.exec("DELETE FROM hooks WHERE run = $1 AND key = $2", op.run, op.key)
+				w.takeAway(op)
 				continue
 			}
 			h.Owner = ""
@@ -57,7 +66,7 @@ func (w *work) runHooks() error {
 				if n == 0 {
 					refused = append(refused, op)
 				}
-			}, hookUpsert, h.Token, op.run, h.Key, []byte(h.Meta), []byte(h.Schema), h.Public, w.us, h.Hold.Microseconds())
+			}, hookUpsert, h.Token, op.run, h.Key, []byte(h.Meta), []byte(h.Schema), h.Public, w.us, h.Hold.Microseconds(), h.Kind, h.Remember.Microseconds())
 		}
 		if err := w.send(); err != nil || len(refused) == 0 {
 			return err
@@ -83,4 +92,106 @@ func (w *work) runHooks() error {
 		}
 	}
 	return nil
+}
+
+// takeAway queues that a hook is given back. One that is remembered stays, and is over.
+func (w *work) takeAway(op hookOp) {
+	w.exec("DELETE FROM hooks WHERE run = $1 AND key = $2 AND remember = 0", op.run, op.key)
+	w.exec("UPDATE hooks SET closed = true, until = $3, forget = $3 + remember WHERE run = $1 AND key = $2 AND NOT closed", op.run, op.key, w.us)
+}
+
+const hookCols = "h.run, h.key, h.token, h.meta, h.schema, h.public, h.at, h.made, h.kind, h.until"
+
+func scanHook(row pgx.CollectableRow) (pawl.HookInfo, error) {
+	var h pawl.HookInfo
+	var at int64
+	var until *int64
+	err := row.Scan(&h.Run.Key, &h.Key, &h.Token, (*[]byte)(&h.Meta), (*[]byte)(&h.Schema), &h.Public, &at, &h.ID, &h.Kind, &until)
+	h.At, h.Until = fromMicro(&at), fromMicro(until)
+	return h, err
+}
+
+// FindHook implements pawl.Store.
+func (s *Store) FindHook(ctx context.Context, token string, now time.Time) (h pawl.HookInfo, err error) {
+	if !isText(token) {
+		return h, fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+	}
+	err = s.read(ctx, "find a hook", func(c *pgxpool.Conn) error {
+		h, err = one(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE h.token = $1 AND (h.until IS NULL OR h.until + h.remember > $2)", token, now.UnixMicro())
+		if err == nil {
+			h.Run, err = one(ctx, c, scanInfo, runByKey, h.Run.Key)
+		}
+		if errors.Is(err, pawl.ErrNotFound) {
+			h, err = pawl.HookInfo{}, fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+		}
+		if err == nil {
+			err = pawl.HookEnded(&h)
+		}
+		return err
+	})
+	return h, err
+}
+
+// ListHooks implements pawl.Store.
+func (s *Store) ListHooks(ctx context.Context, f pawl.HookFilter) (out []pawl.HookInfo, err error) {
+	err = s.read(ctx, "list hooks", func(c *pgxpool.Conn) error {
+		out, err = hooks(ctx, c, f)
+		return err
+	})
+	return out, err
+}
+
+func hooks(ctx context.Context, c *pgxpool.Conn, f pawl.HookFilter) ([]pawl.HookInfo, error) {
+	if !isText(f.Tenant) || !isText(f.Key) || !isText(f.Kind) || !isText(f.TokenPrefix) {
+		return nil, nil
+	}
+	args := []any{f.After}
+	arg := func(a any) string {
+		args = append(args, a)
+		return fmt.Sprintf("$%d", len(args))
+	}
+	where := []string{"h.made > $1"}
+	and := func(cond string, a any) { where = append(where, cond+arg(a)) }
+	switch {
+	case f.Run != 0:
+		and("h.run = ", f.Run)
+	case !f.AllTenants:
+		and("h.tenant = ", f.Tenant)
+	}
+	if f.Key != "" {
+		and("h.key = ", f.Key)
+	}
+	if f.Kind != "" {
+		and("h.kind <> '' AND h.kind = ", f.Kind)
+	}
+	if f.TokenPrefix != "" {
+		and("h.token >= ", f.TokenPrefix)
+		if end := pawl.PrefixEnd(f.TokenPrefix); end != "" {
+			and("h.token < ", end)
+		}
+	}
+	if !f.Ended {
+		where = append(where, "h.until IS NULL")
+	}
+	limit := f.Limit
+	if limit <= 0 {
+		limit = 100
+	}
+	out, err := collect(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE "+strings.Join(where, " AND ")+" ORDER BY h.made LIMIT "+arg(min(limit, 1000)), args...)
+	if err != nil || len(out) == 0 {
+		return nil, err
+	}
+	keys := make([]int64, len(out))
+	for i := range out {
+		keys[i] = out[i].Run.Key
+	}
+	runs, err := collect(ctx, c, scanInfo, "SELECT "+runCols+" FROM runs WHERE key = ANY($1::bigint[])", keys)
+	byKey := map[int64]pawl.RunInfo{}
+	for _, r := range runs {
+		byKey[r.Key] = r
+	}
+	for i := range out {
+		out[i].Run = byKey[out[i].Run.Key]
+	}
+	return out, err
 }

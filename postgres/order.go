@@ -180,7 +180,7 @@ func (w *work) retry(r *run, o *pawl.Order) error {
 	if !r.Deadline.IsZero() && !r.Deadline.After(w.now) {
 		r.Deadline = time.Time{}
 	}
-	w.exec("UPDATE hooks SET until = NULL WHERE run = $1", r.Key)
+	w.exec("UPDATE hooks SET until = NULL, forget = NULL WHERE run = $1 AND NOT closed", r.Key)
 	if len(o.Keys) > 0 { // what the children sent that it will not know of any more
 		names := make([]string, len(o.Keys))
 		for i, key := range o.Keys {

@@ -145,7 +145,7 @@ func dress(ctx context.Context, c *pgxpool.Conn, runs []pawl.RunInfo) error {
 
 // List implements pawl.Store.
 func (s *Store) List(ctx context.Context, f pawl.Filter) (out []pawl.RunInfo, err error) {
-	if !isText(f.Tenant) || !isText(f.Workflow) {
+	if !isText(f.Tenant) || !isText(f.Workflow) || !isText(f.Query) {
 		return nil, nil
 	}
 	var args []any
@@ -153,8 +153,17 @@ func (s *Store) List(ctx context.Context, f pawl.Filter) (out []pawl.RunInfo, er
 		args = append(args, a)
 		return fmt.Sprintf("$%d", len(args))
 	}
-	where := []string{"tenant = " + arg(f.Tenant)}
+	where := []string{"true"}
 	and := func(cond string, a any) { where = append(where, cond+arg(a)) }
+	if !f.AllTenants {
+		and("tenant = ", f.Tenant)
+	}
+	if f.Query != "" {
+		and("id >= ", f.Query)
+		if end := pawl.PrefixEnd(f.Query); end != "" {
+			and("id < ", end)
+		}
+	}
 	if f.Workflow != "" {
 		and("workflow = ", f.Workflow)
 	}

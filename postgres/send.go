@@ -22,17 +22,17 @@ func (w *work) sends() error {
 			tokens = append(tokens, clean(m.Token))
 		}
 	}
-	hooks := map[string]runKey{}
+	hooks := map[string]*hooked{}
 	if len(tokens) > 0 {
 		// Their runs are locked; the rows of the hooks are too, so that a hook that is given
-		// back at this moment either gets the payload or makes the answer ErrNotFound.
+		// back at this moment either gets the payload or makes the answer ErrEnded.
 		w.rows(func(row pgx.CollectableRow) error {
 			var token string
-			var h runKey
-			err := row.Scan(&token, &h.run, &h.key)
-			hooks[token] = h
+			var h hooked
+			err := row.Scan(&token, &h.run, &h.key, &h.over)
+			hooks[token] = &h
 			return err
-		}, "SELECT token, run, key FROM hooks WHERE token = ANY($1::text[]) AND until IS NULL ORDER BY token FOR SHARE", tokens)
+		}, "SELECT token, run, key, until FROM hooks WHERE token = ANY($1::text[]) AND (until IS NULL OR until + remember > $2) ORDER BY token FOR SHARE", tokens, w.us)
 	}
 	waiting := map[string][]int64{}
 	if len(events) > 0 {
@@ -45,10 +45,19 @@ func (w *work) sends() error {
 			return err
 		}, "SELECT DISTINCT event, run FROM waits WHERE event = ANY($1::text[]) ORDER BY run", events)
 	}
+	once := w.remembered()
 	if err := w.send(); err != nil {
 		return err
 	}
 	for _, m := range w.b.Sends {
+		if m.Err == nil && m.Once != nil {
+			if known, err := once.repeats(m); known || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		var err error
 		switch {
 		case m.Err != nil:
@@ -61,6 +70,9 @@ func (w *work) sends() error {
 		}
 		if err != nil {
 			return err
+		}
+		if m.Err == nil && m.Once != nil {
+			w.remember(once, m)
 		}
 	}
 	return nil
@@ -80,14 +92,24 @@ func (w *work) publish(m *pawl.Send, waiting []int64) error {
 	return nil
 }
 
-func (w *work) toHook(m *pawl.Send, hooks map[string]runKey) error {
-	h, found := hooks[m.Token]
-	if found {
+// hooked is a hook that a message is for.
+type hooked struct {
+	runKey
+	over *int64 // set: it is closed or its run has ended
+}
+
+func (w *work) toHook(m *pawl.Send, hooks map[string]*hooked) error {
+	if h := hooks[m.Token]; h != nil {
 		r, err := w.run(h.run)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if r != nil && !r.State.Terminal() {
+		case r == nil:
+		case h.over != nil || r.State.Terminal():
+			m.Info = r.RunInfo
+			m.Err = pawl.HookEnded(&pawl.HookInfo{Run: r.RunInfo, Until: w.now})
+			return nil
+		default:
 			m.Info = w.deliver(r, pawl.MsgHook+h.key, m.Data)
 			return nil
 		}

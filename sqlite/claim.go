@@ -352,7 +352,7 @@ var audits = []struct{ what, query, mend string }{
 }
 
 const waitsForNothing = `state = 3 AND rank IS NULL AND due IS NULL AND gate IS NULL
-	AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key) AND NOT EXISTS (SELECT 1 FROM hooks h WHERE h.run = r.key)
+	AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key) AND NOT EXISTS (SELECT 1 FROM hooks h WHERE h.run = r.key AND h.until IS NULL)
 	AND NOT EXISTS (SELECT 1 FROM runs c WHERE c.parent = r.key AND c.state NOT IN (4, 5, 6))`
 
 // A waiting run knows the messages up to seen: they are for waits that it has not come to.
@@ -377,8 +377,16 @@ func (s *Store) Purge(ctx context.Context, now time.Time, limit int) (n int, err
 			}
 		}
 		n = len(keys)
+		forget := func(q string) error {
+			gone, err := t.exec(q, now, limit)
+			n = max(n, int(gone))
+			return err
+		}
 		if err == nil {
-			_, err = t.exec("DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE until <= ? LIMIT ?)", now, limit)
+			err = forget("DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE until <= ? LIMIT ?)")
+		}
+		if err == nil {
+			err = forget("DELETE FROM hooks WHERE id IN (SELECT id FROM hooks WHERE forget <= ? LIMIT ?)")
 		}
 		return err
 	})

@@ -83,7 +83,7 @@ func (t *tx) change(ch *pawl.Change) error {
 		}
 	}
 	for _, key := range ch.Unhooks {
-		if _, err := t.exec("DELETE FROM hooks WHERE run = ? AND key = ?", ch.Run, key); err != nil {
+		if err := t.unhook(ch.Run, key); err != nil {
 			return err
 		}
 	}
@@ -234,30 +234,4 @@ func (t *tx) move(ch *pawl.Change) (refused, untied bool, err error) {
 		return false, false, t.release(ch.Run)
 	}
 	return false, false, nil
-}
-
-// hook registers a hook or tells who has its token.
-func (t *tx) hook(ch *pawl.Change, h *pawl.HookSpec) error {
-	var free bool
-	found, err := t.one("SELECT r.id, h.until, h.run = ? AND h.key = ? FROM hooks h JOIN runs r ON r.key = h.run WHERE h.token = ?",
-		[]any{ch.Run, h.Key, h.Token}, func(r row) error {
-			free = !r.null(1) && r.int(1) <= t.us || r.int(2) != 0
-			h.Owner = r.str(0)
-			return nil
-		})
-	if err != nil {
-		return err
-	}
-	if found && !free {
-		for i := range ch.Entries {
-			if e := &ch.Entries[i]; e.Kind == pawl.KindHook && e.Key == h.Key {
-				e.Failed, e.Data = true, mustJSON(pawl.ConflictFailure(h.Token, h.Owner))
-			}
-		}
-		return nil
-	}
-	h.Owner = ""
-	_, err = t.exec("INSERT OR REPLACE INTO hooks (token, run, key, meta, schema, public, at, hold) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-		h.Token, ch.Run, h.Key, raw(h.Meta), raw(h.Schema), h.Public, t.us, h.Hold.Microseconds())
-	return err
 }

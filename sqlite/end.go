@@ -39,23 +39,22 @@ func (t *tx) afterEnd(run int64, state pawl.State, result json.RawMessage, next 
 			return err
 		}
 	}
-	inbox, hooks := "DELETE FROM inbox WHERE run = ?", "DELETE FROM hooks WHERE run = ? AND hold = 0"
+	inbox := "DELETE FROM inbox WHERE run = ?"
 	switch {
 	case next != nil:
 		inbox += " AND NOT " + movable
 	case state == pawl.Failed: // a retry may come
 		inbox += " AND NOT " + lasting
-		hooks = ""
 	}
-	for _, q := range []string{inbox, "DELETE FROM waits WHERE run = ?", hooks} {
-		if q == "" {
-			continue
-		}
+	for _, q := range []string{inbox, "DELETE FROM waits WHERE run = ?"} {
 		if _, err := t.exec(q, run); err != nil {
 			return err
 		}
 	}
-	if _, err := t.exec("UPDATE hooks SET until = ? + hold WHERE run = ?", t.us, run); err != nil {
+	if next != nil {
+		state = pawl.Completed
+	}
+	if err := t.unhookAll(run, state); err != nil {
 		return err
 	}
 	if single != "" {

@@ -154,7 +154,7 @@ func (t *tx) retry(info *pawl.RunInfo, o *pawl.Order) error {
 		deadline = CASE WHEN deadline <= ? THEN NULL ELSE deadline END, updated = ? WHERE key = ?`,
 		int64(pawl.Pending), t.rank(info.Priority), t.us, t.us, info.Key)
 	if err == nil {
-		_, err = t.exec("UPDATE hooks SET until = NULL WHERE run = ?", info.Key)
+		_, err = t.exec("UPDATE hooks SET until = NULL, forget = NULL WHERE run = ? AND closed = 0", info.Key)
 	}
 	for _, key := range o.Keys { // what the children sent that it will not know of any more
 		if err == nil {

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -109,11 +110,17 @@ func (c *conn) dress(runs []*pawl.RunInfo) error {
 
 // List implements pawl.Store.
 func (s *Store) List(ctx context.Context, f pawl.Filter) (out []pawl.RunInfo, err error) {
-	q := "SELECT " + runCols + " FROM runs WHERE tenant = ?"
-	args := []any{f.Tenant}
+	q := "SELECT " + runCols + " FROM runs WHERE true"
+	var args []any
 	and := func(cond string, a ...any) {
 		q += " AND " + cond
 		args = append(args, a...)
+	}
+	if !f.AllTenants {
+		and("tenant = ?", f.Tenant)
+	}
+	if f.Query != "" {
+		and("id >= ? AND id < ?", f.Query, cmp.Or(pawl.PrefixEnd(f.Query), "\xff"))
 	}
 	if f.Workflow != "" {
 		and("workflow = ?", f.Workflow)
@@ -189,55 +196,6 @@ func (s *Store) Streams(ctx context.Context, run int64) (out []pawl.StreamInfo, 
 	return out, err
 }
 
-const hookCols = "h.run, h.key, h.token, h.meta, h.schema, h.public, h.at"
-
-func scanHook(r row) pawl.HookInfo {
-	return pawl.HookInfo{
-		Run: pawl.RunInfo{Key: r.int(0)}, Key: r.str(1), Token: r.str(2), Meta: r.bytes(3), Schema: r.bytes(4), Public: r.int(5) != 0, At: r.time(6),
-	}
-}
-
-// FindHook implements pawl.Store.
-func (s *Store) FindHook(ctx context.Context, token string) (h pawl.HookInfo, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		found, err := c.one("SELECT "+hookCols+" FROM hooks h WHERE h.token = ? AND h.until IS NULL", []any{token}, func(r row) error {
-			h = scanHook(r)
-			return nil
-		})
-		if err == nil && !found {
-			err = fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
-		}
-		if err == nil {
-			h.Run, _, err = c.get(h.Run.Key)
-		}
-		return err
-	})
-	return h, err
-}
-
-// Hooks implements pawl.Store.
-func (s *Store) Hooks(ctx context.Context, run int64) (out []pawl.HookInfo, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		out, err = c.hooks(run)
-		return err
-	})
-	return out, err
-}
-
-func (c *conn) hooks(run int64) (out []pawl.HookInfo, err error) {
-	info, _, err := c.get(run)
-	if err != nil {
-		return nil, err
-	}
-	err = c.query("SELECT "+hookCols+" FROM hooks h WHERE h.run = ? AND h.until IS NULL ORDER BY h.at, h.rowid", []any{run}, func(r row) error {
-		h := scanHook(r)
-		h.Run = info
-		out = append(out, h)
-		return nil
-	})
-	return out, err
-}
-
 // Holders implements pawl.Store.
 func (s *Store) Holders(ctx context.Context, run int64, now time.Time) (h pawl.Holders, err error) {
 	err = s.read(ctx, func(c *conn) error {
@@ -252,7 +210,7 @@ func (s *Store) Holders(ctx context.Context, run int64, now time.Time) (h pawl.H
 		if err != nil {
 			return err
 		}
-		if h.Hooks, err = c.hooks(run); err != nil {
+		if h.Hooks, err = c.hooks(pawl.HookFilter{Run: run, Limit: 1000}); err != nil {
 			return err
 		}
 		runs := func(cond string, args ...any) (out []pawl.RunInfo, err error) {

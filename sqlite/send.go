@@ -2,14 +2,38 @@ package sqlite
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/pawlrun/pawl"
 )
 
-// send puts a message where it belongs.
+// send puts a message where it belongs, once if it has a name.
 func (t *tx) send(m *pawl.Send) error {
+	if m.Once == nil {
+		return t.route(m)
+	}
+	space, key := m.Place()
+	var first json.RawMessage
+	found, err := t.one("SELECT data FROM records WHERE space = ? AND key = ? AND until > ?", []any{space, key, t.us}, func(r row) error {
+		first = r.bytes(0)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case found:
+		return m.Repeats(first)
+	}
+	if err := t.route(m); err != nil || m.Err != nil {
+		return err
+	}
+	w := &pawl.Write{Puts: []pawl.Put{{Space: space, Key: key, If: pawl.AnyVersion, Data: m.Remembers(), Until: m.Once.Until}}}
+	return t.record(w)
+}
+
+func (t *tx) route(m *pawl.Send) error {
 	switch {
 	case m.Publish != "":
 		var runs []int64
@@ -25,20 +49,14 @@ func (t *tx) send(m *pawl.Send) error {
 		m.Count = len(runs)
 		return err
 	case m.Token != "":
-		var run int64
-		var key string
-		found, err := t.one("SELECT run, key FROM hooks WHERE token = ? AND until IS NULL", []any{m.Token}, func(r row) error {
-			run, key = r.int(0), r.str(1)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if !found {
-			m.Err = fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+		h, err := t.findHook(m.Token, t.us)
+		if errors.Is(err, pawl.ErrNotFound) || errors.Is(err, pawl.ErrEnded) {
+			m.Info, m.Err = h.Run, err
 			return nil
 		}
-		m.Info, err = t.deliver(run, pawl.MsgHook+key, m.Data)
+		if err == nil {
+			m.Info, err = t.deliver(h.Run.Key, pawl.MsgHook+h.Key, m.Data)
+		}
 		return err
 	}
 	info, found, err := t.current(m.Tenant, m.RunID)

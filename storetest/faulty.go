@@ -155,13 +155,13 @@ func (f *faulty) Records(ctx context.Context, space, prefix, after string, limit
 	return out, err
 }
 
-func (f *faulty) FindHook(ctx context.Context, token string) (out pawl.HookInfo, err error) {
-	err = f.call(ctx, "FindHook", func() error { out, err = f.Store.FindHook(ctx, token); return err })
+func (f *faulty) FindHook(ctx context.Context, token string, now time.Time) (out pawl.HookInfo, err error) {
+	err = f.call(ctx, "FindHook", func() error { out, err = f.Store.FindHook(ctx, token, now); return err })
 	return out, err
 }
 
-func (f *faulty) Hooks(ctx context.Context, run int64) (out []pawl.HookInfo, err error) {
-	err = f.call(ctx, "Hooks", func() error { out, err = f.Store.Hooks(ctx, run); return err })
+func (f *faulty) ListHooks(ctx context.Context, q pawl.HookFilter) (out []pawl.HookInfo, err error) {
+	err = f.call(ctx, "ListHooks", func() error { out, err = f.Store.ListHooks(ctx, q); return err })
 	return out, err
 }
 

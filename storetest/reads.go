@@ -17,7 +17,7 @@ var reads = []promise{
 		d.missing("nobody")
 		_, err := d.store.Result(d.ctx, 987654)
 		d.is("Result", err, pawl.ErrNotFound)
-		_, err = d.store.FindHook(d.ctx, "nobody")
+		_, err = d.store.FindHook(d.ctx, "nobody", d.now)
 		d.is("FindHook", err, pawl.ErrNotFound)
 	}},
 	{"of a run that is not there everything is empty", func(d *desk) {
@@ -28,7 +28,7 @@ var reads = []promise{
 		d.ok(err)
 		s, err := d.store.Streams(d.ctx, nobody)
 		d.ok(err)
-		h, err := d.store.Hooks(d.ctx, nobody)
+		h, err := d.store.ListHooks(d.ctx, pawl.HookFilter{Run: nobody})
 		d.ok(err)
 		m, err := d.store.Mail(d.ctx, nobody)
 		d.ok(err)
@@ -65,6 +65,22 @@ var reads = []promise{
 		d.listed(pawl.Filter{}, "a")
 		d.listed(pawl.Filter{Tenant: "acme"}, "b")
 		d.listed(pawl.Filter{Tenant: "other"})
+	}},
+	{"a list may span all tenants", func(d *desk) {
+		d.start("a")
+		d.start("b", tenant("acme"))
+		d.listed(pawl.Filter{AllTenants: true}, "b", "a")
+		d.listed(pawl.Filter{AllTenants: true, Tenant: "acme"}, "b", "a")
+	}},
+	{"a list may be of ids that begin with a text, taken as it is", func(d *desk) {
+		for _, id := range []string{"run_1", "run_2", "run%2", "Run_1", "rvn", "run", "\U0010ffff"} {
+			d.start(id)
+		}
+		d.start("run_3", tenant("acme"))
+		d.listed(pawl.Filter{Query: "run_"}, "run_2", "run_1")
+		d.listed(pawl.Filter{Query: "run"}, "run", "run%2", "run_2", "run_1")
+		d.listed(pawl.Filter{Query: "\U0010ffff"}, "\U0010ffff")
+		d.listed(pawl.Filter{Query: "run_", AllTenants: true}, "run_3", "run_2", "run_1")
 	}},
 	{"a list may be of one workflow, of some states, of one parent", func(d *desk) {
 		w := d.join("w")
@@ -304,7 +320,7 @@ var reads = []promise{
 			d.data("input", e[0].Data, want)
 			d.data("a step's result", e[2].Data, want)
 			d.data("a message", d.mailOf(w)[0].Data, want)
-			h, err := d.store.FindHook(d.ctx, "tok"+id)
+			h, err := d.store.FindHook(d.ctx, "tok"+id, d.now)
 			d.ok(err)
 			d.data("a hook's meta", h.Meta, want)
 			d.data("a hook's schema", h.Schema, want)

@@ -48,6 +48,7 @@ var themes = []struct {
 	{"workers", workers},
 	{"claims", claims},
 	{"messages", messages},
+	{"deliveries", deliveries},
 	{"starts", starts},
 	{"limits", limits},
 	{"hooks", hooks},
