@@ -61,9 +61,9 @@ func (s *server) approvalRoutes() {
 	add(s, route{id: "approval", method: http.MethodGet, path: "/api/approvals/{id...}", scope: RunsRead, summary: "Show an approval"}, s.approval)
 	add(s, route{id: "decide", method: http.MethodPost, path: "/api/approvals/{id...}", scope: ApprovalsDecide, summary: "Approve or reject",
 		about: "One decision counts. It repeats what the approval calls shown, so that it is about what was seen."}, s.decide)
-	add(s, route{id: "showApprovalLink", method: http.MethodGet, path: approval.LinkPath + "{link}", scope: public, loose: true, media: htmlType,
+	add(s, route{id: "showApprovalLink", method: http.MethodGet, path: approval.LinkPath + "{link}", scope: public, media: htmlType,
 		summary: "Show what a link asks for", about: "A page for people. It changes nothing, however often it is read."}, s.getLink)
-	add(s, route{id: "decideApprovalLink", method: http.MethodPost, path: approval.LinkPath + "{link}", scope: public, loose: true, status: http.StatusSeeOther, media: htmlType,
+	add(s, route{id: "decideApprovalLink", method: http.MethodPost, path: approval.LinkPath + "{link}", scope: public, status: http.StatusSeeOther, media: htmlType,
 		summary: "Decide by a link", about: "A form: decision is approve or reject; comment; f. and the name of each field of the form."}, s.postLink)
 }
 
