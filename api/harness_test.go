@@ -110,9 +110,14 @@ func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return openOn(t, store, opt, defs...)
+}
+
+func openOn(t *testing.T, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
+	t.Helper()
 	h := &house{t: t, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
-	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Poll: 50 * time.Millisecond})
+	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Poll: 50 * time.Millisecond, Secret: []byte("a secret of thirty-two characters")})
 	if defs == nil {
 		defs = workflows(func() error { return nil })
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/approval"
 )
 
 // Hook is a live hook of a run: who has its token can send to it.
@@ -59,8 +60,24 @@ func hookOf(h pawl.HookInfo) Hook {
 
 // hook tells whoever has a token no more of the run than its id.
 func (s *server) hook(ctx context.Context, in *hookInput) (*output[Accepted], error) {
+	h, err := s.engine.FindHook(ctx, in.Token)
+	if err == nil {
+		err = sendable(h)
+	}
+	if err != nil {
+		return nil, err
+	}
 	info, err := s.engine.Resume(ctx, in.Token, payload(in.Body))
 	return &output[Accepted]{Accepted{Run: info.ID}}, err
+}
+
+// sendable refuses hooks on which a person's decision is waited for: who may send to hooks
+// may not decide in the name of others.
+func sendable(h pawl.HookInfo) error {
+	if h.Kind == approval.Kind {
+		return fmt.Errorf("%w: hook %s of run %s waits for an approval: decide it under /api/approvals", pawl.ErrState, h.Key, h.Run.ID)
+	}
+	return nil
 }
 
 // payload is a body that goes to a run as it is; none at all is null.

@@ -48,7 +48,12 @@ func History(ctx context.Context, e *pawl.Engine, ref pawl.Ref) ([]Event, error)
 		return nil, err
 	}
 	if !found {
-		out = a.remembered()
+		out = append(out, Event{At: a.Asked, What: EventAsked})
+	}
+	for _, ev := range a.remembered() { // what the run has not come to yet, or is no more there to tell
+		if !slices.ContainsFunc(out, func(o Event) bool { return o.What == ev.What && o.By == ev.By && o.At.Equal(ev.At) }) {
+			out = append(out, ev)
+		}
 	}
 	for after := ""; ; {
 		all, err := e.Records(ctx, spaceRefused, keyOf(ref.Tenant, ref.ID)+"/", after, 100)
@@ -121,9 +126,8 @@ func (d Decision) event() Event {
 	return ev
 }
 
-// remembered are the events that an approval tells by itself.
-func (a *Approval) remembered() []Event {
-	out := []Event{{At: a.Asked, What: EventAsked}}
+// remembered are the votes and the end that an approval tells by itself.
+func (a *Approval) remembered() (out []Event) {
 	votes := a.Votes
 	if d := a.Decision; d != nil && d.By != "" {
 		if votes = d.Votes; len(votes) == 0 {

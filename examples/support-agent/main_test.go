@@ -112,7 +112,7 @@ func TestAnApprovalByCommand(t *testing.T) {
 		}
 	}
 	for text, args := range map[string][]string{
-		`"eve" may not approve this; ada or grace may`: {"-approve", "one", "-by", "eve"},
+		`"eve" may not decide approval`: {"-approve", "one", "-by", "eve"},
 		"not found":                 {"-approve", "two", "-by", "ada"},
 		"-by":                       {"-approve", "one"},
 		"neither -message":          {"-approve", "one", "-by", "ada", "-id", "one"},
