@@ -89,12 +89,14 @@ type Engine struct {
 	parking  list.List       // the same, oldest first
 	evictor  *time.Timer
 
-	id     atomic.Int64 // the worker; zero: none
-	trust  atomic.Int64 // unix nanoseconds until which the lease is believed in
-	hungry atomic.Bool  // there was more to claim than room for it
-	due    atomic.Int64 // unix microseconds at which the scheduler looks again
-	kicked chan struct{}
-	watch  watchers
+	id      atomic.Int64 // the worker; zero: none
+	trust   atomic.Int64 // unix nanoseconds until which the lease is believed in
+	hungry  atomic.Bool  // there was more to claim than room for it
+	due     atomic.Int64 // unix microseconds at which the scheduler looks again
+	kicked  chan struct{}
+	watch   watchers
+	sources sources
+	feed    feed
 
 	suspects  []suspect // held, and waiting for their trials
 	suspected chan struct{}
@@ -135,6 +137,7 @@ func New(store Store, opt *Options) *Engine {
 	e.pipe.e = e
 	e.pipe.idle.L = &e.pipe.mu
 	e.watch.init()
+	e.feed.poke = make(chan struct{}, 1)
 	return e
 }
 
@@ -436,6 +439,7 @@ func (e *Engine) listen(ctx context.Context, w Watcher) {
 
 func (e *Engine) hint() {
 	e.watch.touchAll()
+	e.feed.touch()
 	e.kick()
 }
 

@@ -29,6 +29,7 @@ var (
 	ErrUnknownOutcome = errors.New("pawl: outcome unknown")
 	ErrRefused        = errors.New("pawl: refused by the store") // it can't store this and never will; nothing was written
 	ErrSchema         = errors.New("pawl: schema does not fit")  // the store is of a newer or foreign schema
+	ErrGap            = errors.New("pawl: more has changed than can be told: list anew")
 	ErrLocked         = errors.New("pawl: store is in use by another process")
 )
 

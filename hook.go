@@ -115,6 +115,9 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 				return "", "", &MisuseError{Call: call, Why: err.Error()}
 			}
 		}
+		if n.answer != nil && !public {
+			return "", "", &MisuseError{Call: call, Why: "Answering, RespondManually, Signed and Dedupe are for NewWebhook"}
+		}
 		if n.Schema != nil && r.e.opt.CheckSchema == nil {
 			return "", "", &MisuseError{Call: call, Why: "a Schema was given, but the engine has no Options.CheckSchema to hold payloads against it"}
 		}

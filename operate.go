@@ -212,41 +212,41 @@ func (e *Engine) pages(ctx context.Context, key, after int64, yield func(Entry, 
 }
 
 // Follow returns a run's entries with Seq > after and goes on with new ones as they are
-// committed, until the run has ended, is Paused or Blocked, or ctx ends.
+// committed, until the run has ended, is Paused or Blocked, or ctx ends. Entries are shared
+// with other readers: do not change their Data.
 func (e *Engine) Follow(ctx context.Context, run Ref, after int64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		info, err := e.Get(ctx, run)
+		r, err := e.OpenJournal(ctx, run, after)
 		if err != nil {
 			yield(Entry{}, err)
 			return
 		}
-		sub := e.watch.subscribe(info.Key)
-		defer e.watch.unsubscribe(sub)
-		for {
-			info, err := e.Get(ctx, run) // before the entries: an ended run appends no more
-			if err != nil {
-				yield(Entry{}, err)
-				return
-			}
-			var more bool
-			if after, more = e.pages(ctx, info.Key, after, yield); !more {
-				return
-			}
-			if info.State.Terminal() || info.State == Paused || info.State == Blocked {
-				return
-			}
-			timer := time.NewTimer(e.opt.Poll)
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				yield(Entry{}, ctx.Err())
-				return
-			case <-sub.c:
-			case <-timer.C:
-			}
-			timer.Stop()
-		}
+		r.ends = pauses
+		each(ctx, r, yield)
 	}
+}
+
+// OpenJournal returns a reader of a run's entries with Seq > after, through pauses, until the
+// run has ended. ErrNotFound.
+func (e *Engine) OpenJournal(ctx context.Context, run Ref, after int64) (*Reader[Entry], error) {
+	info, err := e.Get(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	newest, err := e.store.Result(ctx, info.Key)
+	if err != nil {
+		return nil, fmt.Errorf("journal of run %s: %w", run.ID, err)
+	}
+	r := attach(e, sourceKey{run: info.Key, journal: true}, info, max(after, -1)+1, newest.Seq, func() *source[Entry] {
+		return &source[Entry]{
+			read: func(ctx context.Context, from int64) ([]Entry, error) {
+				return e.store.Journal(ctx, info.Key, from-1, pageItems)
+			},
+			index: func(e Entry) int64 { return e.Seq }, size: func(e Entry) int { return len(e.Data) },
+		}
+	})
+	r.ends = State.Terminal
+	return r, nil
 }
 
 // Audit looks for runs that nothing would ever wake, makes them claimable, and reports

@@ -46,6 +46,9 @@ func (e *Engine) schedule(ctx, inner context.Context, id int64) {
 			for _, c := range claims.Runs {
 				e.take(c)
 			}
+			if len(claims.Runs) > 0 {
+				e.feed.touch()
+			}
 			e.hungry.Store(claims.More)
 			if !claims.Due.IsZero() && claims.Due.Before(next) {
 				next = claims.Due
@@ -91,6 +94,7 @@ func (e *Engine) deliver(mail []Mail) {
 
 // settle takes up what a commit answered.
 func (e *Engine) settle(b *Batch) {
+	e.feed.touch()
 	for i := range b.Granted {
 		e.take(b.Granted[i])
 	}

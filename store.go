@@ -49,7 +49,8 @@ type Store interface {
 	Lookup(ctx context.Context, tenant, id string) (RunInfo, error)
 	// List returns a page of runs, newest first.
 	List(ctx context.Context, f Filter) ([]RunInfo, error)
-	// Chunks returns chunks of a stream with Index >= from, in order, at most limit.
+	// Chunks returns chunks of a stream with Index >= from, in order, at most limit of them
+	// or about 4 MiB; none only where there is none.
 	Chunks(ctx context.Context, run int64, stream string, from int64, limit int) ([]Chunk, error)
 	// Streams tells what streams a run has written.
 	Streams(ctx context.Context, run int64) ([]StreamInfo, error)
@@ -72,6 +73,9 @@ type Store interface {
 	// key, in the order of their keys, at most limit. Those that have expired by now are not there.
 	Records(ctx context.Context, space, prefix, after string, limit int, now time.Time) ([]Record, error)
 
+	// News returns a reader of what changes from now on, whoever changes it.
+	News(ctx context.Context, now time.Time) (NewsReader, error)
+
 	// Audit looks for runs that nothing would ever wake and makes them claimable; it
 	// reports what it found. On a sound store it finds nothing.
 	Audit(ctx context.Context, now time.Time) ([]Finding, error)
@@ -90,6 +94,24 @@ type Store interface {
 // ends. A hint may be lost or come for nothing; polling is the guarantee.
 type Watcher interface {
 	Watch(ctx context.Context, hint func()) error
+}
+
+// NewsReader tells what has changed in a store: each change that was committed after the
+// reader was made, by whatever process, once. It is used by one goroutine at a time.
+type NewsReader interface {
+	// Next returns what has changed since it was called last, run by run: the row as it is
+	// now, whatever it was in between. It does not wait. ErrGap: more has changed than it can
+	// tell; what comes from here on it will.
+	Next(ctx context.Context, now time.Time) ([]News, error)
+	// Close ends the reader.
+	Close() error
+}
+
+// News is what has happened to one run.
+type News struct {
+	Run     RunInfo // as it is now, with its attributes
+	Moved   bool    // its row was written
+	Entries []Entry // that were appended to its journal, in order and without Data
 }
 
 // WorkerInfo describes one process start of an engine that works.
@@ -181,6 +203,8 @@ type HookSpec struct {
 	Remember time.Duration
 
 	Owner string // answer: the id of the run that holds the token; empty: registered
+
+	answer *Answer // of a webhook, on its way into Meta
 }
 
 // Attr sets an attribute of a run; a nil Value unsets it.

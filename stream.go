@@ -3,8 +3,8 @@ package pawl
 import (
 	"context"
 	"fmt"
+	"io"
 	"iter"
-	"time"
 )
 
 // Stream is a named sequence of values that a run writes and others read while it goes on
@@ -155,50 +155,110 @@ func (r *live) writeChunk(name string, v any, closed bool) error {
 // ReadStream returns the chunks of a run's stream from an index on, in order, and follows
 // the stream until it is closed, its run has ended, or ctx does. A negative from counts
 // from the end as it is now: -1 is the newest chunk. A reader that goes on from the index
-// after the last that it saw misses nothing and sees nothing twice.
+// after the last that it saw misses nothing and sees nothing twice. Chunks are shared with
+// other readers: do not change their Data.
 func (e *Engine) ReadStream(ctx context.Context, tenant, runID, name string, from int64) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		info, err := e.store.Lookup(ctx, tenant, runID)
-		if err == nil && from < 0 {
-			var s StreamInfo
-			s, err = e.stream(ctx, info.Key, name)
-			from = max(s.Tail+1+from, 0)
-		}
+		r, err := e.OpenStream(ctx, Ref{Tenant: tenant, ID: runID}, name, from)
 		if err != nil {
 			yield(Chunk{}, err)
 			return
 		}
-		sub := e.watch.subscribe(info.Key)
-		defer e.watch.unsubscribe(sub)
-		for {
-			info, err := e.store.Lookup(ctx, tenant, runID) // before the chunks: an ended run writes no more
-			var page []Chunk
-			if err == nil {
-				page, err = e.store.Chunks(ctx, info.Key, name, from, 256)
-			}
-			if err != nil {
-				yield(Chunk{}, err)
+		each(ctx, r, yield)
+	}
+}
+
+// OpenStream is ReadStream for readers that take what there is at once, and want to know
+// where they begin: a negative from, or [FromEnd], is resolved when it returns.
+func (e *Engine) OpenStream(ctx context.Context, run Ref, name string, from int64) (*Reader[Chunk], error) {
+	info, err := e.Get(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	s, err := e.stream(ctx, info.Key, name)
+	if err != nil {
+		return nil, fmt.Errorf("stream %q of run %s: %w", name, run.ID, err)
+	}
+	switch {
+	case from == FromEnd:
+		from = s.Tail + 1
+	case from < 0:
+		from = max(s.Tail+1+from, 0)
+	}
+	r := attach(e, sourceKey{run: info.Key, stream: name}, info, from, s.Tail, func() *source[Chunk] {
+		return &source[Chunk]{
+			read: func(ctx context.Context, from int64) ([]Chunk, error) {
+				return e.store.Chunks(ctx, info.Key, name, from, pageItems)
+			},
+			index: func(c Chunk) int64 { return c.Index }, size: func(c Chunk) int { return len(c.Data) }, closes: func(c Chunk) bool { return c.Closed },
+		}
+	})
+	r.ends = State.Terminal
+	return r, nil
+}
+
+// each yields what a reader returns, and closes it.
+func each[T any](ctx context.Context, r *Reader[T], yield func(T, error) bool) {
+	defer r.Close()
+	for {
+		items, err := r.Next(ctx)
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			var none T
+			yield(none, err)
+			return
+		}
+		for _, it := range items {
+			if !yield(it, nil) {
 				return
 			}
-			for _, c := range page {
-				if c.Closed || !yield(c, nil) {
-					return
-				}
-				from = c.Index + 1
+		}
+	}
+}
+
+// ChunkPage is a part of a stream.
+type ChunkPage struct {
+	Items []Chunk // in order
+	Next  int64   // the from of the next page
+	More  bool    // there is more now
+	Done  bool    // there is no more, and there will be none: the stream was closed, or its run has ended
+}
+
+// Chunks returns up to limit chunks of a run's stream from an index on, as far as they are
+// there; a negative from counts from the end. ErrNotFound: there is no such run.
+func (e *Engine) Chunks(ctx context.Context, run Ref, name string, from int64, limit int) (p ChunkPage, err error) {
+	info, err := e.Get(ctx, run) // before the chunks: an ended run writes no more
+	if err != nil {
+		return p, err
+	}
+	if from < 0 {
+		s, err := e.stream(ctx, info.Key, name)
+		if err != nil {
+			return p, fmt.Errorf("stream %q of run %s: %w", name, run.ID, err)
+		}
+		from = max(s.Tail+1+from, 0)
+	}
+	p.Next, p.Done = from, info.State.Terminal()
+	for {
+		page, err := e.store.Chunks(ctx, info.Key, name, p.Next, limit+1-len(p.Items))
+		if err != nil {
+			return p, fmt.Errorf("stream %q of run %s: %w", name, run.ID, err)
+		}
+		for _, c := range page {
+			switch {
+			case c.Closed:
+				p.Done = true
+				return p, nil
+			case len(p.Items) == limit:
+				p.More, p.Done = true, false
+				return p, nil
 			}
-			if len(page) > 0 {
-				continue
-			}
-			if info.State.Terminal() {
-				return
-			}
-			select {
-			case <-ctx.Done():
-				yield(Chunk{}, ctx.Err())
-				return
-			case <-sub.c:
-			case <-time.After(e.opt.Poll):
-			}
+			p.Items, p.Next = append(p.Items, c), c.Index+1
+		}
+		if len(page) == 0 {
+			return p, nil
 		}
 	}
 }

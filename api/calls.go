@@ -17,6 +17,12 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	return call[Health](ctx, c, http.MethodGet, "/healthz", nil, nil)
 }
 
+// Ready asks the server whether its engine and its store answer: a *[Problem] with status
+// 503 says what is wrong.
+func (c *Client) Ready(ctx context.Context) (Health, error) {
+	return call[Health](ctx, c, http.MethodGet, "/readyz", nil, nil)
+}
+
 // Workflows lists what the server can start.
 func (c *Client) Workflows(ctx context.Context) (WorkflowList, error) {
 	return call[WorkflowList](ctx, c, http.MethodGet, "/api/workflows", nil, nil)

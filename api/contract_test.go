@@ -124,7 +124,7 @@ var theContract = sync.OnceValues(func() (*contract, error) {
 	return c, nil
 })
 
-func newContract(t *testing.T) *contract {
+func newContract(t testing.TB) *contract {
 	t.Helper()
 	c, err := theContract()
 	if err != nil {
@@ -157,7 +157,7 @@ func (c *contract) find(method, escaped string) (best documented, ok bool) {
 	return best, ok
 }
 
-func (c *contract) schema(t *testing.T, pointer string) *jsonschema.Schema {
+func (c *contract) schema(t testing.TB, pointer string) *jsonschema.Schema {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,7 +174,7 @@ func (c *contract) schema(t *testing.T, pointer string) *jsonschema.Schema {
 }
 
 // check holds one answer against what the document says of it.
-func (c *contract) check(t *testing.T, method, escaped string, status int, header http.Header, body []byte) {
+func (c *contract) check(t testing.TB, method, escaped string, status int, header http.Header, body []byte) {
 	t.Helper()
 	media := header.Get("Content-Type")
 	pointer := "/components/schemas/Problem"
@@ -220,7 +220,7 @@ func (c *contract) check(t *testing.T, method, escaped string, status int, heade
 
 // checked is a transport that holds all answers that are no live view against the document.
 type checked struct {
-	t *testing.T
+	t testing.TB
 	c *contract
 }
 

@@ -4,19 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/pawlrun/pawl"
-)
-
-const (
-	stateSoon  = 100 * time.Millisecond // after an entry, the run's row is looked at again
-	stateLater = time.Second            // and in any case
-	idlePoll   = 500 * time.Millisecond // while a run is paused or blocked, of which the engine tells no end
 )
 
 // The types of [Event].
@@ -24,6 +15,9 @@ const (
 	EventEntry = "entry" // a journal entry; its id is the entry's seq
 	EventState = "state" // the run's row has changed: a Run
 	EventChunk = "chunk" // of a stream; its id is the chunk's index
+	EventRun   = "run"   // of the feed: a run's row has changed; its id is opaque
+	EventStep  = "step"  // of the feed: an entry was appended to a run's journal
+	EventGap   = "gap"   // of the feed: what came before is not told; list anew
 	EventEnd   = "end"   // the last one: the run has ended (a Run), or the stream has
 	EventError = "error" // the last one: a Problem
 )
@@ -34,106 +28,10 @@ type Event struct {
 	ID   string          // empty where the type has none
 	Data json.RawMessage // as it came
 
-	Entry *pawl.Entry // EventEntry
-	Run   *Run        // EventState, and EventEnd of a run
-	Chunk *pawl.Chunk // EventChunk
-}
-
-// live is a live view: server-sent events on a response that goes on.
-type live struct {
-	w      http.ResponseWriter
-	rc     *http.ResponseController
-	pulse  *time.Ticker
-	cancel context.CancelFunc
-	broken error
-}
-
-// liveOutput answers by itself.
-type liveOutput struct{ Body func(huma.Context) }
-
-// nothingMore tells a reader that has seen the end not to come again.
-func nothingMore(ctx context.Context) (*liveOutput, error) {
-	x := exchangeOf(ctx)
-	return &liveOutput{func(huma.Context) {
-		x.live = true
-		x.w.WriteHeader(http.StatusNoContent)
-	}}, nil
-}
-
-// view answers with a live view, which show fills until its context ends: with the
-// connection, with the server, or with the key that the view was opened with.
-func (s *server) view(ctx context.Context, show func(ctx context.Context, l *live)) (*liveOutput, error) {
-	x := exchangeOf(ctx)
-	return &liveOutput{func(huma.Context) {
-		x.live = true
-		all := x.r.Context() // a view lasts longer than the context of an ordinary request
-		ctx, cancel := context.WithCancel(all)
-		defer cancel()
-		defer context.AfterFunc(stopping(all), cancel)()
-		defer context.AfterFunc(expiry(all), cancel)()
-		l := &live{w: x.w, rc: http.NewResponseController(x.w), pulse: time.NewTicker(s.opt.Heartbeat), cancel: cancel}
-		defer l.pulse.Stop()
-		h := x.w.Header()
-		h.Set("Content-Type", eventType)
-		h.Set("X-Accel-Buffering", "no") // proxies of nginx's kind would hold events back
-		x.w.WriteHeader(http.StatusOK)
-		l.write("retry: 1000\n\n")
-		show(ctx, l)
-	}}, nil
-}
-
-const eventType = "text/event-stream"
-
-// drained ends what feeds a view: its goroutine is gone when the handler is.
-func drained[T any](l *live, c <-chan T) {
-	l.cancel()
-	for range c {
-	}
-}
-
-func (l *live) write(text string) bool {
-	if l.broken == nil {
-		_ = l.rc.SetWriteDeadline(time.Now().Add(writeLimit))
-		if _, l.broken = l.w.Write([]byte(text)); l.broken == nil {
-			l.broken = l.rc.Flush()
-		}
-		_ = l.rc.SetWriteDeadline(time.Time{})
-	}
-	return l.broken == nil
-}
-
-// event sends v. JSON has no line breaks of its own, so it is one line of data.
-func (l *live) event(kind, id string, v any) bool {
-	data, err := json.Marshal(v)
-	if err != nil {
-		l.broken = err
-		return false
-	}
-	if id != "" {
-		id = "id: " + id + "\n"
-	}
-	return l.write(id + "event: " + kind + "\ndata: " + string(data) + "\n\n")
-}
-
-func (l *live) beat() bool { return l.write(":\n\n") }
-
-// feed runs produce in a goroutine of its own, so that what it yields can be awaited
-// beside the heartbeat. produce ends when ctx does; feed's error is there when the channel
-// is closed.
-func feed[T any](ctx context.Context, produce func(yield func(T) bool) error) (<-chan T, *error) {
-	c, failed := make(chan T), new(error)
-	go func() {
-		defer close(c)
-		*failed = produce(func(v T) bool {
-			select {
-			case c <- v:
-				return true
-			case <-ctx.Done():
-				return false
-			}
-		})
-	}()
-	return c, failed
+	Entry *pawl.Entry    // EventEntry
+	Run   *Run           // EventState, and EventEnd of a run
+	Chunk *pawl.Chunk    // EventChunk
+	Item  *pawl.FeedItem // EventRun, EventStep, EventGap
 }
 
 type eventsInput struct {
@@ -153,88 +51,40 @@ func (s *server) events(ctx context.Context, in *eventsInput) (*liveOutput, erro
 		}
 	}
 	run := runRef(ctx, in.ID)
-	info, err := s.engine.Get(ctx, run)
+	entries, err := s.engine.OpenJournal(ctx, run, after)
 	if err != nil {
 		return nil, err
 	}
+	info := entries.Run()
 	if ended != "" && info.State.Terminal() && ended == endMark(info) { // all was seen
+		entries.Close()
 		return nothingMore(ctx)
 	}
-	return s.view(ctx, func(ctx context.Context, l *live) { s.showEvents(ctx, l, run, info, after) })
+	return s.view(ctx, eventType, fmt.Sprint("events ", info.Key), func(ctx context.Context, l *live) {
+		defer entries.Close()
+		s.showEvents(ctx, l, run, entries, after)
+	})
 }
 
-func (s *server) showEvents(ctx context.Context, l *live, run pawl.Ref, info pawl.RunInfo, after int64) {
+func (s *server) showEvents(ctx context.Context, l *live, run pawl.Ref, entries *pawl.Reader[pawl.Entry], after int64) {
+	info := entries.Run()
 	if !l.event(EventState, "", Run{RunInfo: info}) {
 		return
 	}
-	entries, failed := feed(ctx, func(yield func(pawl.Entry) bool) error { return s.followAll(ctx, run, after, yield) })
-	defer drained(l, entries)
-	look := time.NewTimer(stateSoon)
-	defer look.Stop()
-	changed := func(now pawl.RunInfo) bool {
-		same := now.State == info.State && now.Reason == info.Reason && now.Due.Equal(info.Due) && now.Gate == info.Gate
-		info = now
-		return !same
-	}
-	for soon := true; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-l.pulse.C:
-			if !l.beat() {
-				return
-			}
-		case <-look.C:
-			now, err := s.engine.Get(ctx, run)
-			// The end is told by the end event, after all entries.
-			if err == nil && !now.State.Terminal() && changed(now) && !l.event(EventState, "", Run{RunInfo: now}) {
-				return
-			}
-			soon = false
-			look.Reset(stateLater)
-		case entry, ok := <-entries:
-			if !ok {
-				s.endEvents(ctx, l, run, after, *failed)
-				return
-			}
-			after = entry.Seq
-			if !l.event(EventEntry, strconv.FormatInt(after, 10), entry) {
-				return
-			}
-			if !soon {
-				soon = true
-				look.Reset(stateSoon)
-			}
+	err := follow(ctx, l, entries.Next, func(batch []pawl.Entry) {
+		for i := range batch {
+			e := &batch[i]
+			after = e.Seq
+			l.add(l.fan.get(e.Seq, func() []byte { return appendEvent(nil, EventEntry, strconv.FormatInt(e.Seq, 10), marshal(e)) }))
 		}
-	}
-}
-
-// followAll yields a run's entries until it has ended, through pauses and blocks.
-func (s *server) followAll(ctx context.Context, run pawl.Ref, after int64, yield func(pawl.Entry) bool) error {
-	for {
-		info, err := s.engine.Get(ctx, run) // before the entries: an ended run appends no more
-		if err != nil {
-			return err
+		// The end is told by the end event, after all entries.
+		if now := entries.Run(); !now.State.Terminal() && (now.State != info.State || now.Reason != info.Reason || !now.Due.Equal(info.Due) || now.Gate != info.Gate) {
+			info = now
+			l.add(appendEvent(nil, EventState, "", marshal(Run{RunInfo: now})))
 		}
-		for entry, err := range s.engine.Follow(ctx, run, after) {
-			if err != nil {
-				return err
-			}
-			if !yield(entry) {
-				return nil
-			}
-			after = entry.Seq
-		}
-		switch info.State {
-		case pawl.Completed, pawl.Failed, pawl.Cancelled:
-			return nil
-		case pawl.Paused, pawl.Blocked:
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(idlePoll):
-			}
-		}
+	})
+	if err != errGone {
+		s.endEvents(ctx, l, run, after, err)
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 
 // view reads a live view, one line after the other.
 type view struct {
-	t     *testing.T
+	t     testing.TB
 	lines *bufio.Scanner
 	res   *http.Response
 }

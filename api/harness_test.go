@@ -16,12 +16,14 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/sqlite"
+	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
 // house is a real server on a real port, with a real engine on a real file.
 type house struct {
-	t      *testing.T
+	t      testing.TB
 	engine *pawl.Engine
 	url    string
 	client *api.Client
@@ -104,7 +106,7 @@ func workflows(flaky func() error) []pawl.Definition {
 	}
 }
 
-func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
+func open(t testing.TB, opt api.Options, defs ...pawl.Definition) *house {
 	t.Helper()
 	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
 	if err != nil {
@@ -113,7 +115,24 @@ func open(t *testing.T, opt api.Options, defs ...pawl.Definition) *house {
 	return openOn(t, store, opt, defs...)
 }
 
+<<<<<<< HEAD
 func openOn(t *testing.T, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
+=======
+// eachHouse runs f on a server of each store.
+func eachHouse(t *testing.T, f func(t *testing.T, h *house), defs ...pawl.Definition) {
+	t.Run("sqlite", func(t *testing.T) { f(t, open(t, api.Options{}, defs...)) })
+	t.Run("postgres", func(t *testing.T) {
+		store, err := postgres.Open(t.Context(), pgtest.URL(t), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, openOn(t, store, api.Options{}, defs...))
+	})
+}
+
+// openOn is open on a store, which it closes at the end.
+func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
+>>>>>>> main
 	t.Helper()
 	h := &house{t: t, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
@@ -169,7 +188,7 @@ type reply struct {
 	body   []byte
 }
 
-func (r reply) into(t *testing.T, v any) {
+func (r reply) into(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal(r.body, v); err != nil {
 		t.Fatalf("answer %d %s: %v", r.status, r.body, err)

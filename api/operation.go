@@ -35,7 +35,7 @@ type route struct {
 	status  int    // of success; 0 means 200
 	prefix  string // the query takes any name that begins so
 	free    bool   // parameters are not held against their schemas: a name may be empty
-	media   string // of an answer that is no JSON
+	media   string // of an answer that is no JSON; of several, separated by spaces, the first is what Accept need not ask for
 }
 
 // operation is a route that is ready to serve.
@@ -78,7 +78,14 @@ func add[I, O any](s *server, r route, handle func(ctx context.Context, in *I) (
 	}
 	first := strconv.Itoa(max(r.status, http.StatusOK))
 	if r.media != "" {
-		op.Responses[first] = &huma.Response{Description: r.summary, Content: map[string]*huma.MediaType{r.media: {Schema: &huma.Schema{Type: huma.TypeString}}}}
+		op.Responses[first] = &huma.Response{Description: r.summary, Content: map[string]*huma.MediaType{}}
+		for _, media := range strings.Fields(r.media) {
+			schema := &huma.Schema{Type: huma.TypeString}
+			if media == lineType {
+				schema = &huma.Schema{Description: "Each line is a JSON value, or empty."}
+			}
+			op.Responses[first].Content[media] = &huma.MediaType{Schema: schema}
+		}
 	}
 	if r.media == htmlType { // its errors are pages too
 		content := map[string]*huma.MediaType{r.media: {Schema: &huma.Schema{Type: huma.TypeString}}}

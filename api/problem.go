@@ -75,6 +75,7 @@ var table = []struct {
 	{pawl.ErrClosed, http.StatusServiceUnavailable, "closed"},
 	{pawl.ErrFenced, http.StatusServiceUnavailable, "fenced"},
 	{pawl.ErrRefused, http.StatusUnprocessableEntity, "refused"}, // after those that it may wrap, which say more
+	{pawl.ErrGap, http.StatusServiceUnavailable, "gap"},
 	{pawl.ErrLocked, http.StatusServiceUnavailable, "locked"},
 	{pawl.ErrSchema, http.StatusInternalServerError, "schema"},
 	{pawl.ErrMisuse, http.StatusInternalServerError, "misuse"},

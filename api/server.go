@@ -30,6 +30,28 @@ type Options struct {
 	// Ready tells /readyz of trouble that the handler can't see, such as an engine that
 	// does not run. nil: none.
 	Ready func(ctx context.Context) error
+	// PublicURL is the address under which callers reach the server, as the engine's: the URL of
+	// a webhook's request begins with it. "" means what the request says, and
+	// with TrustForwarded what the proxy says (X-Forwarded-Proto, X-Forwarded-Host).
+	PublicURL string
+	// TrustForwarded takes the caller's address from X-Forwarded-For. Set it only where a proxy of
+	// yours is in front of the server and writes these headers: anybody can send them.
+	TrustForwarded bool
+	// MaxWebhookBody is how many bytes the body of a webhook's request may have. 0 means 1 MiB.
+	// The engine's MaxPayload must have room for a third more.
+	MaxWebhookBody int64
+	// WebhookRate is how many requests one webhook takes; 0 means 50 a second, and 200 at once.
+	// Beyond that callers get 429.
+	WebhookRate Rate
+	// ClientRate is how many requests to webhooks, whichever, one address may send; 0 means the
+	// same.
+	ClientRate Rate
+	// Verify checks the signature of a request to a webhook that is pawl.Signed, by its scheme and
+	// with the secret of a name, and returns what names the delivery; "": nothing does. An error
+	// that wraps pawl.ErrState or pawl.ErrNotFound is the server's fault, such as a secret that is
+	// not there, and answered with 503; any other with 401 and its text. nil: such webhooks
+	// answer 503.
+	Verify func(scheme, secretName string, header http.Header, body []byte, now time.Time) (deliveryID string, err error)
 	// Version is shown by /healthz.
 	Version string
 	// Logger is where requests that failed on the server's side are reported. nil means
@@ -47,12 +69,14 @@ type server struct {
 	mux        *http.ServeMux
 	operations map[string]*operation // by pattern
 	api        huma.API
+	webhooks   *webhooks
 	problems   *huma.Response
 	document   []byte
+	fans       fans
 }
 
-// New returns a handler of the API on engine. Routes outside /api, /healthz, /readyz and
-// /openapi.json are refused with 404: mount others beside it. Serve the handler with
+// New returns a handler of the API on engine, and of webhooks (pawl.WebhookPath). Routes outside
+// those, /api, /healthz, /readyz and /openapi.json are refused with 404: mount others beside it. Serve the handler with
 // [Serve], or with a server of your own that has a ReadHeaderTimeout; the handler sets the
 // other limits of time itself.
 func New(engine *pawl.Engine, opt Options) http.Handler {
@@ -71,6 +95,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	s.webhooks = newWebhooks(engine, opt, s.log)
 	s.newDocument()
 	s.workflowRoutes()
 	s.runRoutes()
@@ -78,6 +103,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.orderRoutes()
 	s.journalRoutes()
 	s.streamRoutes()
+	s.feedRoutes()
 	s.hookRoutes()
 	s.approvalRoutes()
 	s.costRoutes()
@@ -91,6 +117,10 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 
 // ServeHTTP checks the request, finds its route and lets it answer.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, pawl.WebhookPath) { // public: none of the checks below is for them
+		s.webhooks.ServeHTTP(w, r)
+		return
+	}
 	s.mark(w, r)
 	defer s.recover(w, r)
 	if err := s.guard(r); err != nil {

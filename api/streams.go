@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"github.com/pawlrun/pawl"
 )
@@ -14,18 +13,21 @@ type StreamList struct {
 	Items []pawl.StreamInfo `json:"items"`
 }
 
-type streamInput struct {
-	ID   string `path:"id"`
-	Name string `path:"name"`
-	From int64  `query:"from" doc:"Index of the first chunk; negative counts from the end as it is now."`
-	Last string `header:"Last-Event-ID" doc:"The id of the last event seen: the view goes on after it."`
+// ChunkPage is a page of a stream, as far as it is there.
+type ChunkPage struct {
+	Items    []pawl.Chunk `json:"items"`
+	NextFrom int64        `json:"nextFrom"` // the from of the next page
+	HasMore  bool         `json:"hasMore"`  // there is more now
+	Done     bool         `json:"done"`     // this was the last page: the stream was closed, or its run has ended
 }
 
 func (s *server) streamRoutes() {
 	add(s, route{id: "streams", method: http.MethodGet, path: "/api/runs/{id}/streams", scope: RunsRead, summary: "List a run's streams"}, s.streams)
 	add(s, route{id: "readStream", method: http.MethodGet, path: "/api/runs/{id}/streams/{name...}", scope: RunsRead, free: true,
-		media: eventType, also: []int{http.StatusNoContent}, summary: "Follow a stream of a run",
-		about: "Server-sent events: chunk, whose id is the chunk's index, then end. 204: what Last-Event-ID names was the end."}, s.stream)
+		media: eventType + " " + lineType, also: []int{http.StatusNoContent}, summary: "Follow a stream of a run",
+		about: "Server-sent events: chunk, whose id is the chunk's index, then end; or, with Accept: application/x-ndjson, a chunk a line, and empty lines as signs of life. " +
+			"The headers Pawl-Start-Index and Pawl-Tail-Index tell where it begins and where the stream ended then. 204: what Last-Event-ID names was the end."}, s.stream)
+	add(s, route{id: "chunkPage", method: http.MethodGet, path: "/api/runs/{id}/chunks/{name...}", scope: RunsRead, free: true, summary: "A page of a stream of a run"}, s.chunkPage)
 	add(s, route{id: "follow", method: http.MethodGet, path: "/api/runs/{id}/events", scope: RunsRead,
 		media: eventType, also: []int{http.StatusNoContent}, summary: "Follow a run",
 		about: "Server-sent events: state (a Run), entry (an Entry, whose id is its seq), then end (the Run). 204: what Last-Event-ID names was the end."}, s.events)
@@ -39,61 +41,25 @@ func (s *server) streams(ctx context.Context, in *idInput) (*output[StreamList],
 	return &output[StreamList]{StreamList{Items: append([]pawl.StreamInfo{}, infos...)}}, nil
 }
 
-// stream follows one stream of a run.
-func (s *server) stream(ctx context.Context, in *streamInput) (*liveOutput, error) {
-	from := in.From
-	if in.Last != "" {
-		last, ended, err := lastSeen(in.Last)
-		if err != nil {
-			return nil, err
-		}
-		if ended != "" {
-			return nothingMore(ctx)
-		}
-		from = last + 1
+type chunkPageInput struct {
+	ID    string `path:"id"`
+	Name  string `path:"name"`
+	From  int64  `query:"from" doc:"Index of the first chunk; negative counts from the end as it is now."`
+	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+}
+
+// chunkPage answers with a page of a stream, as far as it is there.
+func (s *server) chunkPage(ctx context.Context, in *chunkPageInput) (*output[ChunkPage], error) {
+	if in.Limit < 1 || in.Limit > 1000 { // the route is free: a name may be empty
+		return nil, badRequest("limit is %d; it is a number from 1 to 1000", in.Limit)
 	}
-	if _, err := s.engine.Get(ctx, runRef(ctx, in.ID)); err != nil {
+	page, err := s.engine.Chunks(ctx, runRef(ctx, in.ID), in.Name, in.From, in.Limit)
+	if err != nil {
 		return nil, err
 	}
-	return s.view(ctx, func(ctx context.Context, l *live) {
-		chunks, failed := feed(ctx, func(yield func(pawl.Chunk) bool) error {
-			for chunk, err := range s.engine.ReadStream(ctx, tenantOf(ctx), in.ID, in.Name, from) {
-				if err != nil {
-					return err
-				}
-				if !yield(chunk) {
-					return nil
-				}
-			}
-			return nil
-		})
-		defer drained(l, chunks)
-		last := max(from-1, -1)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-l.pulse.C:
-				if !l.beat() {
-					return
-				}
-			case chunk, ok := <-chunks:
-				switch {
-				case ok:
-					last = chunk.Index
-					if !l.event(EventChunk, strconv.FormatInt(last, 10), chunk) {
-						return
-					}
-				case ctx.Err() != nil:
-					return
-				case *failed != nil:
-					l.event(EventError, "", problemOf(*failed))
-					return
-				default:
-					l.event(EventEnd, fmt.Sprintf("%d-end", last), struct{}{})
-					return
-				}
-			}
-		}
-	})
+	out := ChunkPage{Items: append([]pawl.Chunk{}, page.Items...), NextFrom: page.Next, HasMore: page.More, Done: page.Done}
+	for i := range out.Items {
+		out.Items[i].Stream = ""
+	}
+	return &output[ChunkPage]{out}, nil
 }

@@ -39,7 +39,7 @@ func (s *Store) Audit(ctx context.Context, now time.Time) (out []pawl.Finding, e
 		out = nil
 		t.begin()
 		for _, a := range audits {
-			t.rows(found(a.what), "UPDATE runs AS r SET "+a.mend+" WHERE key = ANY(ARRAY(SELECT key FROM runs AS r WHERE "+a.which+
+			t.rows(found(a.what), "UPDATE runs AS r SET "+a.mend+", changed = DEFAULT WHERE key = ANY(ARRAY(SELECT key FROM runs AS r WHERE "+a.which+
 				" ORDER BY key FOR UPDATE SKIP LOCKED)) AND "+a.which+" RETURNING id, state", now.UnixMicro())
 		}
 		return nil

@@ -144,7 +144,7 @@ const runUpdate = `UPDATE runs AS r SET state = u.state, reason = nullif(u.reaso
 	rank = nullif(u.rank, -9223372036854775808), due = nullif(u.due, -9223372036854775808), gate = nullif(u.gate, ''), updated = u.updated,
 	ended = nullif(u.ended, -9223372036854775808), expires = nullif(u.expires, -9223372036854775808), limits = nullif(u.limits, ''),
 	next = nullif(u.next, ''), strikes = nullif(u.strikes, 0), deadline = nullif(u.deadline, -9223372036854775808),
-	not_before = nullif(u.not_before, -9223372036854775808), ties = u.ties, solo = u.solo, seen = nullif(u.seen, 0), untold = u.untold
+	not_before = nullif(u.not_before, -9223372036854775808), ties = u.ties, solo = u.solo, seen = nullif(u.seen, 0), untold = u.untold, changed = DEFAULT
 	FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[],
 		$11::bigint[], $12::text[], $13::text[], $14::integer[], $15::bigint[], $16::bigint[], $17::boolean[], $18::boolean[], $19::bigint[], $20::boolean[])
 		AS u (key, state, reason, epoch, worker, rank, due, gate, updated, ended, expires, limits, next, strikes, deadline, not_before, ties, solo, seen, untold)

@@ -201,7 +201,7 @@ func (c *claim) grant(keys []int64) {
 			c.out.Runs[at[r.Key]].Info = r.RunInfo
 		}
 		return err
-	}, `UPDATE runs SET state = $1, worker = $2, epoch = epoch + 1, rank = NULL, due = NULL, updated = $3, untold = false WHERE key = ANY($4::bigint[]) RETURNING `+runCols,
+	}, `UPDATE runs SET state = $1, worker = $2, epoch = epoch + 1, rank = NULL, due = NULL, updated = $3, untold = false, changed = DEFAULT WHERE key = ANY($4::bigint[]) RETURNING `+runCols,
 		int16(pawl.Running), c.q.Worker, c.us, keys)
 	c.rows(func(row pgx.CollectableRow) error {
 		m, err := scanMessage(row)

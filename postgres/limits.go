@@ -56,12 +56,12 @@ func (c *claim) pass(found []candidate) (passed []int64, err error) {
 	}
 	if len(later.runs) > 0 {
 		// gate is a limit's name, or empty where a time is set
-		c.exec(`UPDATE runs AS r SET gate = nullif(u.gate, ''), rank = CASE WHEN u.gate <> '' THEN coalesce(r.rank, u.at) END, due = CASE WHEN u.gate = '' THEN u.at END
+		c.exec(`UPDATE runs AS r SET gate = nullif(u.gate, ''), rank = CASE WHEN u.gate <> '' THEN coalesce(r.rank, u.at) END, due = CASE WHEN u.gate = '' THEN u.at END, changed = DEFAULT
 			FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS u (key, gate, at) WHERE r.key = u.key`, later.runs, later.limits, later.at)
 	}
 	for _, gate := range aside { // nobody else would tell those who queue there
 		c.count(func(n int64) { c.out.More = c.out.More || n > 0 },
-			"UPDATE runs SET gate = NULL WHERE key = (SELECT key FROM runs WHERE gate = $1 ORDER BY rank, key LIMIT 1 FOR UPDATE)", gate)
+			"UPDATE runs SET gate = NULL, changed = DEFAULT WHERE key = (SELECT key FROM runs WHERE gate = $1 ORDER BY rank, key LIMIT 1 FOR UPDATE)", gate)
 	}
 	if len(taken.runs) > 0 {
 		c.exec("INSERT INTO slots (run, limited) SELECT * FROM unnest($1::bigint[], $2::text[]) ON CONFLICT DO NOTHING", taken.runs, taken.limits)

@@ -215,11 +215,21 @@ func (s *Store) Chunks(ctx context.Context, run int64, stream string, from int64
 			err := row.Scan(&ch.Index, &at, &ch.Closed, (*[]byte)(&ch.Data))
 			ch.At = fromMicro(&at)
 			return ch, err
-		}, "SELECT idx, at, closed, data FROM chunks WHERE run = $1 AND stream = $2 AND idx >= $3 ORDER BY idx LIMIT $4", run, clean(stream), from, limit)
+		}, `SELECT idx, at, closed, data FROM (
+				SELECT *, sum(size) OVER (ORDER BY idx) - size AS before FROM (
+					SELECT idx, at, closed, data, coalesce(octet_length(data), 0) AS size FROM chunks WHERE run = $1 AND stream = $2 AND idx >= $3 ORDER BY idx LIMIT $4) AS c) AS d
+			WHERE before <= $5 ORDER BY idx`, run, clean(stream), from, limit, page)
 		return err
 	})
 	return out, err
 }
+
+// newestChunks finds the last chunk of each stream of a run by as many looks into the index.
+const newestChunks = `WITH RECURSIVE s (stream) AS (
+		(SELECT stream FROM chunks WHERE run = $1 ORDER BY stream LIMIT 1)
+		UNION ALL SELECT (SELECT stream FROM chunks WHERE run = $1 AND stream > s.stream ORDER BY stream LIMIT 1) FROM s WHERE s.stream IS NOT NULL)
+	SELECT s.stream, c.idx, c.closed FROM s, LATERAL (SELECT idx, closed FROM chunks WHERE run = $1 AND stream = s.stream ORDER BY idx DESC LIMIT 1) AS c
+	WHERE s.stream IS NOT NULL ORDER BY s.stream`
 
 // Streams implements pawl.Store.
 func (s *Store) Streams(ctx context.Context, run int64) (out []pawl.StreamInfo, err error) {
@@ -231,7 +241,7 @@ func (s *Store) Streams(ctx context.Context, run int64) (out []pawl.StreamInfo, 
 				i.Tail--
 			}
 			return i, err
-		}, "SELECT stream, max(idx), bool_or(closed) FROM chunks WHERE run = $1 GROUP BY stream ORDER BY stream", run)
+		}, newestChunks, run)
 		return err
 	})
 	return out, err

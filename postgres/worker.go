@@ -87,9 +87,9 @@ func (s *Store) bury(ctx context.Context, worker int64, now time.Time, expired *
 		}
 		if len(limits) > 0 {
 			t.exec("DELETE FROM slots WHERE run IN (SELECT key FROM runs WHERE worker = $1)", worker)
-			t.exec("UPDATE runs SET gate = NULL WHERE gate = ANY($1::text[])", limits)
+			t.exec("UPDATE runs SET gate = NULL, changed = DEFAULT WHERE gate = ANY($1::text[])", limits)
 		}
-		const free = "state = $2, worker = 0, rank = $3 - coalesce(priority, 0) * 1000000::bigint, updated = $3 WHERE worker = $1"
+		const free = "state = $2, worker = 0, rank = $3 - coalesce(priority, 0) * 1000000::bigint, updated = $3, changed = DEFAULT WHERE worker = $1"
 		strike := ""
 		switch {
 		case expired == nil:

@@ -172,19 +172,34 @@ func (s *Store) List(ctx context.Context, f pawl.Filter) (out []pawl.RunInfo, er
 
 // Chunks implements pawl.Store.
 func (s *Store) Chunks(ctx context.Context, run int64, stream string, from int64, limit int) (out []pawl.Chunk, err error) {
+	size := 0
 	err = s.read(ctx, func(c *conn) error {
 		return c.query("SELECT idx, at, closed, data FROM chunks WHERE run = ? AND stream = ? AND idx >= ? ORDER BY idx LIMIT ?", []any{run, stream, from, limit}, func(r row) error {
 			out = append(out, pawl.Chunk{Stream: stream, Index: r.int(0), At: r.time(1), Closed: r.int(2) != 0, Data: r.bytes(3)})
+			if size += len(out[len(out)-1].Data); size > maxPage {
+				return errEnough
+			}
 			return nil
 		})
 	})
+	if size > maxPage {
+		err = nil
+	}
 	return out, err
 }
+
+// newestChunks finds the last chunk of each stream of a run by as many looks into the index.
+const newestChunks = `WITH RECURSIVE s (stream) AS (
+		SELECT min(stream) FROM chunks WHERE run = ?1
+		UNION ALL SELECT (SELECT min(stream) FROM chunks WHERE run = ?1 AND stream > s.stream) FROM s WHERE s.stream IS NOT NULL)
+	SELECT s.stream, c.idx, c.closed FROM s JOIN chunks c ON c.run = ?1 AND c.stream = s.stream
+		AND c.idx = (SELECT max(idx) FROM chunks WHERE run = ?1 AND stream = s.stream)
+	WHERE s.stream IS NOT NULL`
 
 // Streams implements pawl.Store.
 func (s *Store) Streams(ctx context.Context, run int64) (out []pawl.StreamInfo, err error) {
 	err = s.read(ctx, func(c *conn) error {
-		return c.query("SELECT stream, max(idx), max(closed) FROM chunks WHERE run = ? GROUP BY stream", []any{run}, func(r row) error {
+		return c.query(newestChunks, []any{run}, func(r row) error {
 			i := pawl.StreamInfo{Name: r.str(0), Tail: r.int(1), Closed: r.int(2) != 0}
 			if i.Closed {
 				i.Tail--

@@ -54,6 +54,8 @@ type Store struct {
 	closing chan struct{}
 	once    sync.Once // of Close
 
+	listeners []*reader // of news; under mu
+
 	hints struct {
 		sync.Mutex
 		all map[*func()]bool
@@ -244,6 +246,7 @@ func (s *Store) write(fn func(t *tx) error) error {
 		s.tx.forget()
 		return s.breaks(fmt.Errorf("%w: commit to %s: %w; restart to find out", pawl.ErrUnknownOutcome, s.path, err))
 	}
+	s.spread()
 	return nil
 }
 

@@ -21,6 +21,7 @@ type tx struct {
 	woke    bool           // a run became claimable, or one held elsewhere got a message
 	untold  map[int64]bool // runs that got a message from another than their worker since that was told all
 	told    []int64        // those that it is told of in this transaction
+	news    *news          // nil: nobody reads them
 }
 
 type pending struct {
@@ -49,6 +50,9 @@ func (t *tx) begin() {
 		delete(t.untold, run)
 	}
 	t.told = t.told[:0]
+	if t.news != nil {
+		t.news.clear()
+	}
 }
 
 // forget drops what a rolled-back transaction had to say.
@@ -106,6 +110,13 @@ func (t *tx) flush() error {
 			return fmt.Errorf("append to the journal: %w", err)
 		}
 		rows = rows[n:]
+	}
+	if t.news != nil {
+		for _, p := range t.rows {
+			e := *p.e
+			e.At, e.Data = e.At.UTC().Truncate(time.Microsecond), nil
+			t.news.entries = append(t.news.entries, heard{p.run, e})
+		}
 	}
 	clear(t.rows)
 	t.rows = t.rows[:0]

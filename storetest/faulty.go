@@ -155,6 +155,11 @@ func (f *faulty) Records(ctx context.Context, space, prefix, after string, limit
 	return out, err
 }
 
+func (f *faulty) News(ctx context.Context, now time.Time) (out pawl.NewsReader, err error) {
+	err = f.call(ctx, "News", func() error { out, err = f.Store.News(ctx, now); return err })
+	return out, err
+}
+
 func (f *faulty) FindHook(ctx context.Context, token string, now time.Time) (out pawl.HookInfo, err error) {
 	err = f.call(ctx, "FindHook", func() error { out, err = f.Store.FindHook(ctx, token, now); return err })
 	return out, err

@@ -57,6 +57,7 @@ var themes = []struct {
 	{"retries", retries},
 	{"forks", forks},
 	{"reads", reads},
+	{"news", news},
 	{"money", money},
 	{"records", records},
 	{"audits", audits},

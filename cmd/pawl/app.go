@@ -1,17 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
+	"github.com/itchyny/gojq"
 	"github.com/pawlrun/pawl/api"
 	"github.com/spf13/cobra"
 )
@@ -21,28 +21,51 @@ const (
 	defaultServer = "http://" + defaultListen
 )
 
+// Groups of commands, as --help shows them.
+const (
+	groupStart   = "start"
+	groupRuns    = "runs"
+	groupWaiting = "waiting"
+	groupOperate = "operate"
+	groupServer  = "server"
+)
+
 // app is one call of the program.
 type app struct {
-	self   string // how the program was called, for hints that can be pasted
-	env    func(string) string
-	stdin  io.Reader
-	stdout io.Writer
-	stderr io.Writer
+	self    string // how the program was called, for hints that can be pasted
+	command string // the command that runs, after that name; "" before it is known
+	env     func(string) string
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
 
-	server  string
-	output  string
-	noColor bool
+	server   string // --server, then the address that is asked
+	context  string // --context
+	keyFile  string // --api-key-file
+	output   string
+	fields   []string
+	jq       string
+	noHeader bool
+	times    string
+	color    string
+	quiet    bool
+	timeout  time.Duration
 
-	started bool // the arguments were understood: from here on errors are no usage errors
+	started bool   // the arguments were understood: from here on errors are no usage errors
+	where   string // what a hint must say for the same server to be asked
 	out     *printer
+	query   *gojq.Code // --jq
 	client  *api.Client
-	body    []byte // the last JSON answer of the server, as it came
+	meant   shownTarget // the server that is asked
+	mu      sync.Mutex  // guards last: bulk actions make requests side by side
+	last    answered
+	cancel  context.CancelFunc
 }
 
 // run carries out the command line args, of which the first is the program's name, and
 // returns the exit code. When ctx ends the program is to end too.
 func run(ctx context.Context, args []string, env func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{self: "pawl", env: env, stdin: stdin, stdout: stdout, stderr: stderr}
+	a := &app{self: "pawl", env: env, stdin: stdin, stdout: stdout, stderr: stderr, cancel: func() {}}
 	if strings.ContainsRune(args[0], filepath.Separator) {
 		a.self = args[0]
 	}
@@ -51,7 +74,9 @@ func run(ctx context.Context, args []string, env func(string) string, stdin io.R
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	a.completionHelp(root) // it remembers where root writes
 	err := root.ExecuteContext(ctx)
+	a.cancel()
 	if err != nil && !a.started {
 		var known *exitError
 		if !errors.As(err, &known) {
@@ -67,84 +92,126 @@ func (a *app) root() *cobra.Command {
 		Short:         "Durable workflows whose completed steps never run again",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Long: `pawl runs workflows whose completed steps never run again: not after a crash, a
+		Long: fmt.Sprintf(`pawl runs workflows whose completed steps never run again: not after a crash, a
 deploy, a power cut or a week of waiting.
 
-Start a server with "pawl dev", then start and watch runs from another terminal.
+  1. Run a server:           %[1]s dev
+  2. See what can be run:    %[1]s workflows list
+  3. Start a run:            %[1]s start WORKFLOW --input JSON
+  4. See what it waits for:  %[1]s runs show RUN
+  5. Answer it:              %[1]s signal RUN EVENT --data JSON
+  6. See what came of it:    %[1]s runs result RUN
 
-Exit codes: 0 ok, 1 error, 2 wrong usage, 3 not found, 5 conflict, 7 no server reachable,
-8 the run that was waited for failed, 130 interrupted.`,
+A RUN is the id that start prints, or as much of its beginning as is not another's.
+
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 not found, 4 not allowed, 5 conflict, 7 no server
+reachable, 8 the run that was waited for failed, 124 --timeout is over, 130 interrupted.`, a.self),
 		Example: fmt.Sprintf("  %[1]s dev\n  %[1]s start research-agent --input '{\"topic\":\"tidal power\"}' --follow", a.self),
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return a.begin()
+			return a.begin(cmd)
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return err })
-	flags := root.PersistentFlags()
-	flags.StringVar(&a.server, "server", "", "address of the server (default $PAWL_SERVER, or "+defaultServer+")")
-	flags.StringVarP(&a.output, "output", "o", "table", "table, or json: exactly what the server answered")
-	flags.BoolVar(&a.noColor, "no-color", false, "no colours (also $NO_COLOR)")
-	a.complete(root, "output", "table", "json")
-	root.AddCommand(a.devCommand(), a.startCommand(), a.runsCommand(), a.signalCommand(), a.costsCommand(), a.mockLLMCommand(), a.versionCommand())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		a.command = cmd.CommandPath()
+		return err
+	})
+	a.globalFlags(root)
+	root.AddGroup(
+		&cobra.Group{ID: groupStart, Title: "Start here:"},
+		&cobra.Group{ID: groupRuns, Title: "Runs:"},
+		&cobra.Group{ID: groupWaiting, Title: "Waiting runs:"},
+		&cobra.Group{ID: groupOperate, Title: "Operate:"},
+		&cobra.Group{ID: groupServer, Title: "Server:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, cmd := range cmds {
+			cmd.GroupID = group
+			root.AddCommand(cmd)
+		}
+	}
+	add(groupStart, a.local(a.devCommand()), a.workflowsCommand(), a.startCommand())
+	add(groupRuns, a.runsCommand(), a.stepsCommand(), a.journalCommand(), a.streamCommand(), a.costsCommand())
+	add(groupWaiting, a.signalCommand(), a.eventsCommand(), a.hooksCommand())
+	add(groupOperate, a.healthCommand(), a.doctorCommand(), a.local(a.contextCommand()), a.local(a.versionCommand()), a.local(a.manCommand()))
+	add(groupServer, a.local(a.configCommand()), a.local(a.checkCommand()), a.local(a.benchCommand()), a.local(a.mockLLMCommand()))
+	root.SetHelpCommandGroupID(groupOperate)
+	root.SetCompletionCommandGroupID(groupOperate)
+	root.InitDefaultHelpCmd()
 	return root
 }
 
+func (a *app) globalFlags(root *cobra.Command) {
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.server, "server", "", "address of the server (default $PAWL_SERVER, the context's, or "+defaultServer+")")
+	flags.StringVar(&a.context, "context", "", `server and key by the name that "context set" gave them (default $PAWL_CONTEXT)`)
+	flags.StringVar(&a.keyFile, "api-key-file", "", "file with the key for the server (default $PAWL_API_KEY_FILE; or the key itself in $PAWL_API_KEY)")
+	flags.StringVarP(&a.output, "output", "o", "table", "table, wide, json (what the server answered), jsonl, yaml or name")
+	flags.StringSliceVar(&a.fields, "json", nil, "print only these fields, as JSON")
+	flags.StringVar(&a.jq, "jq", "", "print what this jq expression makes of the JSON")
+	flags.BoolVar(&a.noHeader, "no-header", false, "tables without their first line")
+	flags.StringVar(&a.times, "time", "relative", "times in tables: relative, iso or local")
+	flags.StringVar(&a.color, "color", "auto", "auto, always or never (also $NO_COLOR and $CLICOLOR_FORCE)")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "data and errors only, no hints")
+	flags.DurationVar(&a.timeout, "timeout", 0, "give up after so long, such as 90s (default never)")
+	a.complete(root, "output", formats...)
+	a.complete(root, "time", "relative", "iso", "local")
+	a.complete(root, "color", "auto", "always", "never")
+	a.completeNames(root, "context", func(context.Context) []string { return a.contextNames() })
+}
+
+// isLocal marks commands that ask no server: they need no address, and no --timeout.
+const isLocal = "local"
+
+func (a *app) local(cmd *cobra.Command) *cobra.Command {
+	cmd.Annotations = map[string]string{isLocal: "yes"}
+	return cmd
+}
+
 // begin is called when the arguments were understood, before the command runs.
-func (a *app) begin() error {
-	if !slices.Contains([]string{"table", "json"}, a.output) {
-		return a.usage("-o is %q; it is table or json", a.output)
+func (a *app) begin(cmd *cobra.Command) error {
+	a.command = cmd.CommandPath()
+	for flag, known := range map[string]struct {
+		value string
+		words []string
+	}{
+		"-o": {a.output, formats}, "--time": {a.times, []string{"relative", "iso", "local"}}, "--color": {a.color, []string{"auto", "always", "never"}},
+	} {
+		if !slices.Contains(known.words, known.value) {
+			return a.usage("%s is %q; it is one of %s", flag, known.value, strings.Join(known.words, ", "))
+		}
 	}
-	if err := a.connect(); err != nil {
-		return err
+	if a.output == "table" && (a.fields != nil || a.jq != "") {
+		a.output = "json"
+	}
+	if a.people() && a.fields != nil || a.output == "name" && (a.fields != nil || a.jq != "") {
+		return a.usage("--json and --jq don't go with -o %s", a.output)
+	}
+	if a.jq != "" {
+		q, err := gojq.Parse(a.jq)
+		if err == nil {
+			a.query, err = gojq.Compile(q)
+		}
+		if err != nil {
+			return a.usage("--jq %q: %w", a.jq, err)
+		}
+	}
+	a.out = a.printerOn(a.stdout)
+	local := false
+	for c := cmd; c != nil; c = c.Parent() {
+		local = local || c.Annotations[isLocal] != ""
+	}
+	if !local {
+		if err := a.connect(); err != nil {
+			return err
+		}
+		if a.timeout > 0 {
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, errTimeout)
+			a.cancel = cancel
+			cmd.SetContext(ctx)
+		}
 	}
 	a.started = true
-	a.out = newPrinter(a.stdout, !a.noColor && a.env("NO_COLOR") == "")
 	return nil
-}
-
-// connect makes the client. It asks nothing of the server.
-func (a *app) connect() (err error) {
-	if a.server == "" {
-		a.server = a.env("PAWL_SERVER")
-	}
-	if a.server == "" {
-		a.server = defaultServer
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil // the server is on this machine
-	a.client, err = api.NewClient(a.server, &api.ClientOptions{HTTP: &http.Client{
-		Transport:     &recorder{app: a, next: transport},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}})
-	if err != nil {
-		return a.usage("%w; give --server, or PAWL_SERVER, an http:// address", err)
-	}
-	return nil
-}
-
-func (a *app) json() bool { return a.output == "json" }
-
-// recorder keeps the server's JSON answers as they came, for -o json.
-type recorder struct {
-	app  *app
-	next http.RoundTripper
-}
-
-func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := r.next.RoundTrip(req)
-	if err != nil {
-		return res, err
-	}
-	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind == "application/json" {
-		body, err := io.ReadAll(res.Body)
-		res.Body.Close()
-		if err != nil {
-			return nil, err
-		}
-		r.app.body = body
-		res.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	return res, nil
 }
 
 // noun is a command that only holds others.
@@ -163,4 +230,12 @@ func (a *app) noun(cmd *cobra.Command, children ...*cobra.Command) *cobra.Comman
 	cmd.SuggestionsMinimumDistance = 2
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	return cmd
+}
+
+// examples writes the lines of a command's Example, each after the program's name.
+func (a *app) examples(lines ...string) string {
+	for i, line := range lines {
+		lines[i] = "  " + a.self + " " + line
+	}
+	return strings.Join(lines, "\n")
 }

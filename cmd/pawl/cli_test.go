@@ -67,7 +67,7 @@ func TestExitCodesAndWhatToDoNext(t *testing.T) {
 		text string
 	}{
 		{"start eco", 3, `did you mean "echo"?`},
-		{"start", 2, "there are: chain, echo, fails, flaky, waits"},
+		{"start", 2, "there are: chain, echo, fails, flaky, hooks, says, sleeps, waits"},
 		{"start echo 1 2", 2, "takes one WORKFLOW"},
 		{"start echo --inptu x", 2, "unknown flag"},
 		{"start echo --input 1 --id done", 5, "pawl runs show done"},
@@ -92,7 +92,17 @@ func TestExitCodesAndWhatToDoNext(t *testing.T) {
 		{"runs list --limit 501", 1, "limit"},
 		{"runs list --cursor x", 1, "cursor"},
 		{"runs list x", 2, "unknown command"},
-		{"runs list -o yaml", 2, "table or json"},
+		{"runs list -o xml", 2, "one of table, wide, json, jsonl, yaml, name"},
+		{"runs list --json id -o name", 2, "don't go with"},
+		{"runs list --json idd", 2, "there are: id, tenant"},
+		{"runs list --jq .items[", 2, "--jq"},
+		{"runs result open", 5, "no result yet"},
+		{"start echo --wait --timeout 1x", 2, "invalid"},
+		{"runs cancel", 2, "--all means every one"},
+		{"runs cancel open --all", 2, "not both"},
+		{"context use nobody", 3, "context set nobody"},
+		{"stream open words", 3, "no stream"},
+		{"hooks send nobody", 3, "not found"},
 		{"runs list --server localhost:1", 2, "http://"},
 		{"--help", 0, "Exit codes"},
 		{"start --help", 0, "--follow"},
@@ -211,7 +221,7 @@ func TestFollowSaysWhatARunWaitsFor(t *testing.T) {
 	}
 	go follow()
 	eventually(t, func() bool {
-		return strings.Contains(stdout.String(), `waiting: it waits for the event "review"`) && strings.Contains(stderr.String(), "pawl signal w EVENT")
+		return strings.Contains(stdout.String(), `waiting: it waits for the event "review"`) && strings.Contains(stderr.String(), "pawl signal w review --data JSON")
 	}, &stdout)
 	pawlAt(t, h.url, "runs", "pause", "w").want(t, 0)
 	eventually(t, func() bool { return strings.Contains(stderr.String(), "pawl runs resume w") }, &stderr)
@@ -271,14 +281,15 @@ func TestCompletion(t *testing.T) {
 	h := serve(t, testWorkflows()...)
 	pawlAt(t, h.url, "start", "waits", "--id", "abc").want(t, 0)
 	for args, want := range map[string]string{
-		"start|":                "chain echo fails flaky waits",
+		"start|":                "chain echo fails flaky hooks says sleeps waits",
 		"start|echo|":           "",
 		"runs|show|":            "abc",
 		"runs|cancel|a":         "abc",
 		"signal|":               "abc",
 		"runs|list|--state|":    "pending running waiting completed failed cancelled paused blocked",
-		"runs|list|--workflow|": "chain echo fails flaky waits",
-		"runs|list|-o|":         "table json",
+		"runs|list|--workflow|": "chain echo fails flaky hooks says sleeps waits",
+		"runs|list|-o|":         "table wide json jsonl yaml name",
+		"stream|abc|":           "",
 	} {
 		r := pawlAt(t, h.url, append([]string{"__complete"}, strings.Split(args, "|")...)...).want(t, 0)
 		words, _, _ := strings.Cut(r.stdout, ":4")

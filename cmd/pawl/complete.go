@@ -67,6 +67,31 @@ func (a *app) completeFirst(known func(context.Context) []string) completer {
 	}
 }
 
+// completeLocal completes the first argument with what is known without a server.
+func (a *app) completeLocal(known func() []string) completer {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return known(), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completionHelp says in the help of each shell's completion how it is tried.
+func (a *app) completionHelp(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		a.local(cmd)
+		cmd.Example = a.examples("completion bash > /etc/bash_completion.d/pawl", "completion fish > ~/.config/fish/completions/pawl.fish")
+		for _, shell := range cmd.Commands() {
+			shell.Example = a.examples("completion "+shell.Name(), "completion "+shell.Name()+" --no-descriptions")
+		}
+	}
+}
+
 // completeNames completes a flag's value. A flag that does not exist is a mistake in this program.
 func (a *app) completeNames(cmd *cobra.Command, flag string, known func(context.Context) []string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, a.names(known)); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,12 +21,15 @@ func (a *app) costsCommand() *cobra.Command {
 		Long: `Show what a run has cost, with its children, or all runs. The sums are those of the ledger, which has a row for
 each call, failed ones too. What is reserved for calls under way, or for calls that were cut
 off, is shown as open; what was assumed because a price is not known, as assumed.`,
-		Example:           fmt.Sprintf("  %[1]s costs run_01JD\n  %[1]s costs --by day --since 168h\n  %[1]s costs --by step --workflow research-agent", a.self),
+		Example:           a.examples("costs run_01JD", "costs --by day --since 168h", "costs --by step --workflow research-agent"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeFirst(a.runIDs),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if len(args) == 1 {
-				q.Run, q.Family = args[0], true
+			if len(args) == 1 { // that a run has cost nothing is no answer if there is no such run
+				if q.Run, err = a.runID(cmd.Context(), args[0]); err != nil {
+					return a.explain(err, args[0])
+				}
+				q.Family = true
 			}
 			switch {
 			case by == "model":
@@ -79,26 +81,21 @@ func (a *app) moment(flag, text string) (time.Time, error) {
 }
 
 func (a *app) costs(ctx context.Context, q api.CostQuery) error {
-	if q.Run != "" { // that a run has cost nothing is no answer if there is no such run
-		if _, err := a.client.Run(ctx, q.Run, 0); err != nil {
-			return a.explain(err, q.Run)
-		}
-	}
 	list, err := a.client.Costs(ctx, q)
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		a.out.json(a.body)
-		return nil
+	return a.show(view{body: a.last.body, of: pawl.Cost{}, list: true, name: "key", table: func() { a.costTable(q.By, list.Items) }})
+}
+
+func (a *app) costTable(by pawl.CostBy, costs []pawl.Cost) {
+	if len(costs) == 0 {
+		a.note("nothing was charged")
+		return
 	}
-	if len(list.Items) == 0 {
-		newPrinter(a.stderr, false).line("nothing was charged")
-		return nil
-	}
-	var rows [][]string
+	var rows [][]any
 	sums := map[string]*pawl.Cost{}
-	for _, c := range list.Items {
+	for _, c := range costs {
 		rows = append(rows, costRow(c))
 		sum := sums[c.Meter]
 		if sum == nil {
@@ -107,22 +104,21 @@ func (a *app) costs(ctx context.Context, q api.CostQuery) error {
 		}
 		sum.Charges, sum.Amount, sum.Open, sum.Guessed = sum.Charges+c.Charges, sum.Amount+c.Amount, sum.Open+c.Open, sum.Guessed+c.Guessed
 	}
-	if sum := sums[list.Items[0].Meter]; len(sums) == 1 && len(rows) > 1 {
+	if sum := sums[costs[0].Meter]; len(sums) == 1 && len(rows) > 1 {
 		rows = append(rows, costRow(*sum))
 	}
-	head := strings.ToUpper(strings.Replace(string(q.By), "item", "model", 1))
-	a.out.table([]string{head, "CALLS", "COST", "OPEN", "ASSUMED"}, rows)
-	return nil
+	head := strings.ToUpper(strings.Replace(string(by), "item", "model", 1))
+	a.table(columns{head, "CALLS", "COST", "OPEN", "ASSUMED"}, rows)
 }
 
-func costRow(c pawl.Cost) []string {
+func costRow(c pawl.Cost) []any {
 	amount := func(n int64) string {
 		if n == 0 {
 			return ""
 		}
 		return money(c.Meter, n)
 	}
-	return []string{c.Key, strconv.FormatInt(c.Charges, 10), money(c.Meter, c.Amount), amount(c.Open), amount(c.Guessed)}
+	return []any{c.Key, c.Charges, money(c.Meter, c.Amount), amount(c.Open), amount(c.Guessed)}
 }
 
 // money writes an amount of a meter: millionths of a dollar as dollars, others as they are.

@@ -38,7 +38,7 @@ HTTP API, and the example workflows. Kill it in any way and start it again: runs
 The workflows ask OpenAI, or what speaks its protocol, if OPENAI_API_KEY or
 OPENAI_BASE_URL is set, and Anthropic if ANTHROPIC_API_KEY is. If none of them is, a
 script answers in place of a model.`,
-		Example: fmt.Sprintf("  %[1]s dev\n  %[1]s dev --model anthropic/claude-haiku-4-5\n  OPENAI_BASE_URL=http://localhost:11434/v1 %[1]s dev --model llama3.2 --embedder nomic-embed-text", a.self),
+		Example: a.examples("dev", "dev --model anthropic/claude-haiku-4-5") + "\n  OPENAI_BASE_URL=http://localhost:11434/v1 " + a.self + " dev --model llama3.2 --embedder nomic-embed-text",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
 	}
@@ -78,7 +78,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
 	}
 	if err == nil {
-		newPrinter(a.stderr, false).line("stopped; %s", "runs go on at the next start")
+		a.note("stopped; %s", "runs go on at the next start")
 	}
 	return err
 }
@@ -89,7 +89,7 @@ func (a *app) work(ctx context.Context, engine *pawl.Engine, l net.Listener, log
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
-		newPrinter(a.stderr, false).line("stopping: steps under way have %s to finish; Ctrl-C again stops at once", drain)
+		a.note("stopping: steps under way have %s to finish; Ctrl-C again stops at once", drain)
 	})()
 	handler := api.New(engine, api.Options{
 		Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, Version: versionsOf().Version, Logger: log,
@@ -138,7 +138,9 @@ func (a *app) listen(address string) (net.Listener, error) {
 // banner says what is there and what to type next.
 func (a *app) banner(engine *pawl.Engine, o devOptions, address string, found *demo.Found) {
 	p := a.out
-	a.server = address
+	if a.server = address; address != defaultServer {
+		a.where = " --server " + address
+	}
 	p.line("%s", p.bold("pawl dev is running. Ctrl-C stops it; runs go on at the next start."))
 	p.line("")
 	p.line("  API        %s", p.green(address))

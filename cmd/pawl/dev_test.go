@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -353,15 +352,5 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	}
 	if p.cmd.ProcessState.Success() {
 		t.Error("it ended as if all were well")
-	}
-}
-
-func TestTablesFitTheTerminal(t *testing.T) {
-	var b bytes.Buffer
-	p := &printer{w: &b, width: 30}
-	p.table([]string{"A", "B"}, [][]string{{"long cell", "text that does not fit on one line"}, {"", "x\ny"}})
-	want := "A          B\nlong cell  text that does not…\n-          x y\n"
-	if b.String() != want {
-		t.Errorf("\n%s\nwant\n%s", &b, want)
 	}
 }

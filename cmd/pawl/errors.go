@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
@@ -15,11 +16,16 @@ const (
 	exitFailure     = 1
 	exitUsage       = 2
 	exitNotFound    = 3
+	exitAuth        = 4
 	exitConflict    = 5
 	exitUnreachable = 7
 	exitRunFailed   = 8
+	exitTimeout     = 124
 	exitInterrupted = 130
 )
+
+// errTimeout ends a command whose --timeout is over.
+var errTimeout = errors.New("the --timeout is over")
 
 // exitError is an error that knows its exit code and what to do next.
 type exitError struct {
@@ -32,7 +38,11 @@ func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
 func (a *app) usage(format string, args ...any) error {
-	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...), next: []string{"see: " + a.self + " --help"}}
+	help := a.self + " --help"
+	if a.command != "" {
+		help = a.command + " --help"
+	}
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...), next: []string{"see: " + help}}
 }
 
 // explain adds to an error of a call about a run what to do next.
@@ -42,11 +52,17 @@ func (a *app) explain(err error, run string) error {
 		return err
 	}
 	show := a.hint("runs show %s", run)
+	var p *api.Problem
+	known := errors.As(err, &p)
 	switch {
 	case errors.Is(err, api.ErrUnreachable):
 		return a.unreachable(err)
+	case known && p.Status == http.StatusUnauthorized:
+		return &exitError{exitAuth, err, a.whereKeys()}
+	case known && p.Status == http.StatusForbidden:
+		return &exitError{exitAuth, err, []string{"see what your key may do, and whose it is: " + a.hint("context show"), "or ask for a key with that scope"}}
 	case errors.Is(err, pawl.ErrUnknown):
-		return &exitError{code: exitNotFound, err: err}
+		return &exitError{exitNotFound, err, []string{"see what can be started: " + a.hint("workflows list")}}
 	case errors.Is(err, pawl.ErrNotFound):
 		return &exitError{exitNotFound, err, []string{"see what is there: " + a.hint("runs list")}}
 	case errors.Is(err, pawl.ErrConflict), errors.Is(err, pawl.ErrExists):
@@ -55,9 +71,7 @@ func (a *app) explain(err error, run string) error {
 		return &exitError{exitConflict, err, []string{"see how it ended: " + show, "do it again: " + a.hint("runs fork %s", run)}}
 	case errors.Is(err, pawl.ErrState):
 		return &exitError{exitConflict, err, []string{"see what state it is in: " + show}}
-	}
-	var p *api.Problem
-	if errors.As(err, &p) && p.Status == 409 {
+	case known && (p.Status == http.StatusConflict || p.Status == http.StatusPreconditionFailed):
 		return &exitError{exitConflict, err, []string{"see: " + show}}
 	}
 	return err
@@ -66,8 +80,16 @@ func (a *app) explain(err error, run string) error {
 func (a *app) unreachable(err error) error {
 	return &exitError{exitUnreachable, err, []string{
 		"start one, in another terminal: " + a.self + " dev",
-		"or say where it is: --server http://host:port, or PAWL_SERVER",
+		"or say where it is: --server http://host:port, PAWL_SERVER, or a context: " + a.self + " context set NAME --server URL",
 	}}
+}
+
+// whereKeys says how a key is given.
+func (a *app) whereKeys() []string {
+	return []string{
+		"give a key: --api-key-file FILE, PAWL_API_KEY or PAWL_API_KEY_FILE",
+		"or keep it in a context: " + a.self + " context set NAME --server " + shellQuote(a.server) + " --api-key-file FILE",
+	}
 }
 
 // hint is a command line that can be pasted.
@@ -78,10 +100,7 @@ func (a *app) hint(format string, args ...any) string {
 		}
 	}
 	line := a.self + " " + fmt.Sprintf(format, args...)
-	if a.server != "" && a.server != defaultServer && a.env("PAWL_SERVER") != a.server {
-		line += " --server " + shellQuote(a.server)
-	}
-	return line
+	return line + a.where
 }
 
 // report prints err, where there is one, and returns the exit code.
@@ -89,14 +108,17 @@ func (a *app) report(ctx context.Context, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	err = a.explain(err, "RUN")
-	p := newPrinter(a.stderr, !a.noColor && a.env("NO_COLOR") == "")
-	var e *exitError
-	known := errors.As(err, &e)
+	p := a.printerOn(a.stderr)
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		p.line("interrupted")
 		return exitInterrupted
 	}
+	if errors.Is(err, errTimeout) && !errors.As(err, new(*exitError)) {
+		err = &exitError{exitTimeout, err, []string{"it may have been carried out all the same; look: " + a.hint("runs list")}}
+	}
+	err = a.explain(err, "RUN")
+	var e *exitError
+	known := errors.As(err, &e)
 	if text := err.Error(); text != "" {
 		p.line("%s%s", p.red("pawl: "), text)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -16,17 +15,14 @@ import (
 )
 
 func (a *app) followCommand() *cobra.Command {
-	return &cobra.Command{
+	return a.ofRun(&cobra.Command{
 		Use:   "follow RUN",
 		Short: "Show what a run does, as it does it",
 		Long: `Show what a run has done and does, until it has ended. With -o json each journal
 entry is a line, and the run as it ended the last one. A server that is restarted
 meanwhile is waited for. Ctrl-C stops watching; the run goes on.`,
-		Example:           fmt.Sprintf("  %[1]s runs follow run_01JD\n  %[1]s runs follow run_01JD -o json", a.self),
-		Args:              a.oneArg("RUN", a.runIDs),
-		ValidArgsFunction: a.completeFirst(a.runIDs),
-		RunE:              func(cmd *cobra.Command, args []string) error { return a.follow(cmd.Context(), args[0]) },
-	}
+		Example: a.examples("runs follow run_01JD", "runs follow run_01JD -o json"),
+	}, a.follow)
 }
 
 // follow shows a run, and the runs that it goes on as, to its end.
@@ -35,13 +31,13 @@ func (a *app) follow(ctx context.Context, id string) error {
 		run, err := a.followOne(ctx, id)
 		switch {
 		case ctx.Err() != nil:
-			return a.detached(id)
+			return a.detached(ctx, id)
 		case err != nil:
 			return a.explain(err, id)
 		case run.Next == "":
 			return a.verdict(run)
 		}
-		if !a.json() {
+		if a.people() {
 			a.out.line("%s %s", a.out.dim("goes on as"), a.out.bold(run.Next))
 		}
 		id = run.Next
@@ -57,8 +53,10 @@ func (a *app) followOne(ctx context.Context, id string) (api.Run, error) {
 		}
 		switch event.Type {
 		case api.EventEntry:
-			if a.json() {
-				a.out.json(event.Data)
+			if !a.people() {
+				if err := a.stream(event.Data, *event.Entry, "key"); err != nil {
+					return api.Run{}, err
+				}
 				continue
 			}
 			if began.IsZero() {
@@ -69,16 +67,18 @@ func (a *app) followOne(ctx context.Context, id string) (api.Run, error) {
 			if err := a.stuck(*event.Run); err != nil {
 				return *event.Run, err
 			}
-			if !a.json() {
+			if a.people() {
 				said = a.idle(ctx, *event.Run, said)
 			}
 		case api.EventEnd:
-			if a.json() {
-				a.out.json(event.Data)
-			} else {
+			if a.people() {
 				a.end(ctx, *event.Run)
+				return *event.Run, nil
 			}
-			return *event.Run, nil
+			if a.output == "name" || a.fields != nil {
+				return *event.Run, nil // these are of entries
+			}
+			return *event.Run, a.stream(event.Data, *event.Run, "id")
 		}
 	}
 	return api.Run{}, errors.New("the server ended the view without an end of the run")
@@ -110,14 +110,11 @@ func (a *app) entry(e *pawl.Entry, began time.Time) {
 	if e.Attempt > 1 || e.Kind == pawl.KindAttempt {
 		name += fmt.Sprintf(" (attempt %d)", e.Attempt)
 	}
-	limit := 160
-	if p.width > 0 {
-		limit = max(p.width-52, 20)
+	text = oneLine(text)
+	if !e.Failed { // an error is shown whole
+		text = p.fit(text, 52)
 	}
-	if e.Failed {
-		limit = 0 // an error is shown whole
-	}
-	p.line("%s %s %-28s %8s  %s", p.dim(fmt.Sprintf("%8.2fs", e.At.Sub(began).Seconds())), mark, oneLine(name), took, cut(oneLine(text), limit))
+	p.line("%s %s %-28s %8s  %s", p.dim(fmt.Sprintf("%8.2fs", e.At.Sub(began).Seconds())), mark, oneLine(name), took, text)
 }
 
 // noteOf says in a few words what an entry holds.
@@ -185,12 +182,12 @@ func (a *app) idle(ctx context.Context, run api.Run, said string) string {
 		return said
 	}
 	a.out.line("%s %s %s", a.out.dim("         ⧗"), a.out.yellow(run.State.String()+":"), why.Why)
-	notes := newPrinter(a.stderr, false)
-	switch {
-	case run.State == pawl.Paused:
-		notes.line("           let it go on: %s", style(a.hint("runs resume %s", run.ID)))
-	case strings.Contains(why.Why, "for the event"):
-		notes.line("           send it: %s", style(a.hint("signal %s EVENT --data JSON", run.ID)))
+	hooks, err := a.client.Hooks(ctx, run.ID)
+	if err != nil {
+		return said
+	}
+	for _, line := range a.answers(run, why.Why, hooks) {
+		a.note("           %s", style(line))
 	}
 	return why.Why
 }
@@ -235,7 +232,11 @@ func (a *app) stuck(run api.Run) error {
 		[]string{"see what happened: " + a.hint("runs show %s", run.ID), "try again: " + a.hint("runs retry %s", run.ID), "or give it up: " + a.hint("runs cancel %s", run.ID)}}
 }
 
-// detached is what an interrupted watch ends with.
-func (a *app) detached(id string) error {
-	return &exitError{exitInterrupted, errors.New("stopped watching; the run goes on"), []string{"watch it again: " + a.hint("runs follow %s", id)}}
+// detached is what a watch ends with that was interrupted or whose time was over.
+func (a *app) detached(ctx context.Context, id string) error {
+	again := []string{"watch it again: " + a.hint("runs follow %s", id)}
+	if context.Cause(ctx) == errTimeout {
+		return &exitError{exitTimeout, fmt.Errorf("the run has not ended after %s; it goes on", a.timeout), again}
+	}
+	return &exitError{exitInterrupted, errors.New("stopped watching; the run goes on"), again}
 }

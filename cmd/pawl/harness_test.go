@@ -8,7 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -17,10 +21,13 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/llm/llmtest"
+	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/sqlite"
+	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
 // lockedBuffer is a buffer that is written and read at the same time.
@@ -135,6 +142,7 @@ func provider(t *testing.T, pause time.Duration) (env environment, script *llmte
 type house struct {
 	url    string
 	client *api.Client
+	stop   func() // ends the server and closes the store
 }
 
 func serve(t *testing.T, defs ...pawl.Definition) *house {
@@ -143,6 +151,23 @@ func serve(t *testing.T, defs ...pawl.Definition) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, store, defs...)
+}
+
+// eachStore runs a test against a server on each of the stores.
+func eachStore(t *testing.T, test func(t *testing.T, h *house), defs ...pawl.Definition) {
+	t.Run("sqlite", func(t *testing.T) { test(t, serve(t, defs...)) })
+	t.Run("postgres", func(t *testing.T) {
+		store, err := postgres.Open(t.Context(), pgtest.URL(t), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, serveOn(t, store, defs...))
+	})
+}
+
+func serveOn(t *testing.T, store pawl.Store, defs ...pawl.Definition) *house {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	engine := pawl.New(store, &pawl.Options{Logger: log})
 	if err := engine.Register(defs...); err != nil {
@@ -164,14 +189,14 @@ func serve(t *testing.T, defs ...pawl.Definition) *house {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() {
+	h := &house{url: "http://" + l.Addr().String(), stop: sync.OnceFunc(func() {
 		cancel()
 		parts.Wait()
 		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
-	})
-	h := &house{url: "http://" + l.Addr().String()}
+	})}
+	t.Cleanup(h.stop)
 	if h.client, err = api.NewClient(h.url, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -214,6 +239,27 @@ func testWorkflows() []pawl.Definition {
 		pawl.Define("waits", func(c *pawl.Context, _ any) (json.RawMessage, error) {
 			return pawl.WaitFor[json.RawMessage](c, "review")
 		}),
+		pawl.Define("hooks", func(c *pawl.Context, _ any) (json.RawMessage, error) {
+			h, err := pawl.NewHook[json.RawMessage](c, pawl.Meta(map[string]string{"for": "you"}))
+			if err != nil {
+				return nil, err
+			}
+			return h.Wait(c)
+		}),
+		pawl.Define("sleeps", func(c *pawl.Context, _ any) (string, error) { return "woken", c.Sleep(30 * time.Second) }),
+		pawl.Define("says", func(c *pawl.Context, _ any) (string, error) {
+			s := c.Stream("words")
+			for _, v := range []any{"one ", "two", map[string]int{"n": 3}, agent.Delta{Step: "ask", Text: "to"}, agent.Delta{Step: "ask", Text: "ld\x1b[2J"}} {
+				if err := s.Write(v); err != nil {
+					return "", err
+				}
+			}
+			_, err := pawl.WaitFor[any](c, "more")
+			if err == nil {
+				err = s.Write("last")
+			}
+			return "said", err
+		}),
 		pawl.Define("chain", func(c *pawl.Context, left int) (string, error) {
 			if left > 0 {
 				return "", pawl.ContinueAs(c, left-1)
@@ -221,4 +267,54 @@ func testWorkflows() []pawl.Definition {
 			return "end of the chain", nil
 		}),
 	}
+}
+
+// asProcess runs the program as a process of its own.
+func asProcess(t *testing.T, url string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = []string{"PAWL_SERVER=" + url}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	// It was called by its path; people see its name.
+	clean := func(b *bytes.Buffer) string { return strings.ReplaceAll(b.String(), binary, "pawl") }
+	return result{cmd.ProcessState.ExitCode(), clean(&stdout), clean(&stderr)}
+}
+
+// keyRecorder is a server that lets nobody in, and tells which keys it was shown.
+func keyRecorder(t *testing.T) (url string, seen <-chan string) {
+	keys := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		keys <- r.Header.Get("Authorization")
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusUnauthorized)
+		io.WriteString(w, `{"status":401,"title":"Unauthorized","code":"unauthorized","detail":"no key, or not a valid one"}`)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, keys
+}
+
+// refusing passes requests on to a server, but those of one path.
+func refusing(t *testing.T, to, path string) string {
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != path {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		io.WriteString(w, `{"status":503,"title":"Service Unavailable","code":"closed","detail":"out of order"}`)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
 }

@@ -96,7 +96,7 @@ func (a *app) mockLLM(ctx context.Context, o mockOptions) error {
 		return err
 	}
 	bill := mock.Bill()
-	newPrinter(a.stderr, false).line("stopped after %d calls: %d answered, %d refused, %d failed, %d tried again too early",
+	a.note("stopped after %d calls: %d answered, %d refused, %d failed, %d tried again too early",
 		bill.Calls, bill.Answered, bill.Refused, bill.Failed, bill.RetriedEarly)
 	return nil
 }
@@ -120,12 +120,12 @@ func (a *app) listenMock(address string) (net.Listener, error) {
 
 // mockBanner says where it is; with -o json in a line for programs.
 func (a *app) mockBanner(url, answers string) error {
-	if a.json() {
+	if !a.people() {
 		body, err := json.Marshal(map[string]string{"url": url, "openaiBaseURL": url + "/v1", "anthropicBaseURL": url, "bill": url + "/bill"})
-		if err == nil {
-			a.out.json(body)
+		if err != nil {
+			return err
 		}
-		return err
+		return a.data(view{body: body, name: "url"})
 	}
 	p := a.out
 	p.line("%s", p.bold("pawl mock-llm is running. Ctrl-C stops it."))

@@ -2,10 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"encoding/json"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,48 +18,107 @@ func (a *app) runsCommand() *cobra.Command {
 		Use:     "runs",
 		Aliases: []string{"run"},
 		Short:   "List, show, follow and steer runs",
-		Example: fmt.Sprintf("  %[1]s runs list --state failed\n  %[1]s runs show run_01JD", a.self),
-	}, a.listCommand(), a.showCommand(), a.followCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.retryCommand(), a.forkCommand())
+		Example: a.examples("runs list --state failed", "runs show run_01JD"),
+	}, a.listCommand(), a.showCommand(), a.followCommand(), a.resultCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.retryCommand(), a.wakeCommand(), a.forkCommand())
+}
+
+// picking are the flags that pick runs.
+type picking struct {
+	workflow     string
+	states       []string
+	attrs        []string
+	older, newer string
+}
+
+func (a *app) pickingFlags(cmd *cobra.Command, p *picking) {
+	flags := cmd.Flags()
+	flags.StringVar(&p.workflow, "workflow", "", "only runs of this workflow")
+	flags.StringSliceVar(&p.states, "state", nil, "only runs in these states: "+strings.Join(stateNames(), ", "))
+	flags.StringArrayVar(&p.attrs, "attr", nil, "only runs with this attribute, as name=value; may be repeated")
+	flags.StringVar(&p.older, "older", "", "only runs made longer ago than this, or before this day: 2h, 2026-11-21")
+	flags.StringVar(&p.newer, "newer", "", "only runs made since then: 2h, 2026-11-21")
+	a.completeNames(cmd, "workflow", a.workflowNames)
+	a.complete(cmd, "state", stateNames()...)
+}
+
+// none reports whether nothing was picked.
+func (p *picking) none() bool {
+	return p.workflow == "" && p.states == nil && p.attrs == nil && p.older == "" && p.newer == ""
+}
+
+// span is the time in which the runs were made that are meant.
+type span struct{ from, to time.Time }
+
+func (s span) has(t time.Time) bool {
+	return (s.from.IsZero() || !t.Before(s.from)) && (s.to.IsZero() || t.Before(s.to))
+}
+
+// query reads the flags.
+func (a *app) runQuery(p *picking) (q api.RunQuery, made span, err error) {
+	q.Workflow = p.workflow
+	for _, name := range p.states {
+		state, err := pawl.ParseState(name)
+		if err != nil {
+			return q, made, a.usage("--state %q: there are %s", name, strings.Join(stateNames(), ", "))
+		}
+		q.States = append(q.States, state)
+	}
+	if q.Attrs, err = a.pairs(p.attrs); err != nil {
+		return q, made, err
+	}
+	if made.from, err = a.moment("newer", p.newer); err != nil {
+		return q, made, err
+	}
+	made.to, err = a.moment("older", p.older)
+	return q, made, err
+}
+
+// pairs reads what --attr says.
+func (a *app) pairs(texts []string) (pairs map[string]string, err error) {
+	for _, pair := range texts {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
+			return nil, a.usage("--attr %q is not name=value", pair)
+		}
+		if pairs == nil {
+			pairs = map[string]string{}
+		}
+		pairs[name] = value
+	}
+	return pairs, nil
 }
 
 func (a *app) listCommand() *cobra.Command {
-	q := api.RunQuery{}
-	var states, attrs []string
+	var p picking
+	var limit int
+	var cursor string
+	var watch bool
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List runs, newest first",
-		Example: fmt.Sprintf("  %[1]s runs list --state failed,blocked --limit 20\n  %[1]s runs list --workflow research-agent --attr phase=plan", a.self),
+		Long: `List runs, newest first. With --watch the list is drawn anew every two seconds, until Ctrl-C.
+
+Before -o json prints what the server answered, --newer and --older are applied by pawl itself.`,
+		Example: a.examples("runs list --state failed,blocked --limit 20", "runs list --workflow research-agent --attr phase=plan", "runs list --state running --watch"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, name := range states {
-				state, err := pawl.ParseState(name)
-				if err != nil {
-					return a.usage("--state %q: there are %s", name, strings.Join(stateNames(), ", "))
-				}
-				q.States = append(q.States, state)
+			q, made, err := a.runQuery(&p)
+			if err != nil {
+				return err
 			}
-			for _, pair := range attrs {
-				name, value, ok := strings.Cut(pair, "=")
-				if !ok || name == "" {
-					return a.usage("--attr %q is not name=value", pair)
-				}
-				if q.Attrs == nil {
-					q.Attrs = map[string]string{}
-				}
-				q.Attrs[name] = value
+			q.Limit, q.Cursor = limit, cursor
+			if watch {
+				return a.watch(cmd.Context(), func(ctx context.Context) error { return a.list(ctx, q, made) })
 			}
-			return a.list(cmd.Context(), q)
+			return a.list(cmd.Context(), q, made)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&q.Workflow, "workflow", "", "only runs of this workflow")
-	flags.StringSliceVar(&states, "state", nil, "only runs in these states")
-	flags.StringArrayVar(&attrs, "attr", nil, "only runs with this attribute, as name=value; may be repeated")
-	flags.IntVar(&q.Limit, "limit", 50, "how many, at most 500")
-	flags.StringVar(&q.Cursor, "cursor", "", "where to go on, as told by the list before")
-	a.completeNames(cmd, "workflow", a.workflowNames)
-	a.complete(cmd, "state", stateNames()...)
+	a.pickingFlags(cmd, &p)
+	flags.IntVar(&limit, "limit", 50, "how many, at most 500")
+	flags.StringVar(&cursor, "cursor", "", "where to go on, as told by the list before")
+	flags.BoolVarP(&watch, "watch", "w", false, "draw the list anew as it changes")
 	return cmd
 }
 
@@ -71,29 +129,36 @@ func stateNames() (names []string) {
 	return names
 }
 
-func (a *app) list(ctx context.Context, q api.RunQuery) error {
+func (a *app) list(ctx context.Context, q api.RunQuery, made span) error {
 	page, err := a.client.Runs(ctx, q)
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		a.out.json(a.body)
-		return nil
+	body := a.last.body
+	if made != (span{}) {
+		page.Items = slices.DeleteFunc(page.Items, func(run pawl.RunInfo) bool { return !made.has(run.Created) })
+		if body, err = json.Marshal(page); err != nil {
+			return err
+		}
 	}
-	notes := newPrinter(a.stderr, false)
-	if len(page.Items) == 0 {
-		notes.line("no runs; start one: %s", style(a.hint("start WORKFLOW")))
-		return nil
+	return a.show(view{body: body, of: pawl.RunInfo{}, list: true, table: func() {
+		if len(page.Items) == 0 {
+			a.note("no runs; start one: %s", style(a.hint("start WORKFLOW")))
+		} else {
+			a.runTable(page.Items)
+		}
+		if page.NextCursor != "" {
+			a.note("there are more: --limit, or --cursor %s", page.NextCursor)
+		}
+	}})
+}
+
+func (a *app) runTable(runs []pawl.RunInfo) {
+	var rows [][]any
+	for _, run := range runs {
+		rows = append(rows, []any{run.ID, run.Workflow, a.out.paintState(run.State.String()), a.when(run.Created), lasted(run), a.when(run.Due), run.Epoch, run.Parent, gist(run)})
 	}
-	var rows [][]string
-	for _, run := range page.Items {
-		rows = append(rows, []string{run.ID, run.Workflow, run.State.String(), ago(run.Created), lasted(run), about(run)})
-	}
-	a.out.table([]string{"ID", "WORKFLOW", "STATE", "CREATED", "TOOK", "ABOUT"}, rows)
-	if page.NextCursor != "" {
-		notes.line("there are more: --limit, or --cursor %s", page.NextCursor)
-	}
-	return nil
+	a.table(columns{"ID", "WORKFLOW", "STATE", "CREATED", "TOOK", "+DUE", "+CLAIMS", "+PARENT", "ABOUT"}, rows)
 }
 
 func lasted(run pawl.RunInfo) string {
@@ -103,8 +168,8 @@ func lasted(run pawl.RunInfo) string {
 	return took(run.Ended.Sub(run.Created))
 }
 
-// about is the one thing worth telling of a run in a list.
-func about(run pawl.RunInfo) string {
+// gist is the one thing worth telling of a run in a list.
+func gist(run pawl.RunInfo) string {
 	if run.Reason != "" {
 		return run.Reason
 	}
@@ -117,96 +182,4 @@ func attributesOf(run pawl.RunInfo) string {
 		pairs = append(pairs, name+"="+run.Attrs[name])
 	}
 	return strings.Join(pairs, " ")
-}
-
-func (a *app) showCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "show RUN",
-		Short: "Show a run: what is known of it, what it waits for, its journal",
-		Long: `Show a run: what is known of it, what it waits for, its journal and how it ended.
-With -o json, the run alone; "runs follow -o json" has the journal.`,
-		Example:           fmt.Sprintf("  %[1]s runs show run_01JD\n  %[1]s runs show run_01JD -o json", a.self),
-		Args:              a.oneArg("RUN", a.runIDs),
-		ValidArgsFunction: a.completeFirst(a.runIDs),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.explain(a.show(cmd.Context(), args[0]), args[0])
-		},
-	}
-}
-
-func (a *app) show(ctx context.Context, id string) error {
-	run, err := a.client.Run(ctx, id, 0)
-	if err != nil {
-		return err
-	}
-	if a.json() {
-		a.out.json(a.body)
-		return nil
-	}
-	p := a.out
-	fact := func(name, value string) {
-		if value != "" {
-			p.line("%s %s", p.dim(fmt.Sprintf("%-11s", name)), oneLine(value))
-		}
-	}
-	at := func(t time.Time) string {
-		if t.IsZero() {
-			return ""
-		}
-		return t.Local().Format(time.DateTime)
-	}
-	fact("run", run.ID)
-	fact("workflow", strings.TrimSpace(run.Workflow+" "+run.Version))
-	fact("state", run.State.String())
-	if !run.State.Terminal() {
-		why, err := a.client.Why(ctx, id)
-		if err != nil {
-			return err
-		}
-		fact("why", why.Why)
-	}
-	fact("attributes", attributesOf(run.RunInfo))
-	fact("created", at(run.Created)+" ("+ago(run.Created)+")")
-	fact("ended", at(run.Ended))
-	fact("took", lasted(run.RunInfo))
-	fact("deadline", at(run.Deadline))
-	fact("parent", run.Parent)
-	fact("forked from", run.Forked)
-	fact("goes on as", run.Next)
-	if run.Epoch > 1 {
-		fact("claims", strconv.FormatInt(run.Epoch, 10))
-	}
-	hooks, err := a.client.Hooks(ctx, id)
-	if err != nil {
-		return err
-	}
-	for _, h := range hooks.Items {
-		fact("hook", h.Key+" "+h.Token)
-	}
-	var rows [][]string
-	for entry, err := range a.client.Journal(ctx, id) {
-		if err != nil {
-			return err
-		}
-		row := []string{strconv.FormatInt(entry.Seq, 10), entry.At.Local().Format("15:04:05.000"), entry.Kind.String(), entry.Key, "", "", cut(oneLine(noteOf(&entry)), 200)}
-		if entry.Attempt > 0 {
-			row[4] = strconv.Itoa(entry.Attempt)
-		}
-		if entry.Took > 0 {
-			row[5] = took(entry.Took)
-		}
-		rows = append(rows, row)
-	}
-	p.line("")
-	p.table([]string{"SEQ", "AT", "KIND", "KEY", "ATTEMPT", "TOOK", "DATA"}, rows)
-	switch {
-	case run.Result != nil:
-		p.line("")
-		p.line("%s", p.green("result"))
-		p.value(run.Result)
-	case run.Error != nil:
-		p.line("")
-		p.line("%s %s", p.red(run.State.String()+":"), run.Error.Message)
-	}
-	return nil
 }

@@ -19,13 +19,16 @@ func (a *app) startCommand() *cobra.Command {
 	var input string
 	var budget float64
 	var follow, wait bool
+	var attrs []string
+	var priority int
+	var delay, limit time.Duration
 	cmd := &cobra.Command{
 		Use:   "start WORKFLOW",
 		Short: "Start a run",
 		Long: `Start a run of a workflow and print its id. The run is durable before the command
 answers. With --id the start may be repeated: it answers with the run that is there.`,
-		Example: fmt.Sprintf("  %[1]s start research-agent --input '{\"topic\":\"tidal power\"}' --follow\n"+
-			"  %[1]s start rag-agent --input @question.json --wait -o json\n  generate | %[1]s start rag-agent --input -", a.self),
+		Example: a.examples(`start research-agent --input '{"topic":"tidal power"}' --follow`, "start rag-agent -i @question.json --wait --timeout 2m -o json",
+			"start rag-agent -i - --id question-7 --attr customer=acme < question.json"),
 		Args:              a.oneArg("WORKFLOW", a.workflowNames),
 		ValidArgsFunction: a.completeFirst(a.workflowNames),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -39,6 +42,27 @@ answers. With --id the start may be repeated: it answers with the run that is th
 				q.BudgetUSD = &budget
 			}
 			q.Workflow = args[0]
+			pairs, err := a.pairs(attrs)
+			if err != nil {
+				return err
+			}
+			if q.Attributes == nil && pairs != nil {
+				q.Attributes = map[string]any{}
+			}
+			for name, value := range pairs {
+				q.Attributes[name] = value
+			}
+			if cmd.Flags().Changed("priority") {
+				q.Priority = &priority
+			}
+			for _, d := range []struct {
+				text *string
+				d    time.Duration
+			}{{&q.Delay, delay}, {&q.Timeout, limit}} {
+				if d.d > 0 {
+					*d.text = d.d.String()
+				}
+			}
 			if q.Input, err = a.payload("--input", input); err != nil {
 				return err
 			}
@@ -46,8 +70,14 @@ answers. With --id the start may be repeated: it answers with the run that is th
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&input, "input", "", "the run's input: JSON, @file, or - for standard input")
+	flags.StringVarP(&input, "input", "i", "", "the run's input: JSON, @file, or - for standard input")
 	flags.StringVar(&q.ID, "id", "", "the run's id, which makes the start idempotent (default a new one)")
+	flags.StringArrayVar(&attrs, "attr", nil, "attribute to find the run by, as name=value; may be repeated")
+	flags.IntVar(&priority, "priority", 0, "runs with a higher one go first (default what the workflow says)")
+	flags.DurationVar(&delay, "delay", 0, "begin no sooner than this from now")
+	flags.DurationVar(&limit, "run-timeout", 0, "cancel the run when it has not ended after so long")
+	flags.StringVar(&q.OnConflict, "on-conflict", "", "when the id or the workflow's singleton key is taken: existing, reject, cancel_old or queue (default existing)")
+	a.complete(cmd, "on-conflict", "existing", "reject", "cancel_old", "queue")
 	flags.Float64Var(&budget, "budget", 0, "the most that the run may cost, in US dollars (default what the workflow says)")
 	flags.BoolVarP(&follow, "follow", "f", false, "show what the run does until it has ended")
 	flags.BoolVar(&wait, "wait", false, "wait until the run has ended, then print its result")
@@ -64,45 +94,25 @@ func (a *app) start(ctx context.Context, q api.StartRequest, follow, wait bool) 
 	}
 	switch {
 	case follow:
-		if !a.json() {
+		if a.people() {
 			a.out.line("%s %s", a.out.bold(run.ID), run.Workflow)
 		}
 		return a.follow(ctx, run.ID)
-	case !wait && a.json():
-		a.out.json(a.body)
-		return nil
-	case !wait:
+	case wait:
+		run, err := a.ended(ctx, run.ID, true)
+		if err != nil {
+			return a.explain(err, run.ID)
+		}
+		return a.printResult(run)
+	}
+	return a.show(view{body: a.last.body, of: run, table: func() {
 		a.out.line("%s", run.ID)
 		what := "started"
 		if run.Existed {
 			what = fmt.Sprintf("it was there already, %s", run.State)
 		}
-		newPrinter(a.stderr, false).line("%s; follow it: %s", what, style(a.hint("runs follow %s", run.ID)))
-		return nil
-	}
-	id := run.ID
-	for !run.State.Terminal() {
-		if run, err = a.client.Run(ctx, id, longPoll); err != nil {
-			if ctx.Err() != nil {
-				return a.detached(id)
-			}
-			return a.explain(err, id)
-		}
-		if stuck := a.stuck(run); stuck != nil {
-			return stuck
-		}
-	}
-	if run.Result == nil && run.Error == nil { // one GET more: the start itself found it ended
-		if run, err = a.client.Run(ctx, id, longPoll); err != nil {
-			return a.explain(err, id)
-		}
-	}
-	if a.json() {
-		a.out.json(a.body)
-	} else if run.Result != nil {
-		a.out.value(run.Result)
-	}
-	return a.verdict(run)
+		a.note("%s; follow it: %s", what, style(a.hint("runs follow %s", run.ID)))
+	}})
 }
 
 // payload reads what --input or --data says: JSON, @file or -.

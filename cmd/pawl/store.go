@@ -27,8 +27,8 @@ func (a *app) openStore(ctx context.Context, where string) (pawl.Store, error) {
 	store, err := sqlite.Open(where, nil)
 	if errors.Is(err, pawl.ErrLocked) {
 		return nil, &exitError{exitFailure, err, []string{
-			"if that is a pawl dev, use it: " + a.hint("runs list"),
-			"or take another file: " + a.self + " dev --store other.db",
+			"if that is a pawl server, use it: " + a.hint("runs list"),
+			"or take another file: --store other.db",
 		}}
 	}
 	if err != nil {

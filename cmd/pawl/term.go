@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
 )
 
@@ -18,22 +19,40 @@ import (
 // and models' answers come from outside, and must not be able to move the cursor, hide
 // text or change what was printed before. Only its own styles reach the terminal.
 type printer struct {
-	w     io.Writer
-	color bool
-	tty   bool
-	width int // of the terminal; 0: not one
+	w             io.Writer
+	color         bool
+	tty           bool
+	width, height int // of the terminal; 0: not one
 }
 
 // style is text that is printed as it is.
 type style string
 
-func newPrinter(w io.Writer, color bool) *printer {
+// printerOn writes to w, in colours if the flags, the environment and w allow it.
+func (a *app) printerOn(w io.Writer) *printer {
 	p := &printer{w: w}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.tty, p.color = true, color
-		p.width, _, _ = term.GetSize(int(f.Fd()))
+		p.tty = true
+		p.width, p.height, _ = term.GetSize(int(f.Fd()))
+	}
+	force := a.env("CLICOLOR_FORCE")
+	switch {
+	case a.color == "always":
+		p.color = true
+	case a.color == "never" || a.env("NO_COLOR") != "":
+	case force != "" && force != "0":
+		p.color = true
+	default:
+		p.color = p.tty && a.env("TERM") != "dumb"
 	}
 	return p
+}
+
+// note tells people something beside the data, on standard error. -q silences it.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet {
+		a.printerOn(a.stderr).line(format, args...)
+	}
 }
 
 func (p *printer) paint(code, text string) style {
@@ -105,6 +124,14 @@ func cut(s string, n int) string {
 	return string([]rune(s)[:n-1]) + "…"
 }
 
+// fit cuts s to what is left of the terminal's width beside n characters.
+func (p *printer) fit(s string, n int) string {
+	if p.width == 0 {
+		return cut(s, 160)
+	}
+	return text.Snip(s, max(p.width-n, 20), "…")
+}
+
 // json prints the server's answer as it came. A terminal gets dangerous characters in
 // their escaped form, which means the same.
 func (p *printer) json(body []byte) {
@@ -143,41 +170,6 @@ func readable(s string) string {
 	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(s)
 }
 
-// table prints rows under a header, in columns two spaces apart. Cells in which a person
-// would look for a value and find none hold a dash. The last column takes what is left of
-// the terminal's width.
-func (p *printer) table(header []string, rows [][]string) {
-	widths := make([]int, len(header))
-	for _, row := range append([][]string{header}, rows...) {
-		for i := range row {
-			if row[i] = oneLine(row[i]); row[i] == "" {
-				row[i] = "-"
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-		}
-	}
-	for n, row := range append([][]string{header}, rows...) {
-		var b strings.Builder
-		used := 0
-		for i, cell := range row {
-			if i == len(row)-1 {
-				if p.width > 0 {
-					cell = cut(cell, max(p.width-used, 10))
-				}
-				b.WriteString(cell)
-				break
-			}
-			b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
-			used += widths[i] + 2
-		}
-		if n == 0 {
-			p.line("%s", p.dim(b.String()))
-		} else {
-			p.line("%s", b.String())
-		}
-	}
-}
-
 // took is a duration for people.
 func took(d time.Duration) string {
 	switch {
@@ -191,18 +183,34 @@ func took(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// ago says how long ago t was.
-func ago(t time.Time) string {
-	d := max(time.Since(t), 0)
+// when writes a time as --time says. The zero time is nothing.
+func (a *app) when(t time.Time) string {
+	switch {
+	case t.IsZero():
+		return ""
+	case a.times == "iso":
+		return t.UTC().Format("2006-01-02T15:04:05.000Z")
+	case a.times == "local":
+		return t.Local().Format(time.DateTime)
+	}
+	d := time.Since(t)
+	if d < 0 {
+		return "in " + about(-d)
+	}
+	return about(d) + " ago"
+}
+
+// about is a duration in one unit.
+func about(d time.Duration) string {
 	switch {
 	case d < time.Minute:
-		return fmt.Sprintf("%ds ago", int(d.Seconds()))
+		return fmt.Sprintf("%ds", int(d.Seconds()))
 	case d < time.Hour:
-		return fmt.Sprintf("%dm ago", int(d.Minutes()))
+		return fmt.Sprintf("%dm", int(d.Minutes()))
 	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh ago", int(d.Hours()))
+		return fmt.Sprintf("%dh", int(d.Hours()))
 	}
-	return fmt.Sprintf("%dd ago", int(d.Hours()/24))
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
 // shellQuote makes s one word of a command line.

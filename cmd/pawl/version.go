@@ -36,25 +36,23 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Print the versions of pawl, Go and SQLite",
-		Example: "  " + a.self + " version\n  " + a.self + " version -o json",
+		Example: a.examples("version", "version -o json"),
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := versionsOf()
-			if a.json() {
-				body, err := json.Marshal(v)
-				if err == nil {
-					a.out.json(body)
-				}
+			body, err := json.Marshal(v)
+			if err != nil {
 				return err
 			}
-			a.out.line("pawl    %s", v.Version)
-			if v.Revision != "" {
-				a.out.line("commit  %s", v.Revision)
-			}
-			a.out.line("go      %s", v.Go)
-			a.out.line("sqlite  %s", v.SQLite)
-			a.out.line("on      %s", v.Platform)
-			return nil
+			return a.show(view{body: body, of: v, name: "version", table: func() {
+				a.out.line("pawl    %s", v.Version)
+				if v.Revision != "" {
+					a.out.line("commit  %s", v.Revision)
+				}
+				a.out.line("go      %s", v.Go)
+				a.out.line("sqlite  %s", v.SQLite)
+				a.out.line("on      %s", v.Platform)
+			}})
 		},
 	}
 }

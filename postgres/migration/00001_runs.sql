@@ -39,7 +39,8 @@ CREATE TABLE runs (
   untold     boolean NOT NULL DEFAULT false, -- its worker has not been given all that lies in its inbox
   next       text,
   forked     text,
-  trace      text
+  trace      text,
+  changed    xid8 NOT NULL DEFAULT pg_current_xact_id() -- the transaction that wrote it last
 ) WITH (
   -- A run's row is written a few times in its life. Dead rows at the head of the queue's
   -- index slow down every claim, so that the table is vacuumed by count and at full speed.
@@ -55,6 +56,7 @@ CREATE INDEX runs_gate ON runs (gate, rank) WHERE gate IS NOT NULL;
 CREATE UNIQUE INDEX runs_single ON runs (single) WHERE single IS NOT NULL;
 CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX runs_expires ON runs (expires) WHERE expires IS NOT NULL;
+CREATE INDEX runs_changed ON runs (changed);
 CREATE INDEX runs_stopped ON runs (state, key) WHERE state IN (5, 6, 7, 8);
 
 -- A heap with a small index: the entries of one commit lie side by side.

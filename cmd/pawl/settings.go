@@ -1,0 +1,292 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+// settings are how "pawl serve" is set up. Each has one name in the file (yaml), one in
+// the environment (env, and env_FILE for a file with the value; also is read if both are
+// not set) and one as a flag, of which the flag goes before the environment, that before
+// the file, and that before the default.
+type settings struct {
+	Store        string        `yaml:"store" env:"PAWL_STORE" also:"DATABASE_URL" flag:"store" help:"where the runs are kept: a file, or a postgres:// URL"`
+	Listen       string        `yaml:"listen" env:"PAWL_LISTEN" flag:"listen" help:"address to serve on"`
+	PublicURL    string        `yaml:"publicUrl" env:"PAWL_PUBLIC_URL" flag:"public-url" help:"address at which others reach the server, for links and webhooks"`
+	Hosts        []string      `yaml:"hosts" env:"PAWL_HOSTS" flag:"host" help:"further names, without port, under which the server may be addressed"`
+	TLSCert      string        `yaml:"tlsCert" env:"PAWL_TLS_CERT" flag:"tls-cert" help:"file with the certificate chain, PEM; read anew when it changes"`
+	TLSKey       string        `yaml:"tlsKey" env:"PAWL_TLS_KEY" flag:"tls-key" help:"file with the certificate's key, PEM"`
+	Secret       string        `yaml:"-" env:"PAWL_SECRET" secret:"yes" help:"the secret itself, in place of a file"`
+	SecretFile   string        `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
+	AdminKeyFile string        `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
+	Workflows    string        `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
+	Drain        time.Duration `yaml:"drain" env:"PAWL_DRAIN" flag:"drain" help:"how long steps under way and requests may take after the first signal"`
+	LogLevel     string        `yaml:"logLevel" env:"PAWL_LOG_LEVEL" also:"LOG_LEVEL" flag:"log-level" help:"debug, info, warn or error"`
+	LogFormat    string        `yaml:"logFormat" env:"PAWL_LOG_FORMAT" flag:"log-format" help:"text or json (default text on a terminal, else json)"`
+}
+
+func defaultSettings() settings {
+	return settings{Store: "./pawl.db", Listen: defaultListen, Workflows: "examples", Drain: drain, LogLevel: "info"}
+}
+
+// A setting is one value and where it was set.
+type setting struct {
+	Key    string `json:"key"`
+	Value  any    `json:"value"` // a secret's is masked
+	Origin string `json:"origin"`
+	Env    string `json:"env"`
+	Flag   string `json:"flag,omitempty"`
+}
+
+// configFlags are the flags of a command that reads settings.
+func (a *app) configFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.String("config", "", "file with settings, YAML (default $PAWL_CONFIG, or none)")
+	defaults := reflect.ValueOf(defaultSettings())
+	for i := range defaults.NumField() {
+		field := defaults.Type().Field(i)
+		name, help := field.Tag.Get("flag"), field.Tag.Get("help")
+		if name == "" {
+			continue
+		}
+		switch v := defaults.Field(i).Interface().(type) {
+		case string:
+			flags.String(name, v, help)
+		case []string:
+			flags.StringSlice(name, v, help)
+		case time.Duration:
+			flags.Duration(name, v, help)
+		}
+	}
+	a.complete(cmd, "workflows", "examples", "none")
+	a.complete(cmd, "log-level", "debug", "info", "warn", "error")
+	a.complete(cmd, "log-format", "text", "json")
+}
+
+// settings reads all places, and tells for each setting where it comes from.
+func (a *app) settings(flags *pflag.FlagSet) (s settings, all []setting, err error) {
+	s = defaultSettings()
+	origin := map[string]string{} // by name in the file, or of a field without one its env
+	file, _ := flags.GetString("config")
+	if file == "" {
+		file = a.env("PAWL_CONFIG")
+	}
+	if file != "" {
+		if err := a.readSettings(file, &s, origin); err != nil {
+			return s, nil, err
+		}
+	}
+	if err := a.envSettings(&s, origin); err != nil {
+		return s, nil, err
+	}
+	v := reflect.ValueOf(&s).Elem()
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		key, flag := keyOf(field), flags.Lookup(field.Tag.Get("flag"))
+		if flag != nil && flag.Changed {
+			switch p := v.Field(i).Addr().Interface().(type) {
+			case *string:
+				*p = flag.Value.String()
+			case *[]string:
+				*p, _ = flags.GetStringSlice(flag.Name)
+			case *time.Duration:
+				*p, _ = flags.GetDuration(flag.Name)
+			}
+			origin[key] = "--" + flag.Name
+		}
+		one := setting{Key: key, Value: v.Field(i).Interface(), Origin: origin[key], Env: field.Tag.Get("env"), Flag: field.Tag.Get("flag")}
+		switch value := one.Value.(type) {
+		case string:
+			one.Value = shownURL(value)
+			if field.Tag.Get("secret") != "" && value != "" {
+				one.Value = "•••"
+			}
+		case time.Duration:
+			one.Value = value.String()
+		}
+		if one.Origin == "" {
+			one.Origin = "default"
+		}
+		all = append(all, one)
+	}
+	return s, all, a.checkSettings(s)
+}
+
+// keyOf is a setting's name: that in the file, or of one that must not stand there, in
+// small letters, what its variable ends in.
+func keyOf(field reflect.StructField) string {
+	if name := field.Tag.Get("yaml"); name != "-" {
+		return name
+	}
+	return strings.ToLower(strings.TrimPrefix(field.Tag.Get("env"), "PAWL_"))
+}
+
+// readSettings reads the file. A name that is no setting's is refused.
+func (a *app) readSettings(file string, s *settings, origin map[string]string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return a.usage("--config: %w", err)
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return a.usage("%s: %w", file, err)
+	}
+	if len(doc.Content) == 0 {
+		return nil // an empty file
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		return a.usage("%s:%d: settings are written as name: value, a line each", file, root.Line)
+	}
+	v := reflect.ValueOf(s).Elem()
+	fields, names := map[string]reflect.Value{}, []string{}
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Tag.Get("yaml"); name != "-" {
+			fields[name] = v.Field(i)
+			names = append(names, name)
+		}
+	}
+	for i := 0; i < len(root.Content); i += 2 {
+		name, value := root.Content[i], root.Content[i+1]
+		field, ok := fields[name.Value]
+		if name.Value == "secret" {
+			return a.usage("%s:%d: a secret does not belong into this file: give secretFile, PAWL_SECRET or PAWL_SECRET_FILE", file, name.Line)
+		}
+		if !ok {
+			return a.usage("%s:%d: there is no setting %q; %s", file, name.Line, name.Value, nearest(name.Value, names))
+		}
+		if origin[name.Value] != "" {
+			return a.usage("%s:%d: %s is set twice", file, name.Line, name.Value)
+		}
+		if err := value.Decode(field.Addr().Interface()); err != nil {
+			return a.usage("%s: %s: %w", file, name.Value, err)
+		}
+		origin[name.Value] = fmt.Sprintf("%s:%d", file, name.Line)
+	}
+	return nil
+}
+
+// envSettings reads the environment.
+func (a *app) envSettings(s *settings, origin map[string]string) error {
+	vars := map[string]string{}
+	t := reflect.TypeFor[settings]()
+	for i := range t.NumField() {
+		tag := t.Field(i).Tag
+		name, key := tag.Get("env"), keyOf(t.Field(i))
+		value, file := a.env(name), a.env(name+"_FILE")
+		switch {
+		case value != "" && file != "":
+			return a.usage("$%s and $%s_FILE are both set; unset one", name, name)
+		case value != "":
+			vars[name], origin[key] = value, "$"+name
+		case file != "":
+			data, err := os.ReadFile(file)
+			if err != nil {
+				return a.usage("$%s_FILE: %w", name, err)
+			}
+			vars[name], origin[key] = strings.TrimSpace(string(data)), "$"+name+"_FILE"
+		default:
+			if also := tag.Get("also"); also != "" && a.env(also) != "" && origin[key] == "" {
+				vars[name], origin[key] = a.env(also), "$"+also
+			}
+		}
+	}
+	if err := env.ParseWithOptions(s, env.Options{Environment: vars}); err != nil {
+		return a.usage("the environment: %w", err)
+	}
+	return nil
+}
+
+func (a *app) checkSettings(s settings) error {
+	one := func(name, value string, words ...string) error {
+		if slices.Contains(words, value) {
+			return nil
+		}
+		return a.usage("%s is %q; it is one of %s", name, value, strings.Join(words, ", "))
+	}
+	err := errors.Join(one("workflows", s.Workflows, "examples", "none"), one("logLevel", s.LogLevel, "debug", "info", "warn", "error"))
+	switch {
+	case err != nil:
+	case s.LogFormat != "":
+		err = one("logFormat", s.LogFormat, "text", "json")
+	case (s.TLSCert == "") != (s.TLSKey == ""):
+		err = a.usage("tlsCert and tlsKey belong together; give both")
+	case s.Drain < 0:
+		err = a.usage("drain is %s; it is a time such as 10s", s.Drain)
+	}
+	return err
+}
+
+// nearest says what was probably meant, or else what there is.
+func nearest(typed string, known []string) string {
+	all := &cobra.Command{SuggestionsMinimumDistance: 3}
+	for _, name := range known {
+		all.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
+	}
+	if near := all.SuggestionsFor(typed); len(near) > 0 {
+		return fmt.Sprintf("did you mean %q?", near[0])
+	}
+	return "there are: " + strings.Join(known, ", ")
+}
+
+func (a *app) configCommand() *cobra.Command {
+	return a.noun(&cobra.Command{
+		Use: "config", Short: "See how the server would be set up",
+		Example: a.examples("config show --config pawl.yaml --origin", "config show -o yaml"),
+	}, a.configShowCommand())
+}
+
+func (a *app) configShowCommand() *cobra.Command {
+	var origin bool
+	cmd := &cobra.Command{
+		Use: "show", Short: "Show each setting of the server, and where it comes from",
+		Long: `Show each setting as a server would take it that is started here and now with these flags. A flag
+goes before the environment, that before the file, and that before the default. Each variable
+may be given as NAME_FILE instead: the file with the value. Secrets are masked.`,
+		Example: a.examples("config show --config pawl.yaml --origin", "config show --listen :443 -o json"),
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, all, err := a.settings(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			body, err := json.Marshal(map[string]any{"items": all})
+			if err != nil {
+				return err
+			}
+			return a.show(view{body: body, of: setting{}, list: true, name: "key", table: func() {
+				head := columns{"KEY", "VALUE", "+ENV", "+FLAG"}
+				if origin {
+					head = columns{"KEY", "VALUE", "ORIGIN", "+ENV", "+FLAG"}
+				}
+				var rows [][]any
+				for _, s := range all {
+					value := fmt.Sprint(s.Value)
+					if list, ok := s.Value.([]string); ok {
+						value = strings.Join(list, ",")
+					}
+					row := []any{s.Key, value, s.Origin, s.Env, s.Flag}
+					if !origin {
+						row = slices.Delete(row, 2, 3)
+					}
+					rows = append(rows, row)
+				}
+				a.table(head, rows)
+			}})
+		},
+	}
+	a.configFlags(cmd)
+	cmd.Flags().BoolVar(&origin, "origin", false, "also show where each value comes from")
+	return cmd
+}

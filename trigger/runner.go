@@ -1,0 +1,278 @@
+package trigger
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+// Runner fires what is due: slots of schedules, and starts that an event has asked for and that
+// its publisher did not get to. Any number may run on one store, in as many processes: none leads,
+// and each slot starts one run. A Runner starts workflows that its engine has registered, and leaves
+// others to those that know them; if for a minute none does, the ledger says so.
+type Runner struct {
+	Engine *pawl.Engine
+	// Poll is how often the store is asked whether something has become due sooner than was known.
+	// 0 means 2 s. A slot that is known is fired at its time.
+	Poll time.Duration
+	// Logger is told of trouble. nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// atOnce is how many rows a Runner works on at the same time.
+const atOnce = 8
+
+// Run works until ctx ends, and returns nil when all it has begun is done. It does not work the
+// runs that it starts: that is the engine's Run.
+func (r *Runner) Run(ctx context.Context) error {
+	if r.Engine == nil {
+		return fmt.Errorf("%w: a Runner needs an Engine", pawl.ErrInput)
+	}
+	poll, log := cmp.Or(r.Poll, 2*time.Second), r.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	pause := time.Duration(0)
+	for ctx.Err() == nil {
+		did, next, err := r.look(ctx, log)
+		wait := poll
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, pawl.ErrClosed):
+			return err
+		case err != nil:
+			pause = min(max(2*pause, 100*time.Millisecond), 5*time.Second)
+			wait = pause
+			log.Error("trigger: look for what is due", "error", err)
+		default:
+			pause = 0
+			if did {
+				wait = 0 // what is due next has changed
+			} else if !next.IsZero() {
+				wait = min(max(time.Until(next), 10*time.Millisecond), poll)
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+	return nil
+}
+
+// look works on all that is due, and tells whether it could, and when the next will be.
+func (r *Runner) look(ctx context.Context, log *slog.Logger) (did bool, next time.Time, err error) {
+	var work sync.WaitGroup
+	var wrote atomic.Bool
+	defer func() { did = wrote.Load() }()
+	defer work.Wait()
+	places := make(chan struct{}, atOnce)
+	for after := ""; ; {
+		page, err := r.Engine.Records(ctx, dueSpace, "", after, 100)
+		if err != nil {
+			return false, next, err
+		}
+		due := dueTime(time.Now())
+		end := len(page) < 100
+		if i := slices.IndexFunc(page, func(e pawl.Record) bool { return e.Key[:strings.IndexByte(e.Key, '.')] > due }); i >= 0 {
+			at, _ := strconv.ParseInt(page[i].Key[:strings.IndexByte(page[i].Key, '.')], 10, 64)
+			next, page, end = time.UnixMicro(at), page[:i], true
+		}
+		if len(page) > 0 {
+			after = page[len(page)-1].Key
+		}
+		// In another order on each node, so that they do not all want the same.
+		rand.Shuffle(len(page), func(i, j int) { page[i], page[j] = page[j], page[i] })
+		for _, record := range page {
+			var e dueEntry
+			if err := json.Unmarshal(record.Data, &e); err != nil {
+				log.Error("trigger: an entry in the index of what is due can't be read", "key", record.Key, "error", err)
+				continue
+			}
+			places <- struct{}{}
+			work.Go(func() {
+				defer func() { <-places }()
+				moved, err := r.one(ctx, e)
+				if moved {
+					wrote.Store(true)
+				}
+				if err != nil && ctx.Err() == nil {
+					log.Error("trigger: fire", "schedule", e.ID, "event", e.Event, "tenant", e.Tenant, "error", err)
+				}
+			})
+		}
+		if end {
+			return false, next, nil
+		}
+	}
+}
+
+// one moves a row on until it rests. moved: something was written.
+func (r *Runner) one(ctx context.Context, e dueEntry) (moved bool, err error) {
+	for ctx.Err() == nil {
+		did, more, err := Schedules{r.Engine}.turn(ctx, e.Tenant, e.ID)
+		moved = moved || did
+		if err != nil || !more {
+			return moved, err
+		}
+	}
+	return moved, nil
+}
+
+// turn moves a row on by what is due: it decides, which is one write, then starts, then writes
+// what came of it. did: it wrote; more: it is worth another turn at once.
+func (s Schedules) turn(ctx context.Context, tenant, id string) (did, more bool, err error) {
+	r, version, err := s.read(ctx, tenant, id)
+	if err != nil || version == 0 {
+		return false, false, err
+	}
+	now := time.Now().UTC()
+	if r.Due.IsZero() || r.Due.After(now) { // somebody was here
+		return false, false, nil
+	}
+	known := slices.Contains(s.Engine.Workflows(), r.Workflow)
+	if !known && now.Sub(r.Due) < late {
+		return false, false, nil
+	}
+	if err := s.refresh(ctx, r); err != nil {
+		return false, false, err
+	}
+	live := slices.Clone(r.Live)
+	lines, more, err := r.come(now)
+	if err != nil {
+		return false, false, err
+	}
+	claims, claimed, cancel := r.claim(now)
+	lines = append(lines, claims...)
+	if version, err = s.write(ctx, r, version, lines, now); err != nil {
+		return false, false, ignoreConflict(err)
+	}
+	if cancel {
+		for _, run := range live {
+			_, err := s.Engine.Cancel(ctx, pawl.Ref{Tenant: tenant, ID: run}, "a later slot of schedule "+id+" has come")
+			if err != nil && !errors.Is(err, pawl.ErrEnded) && !errors.Is(err, pawl.ErrNotFound) {
+				return false, false, err
+			}
+		}
+	}
+	if len(claimed) == 0 {
+		return true, more, nil
+	}
+	var results []Occurrence
+	for _, q := range claimed {
+		o, err := s.start(ctx, &r.Schedule, q)
+		if err != nil {
+			return true, false, err // the claim runs out, and another one goes on
+		}
+		results = append(results, o)
+	}
+	return true, true, s.finish(ctx, r, version, results)
+}
+
+// finish takes what was started out of the queue. Whoever wrote meanwhile left it there.
+func (s Schedules) finish(ctx context.Context, r *row, version int64, results []Occurrence) error {
+	for {
+		var lines []Occurrence
+		for _, o := range results {
+			if r.result(o) {
+				lines = append(lines, o)
+			}
+		}
+		if len(lines) == 0 {
+			return nil
+		}
+		_, err := s.write(ctx, r, version, lines, time.Now().UTC())
+		var faster *pawl.RecordConflictError
+		if !errors.As(err, &faster) {
+			return err
+		}
+		if r, version, err = s.read(ctx, r.Tenant, r.ID); err != nil || version == 0 {
+			return err
+		}
+	}
+}
+
+func ignoreConflict(err error) error {
+	var faster *pawl.RecordConflictError
+	if errors.As(err, &faster) {
+		return nil
+	}
+	return err
+}
+
+// refresh drops the runs that have ended from Live, where anybody asks for them.
+func (s Schedules) refresh(ctx context.Context, r *row) (err error) {
+	if r.Overlap == Allow && !slices.ContainsFunc(r.Queue, func(q pending) bool { return q.Overlap != Allow }) {
+		return nil
+	}
+	var live []string
+	for _, id := range r.Live {
+		for id != "" {
+			info, gerr := s.Engine.Get(ctx, pawl.Ref{Tenant: r.Tenant, ID: id})
+			switch {
+			case errors.Is(gerr, pawl.ErrNotFound):
+				id = ""
+				continue
+			case gerr != nil:
+				return gerr
+			case info.Next != "":
+				id = info.Next // it goes on as another
+				continue
+			case !info.State.Terminal():
+				live = append(live, id)
+			}
+			id = ""
+		}
+	}
+	r.Live = live
+	return nil
+}
+
+// start starts the run of an occurrence. An error means that it is not known what came of it, and
+// that this engine can't tell.
+func (s Schedules) start(ctx context.Context, sch *Schedule, q pending) (Occurrence, error) {
+	// The id must stay one and the same: a workflow's own policy could make another of it.
+	opts := append(sch.options(q.Run, q.Slot), pawl.OnConflict(pawl.ReturnExisting))
+	info, err := s.Engine.StartRun(ctx, sch.Workflow, sch.Input, opts...)
+	now := time.Now().UTC()
+	switch {
+	case err == nil && info.ID != q.Run:
+		return q.line(now, Skipped, "run %s holds the singleton key of workflow %s", info.ID, sch.Workflow), nil
+	case err == nil && info.Existed && q.Attempts == 1:
+		return q.line(now, Started, "its run was there already"), nil
+	case err == nil:
+		return q.line(now, Started, ""), nil
+	case errors.Is(err, pawl.ErrClosed), ctx.Err() != nil:
+		return Occurrence{}, err
+	case errors.Is(err, pawl.ErrConflict):
+		info, gerr := s.Engine.Get(ctx, pawl.Ref{Tenant: sch.Tenant, ID: q.Run})
+		if gerr != nil {
+			return Occurrence{}, gerr
+		}
+		if info.Attrs[ScheduleAttribute] == sch.ID { // the schedule was changed after its run was started
+			return q.line(now, Started, "its run was there already, with what the schedule said then"), nil
+		}
+		return q.line(now, Failed, "%v; that run is none of this schedule", err), nil
+	case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrTooLarge), errors.Is(err, pawl.ErrEncoding):
+		return q.line(now, Failed, "%v", err), nil
+	case now.Sub(q.Since) > giveUp:
+		return q.line(now, Failed, "given up after %d attempts in a day: %v", q.Attempts, err), nil
+	}
+	q.Retry = now.Add(min(time.Second<<min(q.Attempts-1, 10), time.Minute))
+	return q.line(now, Retrying, "%v", err), nil
+}
