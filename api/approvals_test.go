@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -16,9 +15,6 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
-	"github.com/pawlrun/pawl/postgres"
-	"github.com/pawlrun/pawl/sqlite"
-	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
 const expenseForm = `{"type":"object","required":["amount","account"],"properties":{
@@ -34,25 +30,6 @@ func expense(q approval.Request) *pawl.Workflow[text, approval.Decision] {
 		r := q
 		r.Title, r.Message, r.Details = "Pay for "+in.Text+"?", "asked by "+in.Text, map[string]any{"what": in.Text, "lines": []int{1, 2}}
 		return approval.Ask(c, "pay", r)
-	})
-}
-
-// eachHouse runs f with a server on each store.
-func eachHouse(t *testing.T, f func(t *testing.T, h *house), defs ...pawl.Definition) {
-	t.Helper()
-	t.Run("sqlite", func(t *testing.T) {
-		s, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f(t, openOn(t, s, api.Options{}, defs...))
-	})
-	t.Run("postgres", func(t *testing.T) {
-		s, err := postgres.Open(t.Context(), pgtest.URL(t), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f(t, openOn(t, s, api.Options{}, defs...))
 	})
 }
 
@@ -162,7 +139,7 @@ func TestALinkIsReadByAnybodyAndDecidesByPOST(t *testing.T) {
 		}
 		r := h.send("GET", ann, "")
 		for name, want := range map[string]string{
-			"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+			"Content-Type": "text/html;charset=utf-8", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
 		} {
 			if got := r.header.Get(name); got != want {
 				t.Errorf("%s: %q", name, got)

@@ -316,7 +316,8 @@ func visible(s string) string {
 	}, s)
 }
 
-const htmlType = "text/html; charset=utf-8"
+// htmlType has no space: the document lists the types of an answer apart by spaces.
+const htmlType = "text/html;charset=utf-8"
 
 type linkInput struct {
 	Link string `path:"link"`

@@ -115,9 +115,6 @@ func open(t testing.TB, opt api.Options, defs ...pawl.Definition) *house {
 	return openOn(t, store, opt, defs...)
 }
 
-<<<<<<< HEAD
-func openOn(t *testing.T, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
-=======
 // eachHouse runs f on a server of each store.
 func eachHouse(t *testing.T, f func(t *testing.T, h *house), defs ...pawl.Definition) {
 	t.Run("sqlite", func(t *testing.T) { f(t, open(t, api.Options{}, defs...)) })
@@ -132,7 +129,6 @@ func eachHouse(t *testing.T, f func(t *testing.T, h *house), defs ...pawl.Defini
 
 // openOn is open on a store, which it closes at the end.
 func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
->>>>>>> main
 	t.Helper()
 	h := &house{t: t, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
