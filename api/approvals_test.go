@@ -155,7 +155,7 @@ func TestALinkIsReadByAnybodyAndDecidesByPOST(t *testing.T) {
 				t.Errorf("the page has %q", bad)
 			}
 		}
-		for _, good := range []string{"&lt;script&gt;alert(1)&lt;/script&gt;", `name="f.amount"`, `type="number"`, `min="1"`, `name="f.account"`, "travel", `<html lang="en">`, "<strong><bdi>ann</bdi></strong>"} {
+		for _, good := range []string{"&lt;script&gt;alert(1)&lt;/script&gt;", `name="f.amount"`, `type="number"`, `min="1"`, `name="f.account"`, "travel", `<html lang="en">`, "<strong><bdi>ann</bdi></strong>", "<button disabled hidden></button>\n"} {
 			if !strings.Contains(body, good) {
 				t.Errorf("the page lacks %q", good)
 			}

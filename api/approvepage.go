@@ -240,7 +240,11 @@ func fieldOf(i int, f approval.Field, values url.Values, faults []pageFault) pag
 	for j := range faults {
 		fault := &faults[j]
 		name, _, _ := strings.Cut(fault.Label, "/")
-		if name == f.Name && fault.Anchor == "" || fault.Label == "" && strings.Contains(fault.Why, "'"+f.Name+"'") {
+		missing := fault.Label == "" && strings.HasPrefix(fault.Why, "missing") && strings.Contains(fault.Why, "'"+f.Name+"'")
+		if missing {
+			fault.Why = "must be filled in"
+		}
+		if name == f.Name && fault.Anchor == "" || missing {
 			fault.Anchor, fault.Label, out.Wrong = out.ID, visible(f.Title), fault.Why
 		}
 	}
@@ -296,7 +300,7 @@ func rowOf(name string, v json.RawMessage) pageRow {
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false) // the template does
 	e.SetIndent("", "  ")
-	row.JSON = true
+	row.JSON = len(v) > 0 && (v[0] == '{' || v[0] == '[')
 	if err := e.Encode(v); err != nil {
 		row.Value = visible(string(v))
 		return row
