@@ -16,8 +16,8 @@ import (
 
 func openSQLite(t *testing.T) pawl.Store { return sqliteStores(t).open() }
 
-// news reads items of a feed until one makes done true.
-func news(t *testing.T, r *pawl.FeedReader, done func(pawl.FeedItem) bool) (all []pawl.FeedItem) {
+// tidings reads items of a feed until one makes done true.
+func tidings(t *testing.T, r *pawl.FeedReader, done func(pawl.FeedItem) bool) (all []pawl.FeedItem) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -83,11 +83,11 @@ func TestTheFeedTellsWhatAnotherEngineDoes(t *testing.T) {
 		for _, e := range []*pawl.Engine{n.Engine, other} {
 			r := openFeed(t, e, pawl.FeedFilter{}, "")
 			run := start(n, w, none{})
-			waits := news(t, r, func(it pawl.FeedItem) bool {
+			waits := tidings(t, r, func(it pawl.FeedItem) bool {
 				return it.Run == run.ID() && it.State == pawl.Waiting && it.Type == pawl.FeedRun
 			})
 			n.signal(run.ID(), "go", none{})
-			all := append(waits, news(t, r, ended(run.ID()))...)
+			all := append(waits, tidings(t, r, ended(run.ID()))...)
 			var entries []string
 			for i, it := range all {
 				if it.Run != run.ID() {
@@ -129,14 +129,14 @@ func TestTheFeedHasFilters(t *testing.T) {
 	start(n, x, none{}, pawl.ID("b"))
 	n.reaches("b", pawl.Completed)
 	start(n, x, none{}, pawl.ID("c"), pawl.Tenant("acme"), pawl.Attributes(map[string]any{"color": "red"}))
-	news(t, readers["all"], ended("c"))
+	tidings(t, readers["all"], ended("c"))
 	start(n, x, none{}, pawl.ID("z")) // the last one that some of the filters take
 	n.reaches("z", pawl.Completed)
 	n.signal("a", "go", none{})
 	for name, want := range map[string]string{"tenant": "c", "workflow": "a", "run": "b", "states": "a", "attrs": "c", "kinds": "abz"} {
 		seen := ""
 		last := want[len(want)-1:]
-		for _, it := range news(t, readers[name], func(it pawl.FeedItem) bool {
+		for _, it := range tidings(t, readers[name], func(it pawl.FeedItem) bool {
 			return it.Run == last && (it.State.Terminal() || name == "states")
 		}) {
 			if !strings.Contains(want, it.Run) {
@@ -155,11 +155,11 @@ func TestTheFeedGoesOnWhereAReaderWas(t *testing.T) {
 	n := boot(t, openSQLite(t), nil, w)
 	r := openFeed(t, n.Engine, pawl.FeedFilter{}, "")
 	run := start(n, w, none{})
-	whole := news(t, r, func(it pawl.FeedItem) bool { return it.State == pawl.Waiting && it.Type == pawl.FeedRun })
+	whole := tidings(t, r, func(it pawl.FeedItem) bool { return it.State == pawl.Waiting && it.Type == pawl.FeedRun })
 	r.Close()
 	again := openFeed(t, n.Engine, pawl.FeedFilter{}, whole[0].ID) // none is open, but the feed still is
 	n.signal(run.ID(), "go", none{})
-	rest := news(t, again, ended(run.ID()))
+	rest := tidings(t, again, ended(run.ID()))
 	equal(t, "what comes next", rest[0].ID, whole[1].ID)
 	equal(t, "and so on", itemLines(rest[:len(whole)-1]), itemLines(whole[1:]))
 
@@ -192,12 +192,12 @@ func TestAFeedReaderThatSleepsIsToldOfAGap(t *testing.T) {
 	n := boot(t, openSQLite(t), nil, w, w2)
 	sleeper, awake := openFeed(t, n.Engine, pawl.FeedFilter{}, ""), openFeed(t, n.Engine, pawl.FeedFilter{Types: []pawl.FeedType{pawl.FeedRun}}, "")
 	run := start(n, w, none{})
-	news(t, awake, ended(run.ID()))
+	tidings(t, awake, ended(run.ID()))
 	items, err := sleeper.Next(t.Context())
 	n.ok(err)
 	equal(t, "the first item", items[0].Type, pawl.FeedGap)
 	after := start(n, w2, none{})
-	rest := news(t, sleeper, func(it pawl.FeedItem) bool { return it.Run == after.ID() })
+	rest := tidings(t, sleeper, func(it pawl.FeedItem) bool { return it.Run == after.ID() })
 	for _, it := range rest {
 		if it.Type == pawl.FeedGap {
 			t.Error("the gap is told twice")
@@ -269,7 +269,7 @@ func TestReadersShareWhatIsReadOfTheStore(t *testing.T) {
 					t.Errorf("a reader saw %d entries", next)
 				}
 			})
-			all.Go(func() { news(t, f, ended(run.ID())) })
+			all.Go(func() { tidings(t, f, ended(run.ID())) })
 		}
 		for _, c := range counts {
 			c.Store(0)
