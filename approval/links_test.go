@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/approval"
@@ -83,9 +84,12 @@ func TestALinkIsForOneApprovalAndOneApprover(t *testing.T) {
 			t.Fatal(err)
 		}
 		start(t, e, w, "one")
-		for {
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 			if a = asked(t, e, "one/buy"); a.State == approval.Pending {
 				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the new run's approval is %s", a.State)
 			}
 		}
 		if _, err := links.Decide(t.Context(), ann, approval.Answer{Approved: true}); !errors.Is(err, approval.ErrChanged) {
