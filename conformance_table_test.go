@@ -13,7 +13,7 @@ import (
 )
 
 // row is a line of the table in docs/conformance.md that has a case.
-var row = regexp.MustCompile(`(?m)^\| ((?:B1_|B3_|D6_|Misuse_|N[0-9]|K[0-9]|A1_)\w*) \| (.+) \| (.+) \|$`)
+var row = regexp.MustCompile(`(?m)^\| ((?:B1_|B2_|B3_|D6_|Misuse_|N[0-9]|K[0-9]|A1_)\w*) \| (.+) \| (.+) \|$`)
 
 // named is a test that a row names: of this package, or of one in a folder beside it.
 var named = regexp.MustCompile("`(?:([\\w/]+)\\.)?(Test\\w+)`")

@@ -58,6 +58,7 @@ var table = []struct {
 	{approval.ErrExpired, http.StatusGone, "approval_expired"},
 	{approval.ErrChanged, http.StatusConflict, "approval_changed"},
 	{approval.ErrNotAllowed, http.StatusForbidden, "approval_not_allowed"},
+	{approval.ErrLink, http.StatusNotFound, "approval_link"},
 	{pawl.ErrUnknownOutcome, http.StatusServiceUnavailable, "unknown_outcome"},
 	{pawl.ErrUnknown, http.StatusNotFound, "unknown_workflow"},
 	{pawl.ErrNotFound, http.StatusNotFound, "not_found"},
