@@ -61,9 +61,9 @@ func (s *server) approvalRoutes() {
 	add(s, route{id: "approval", method: http.MethodGet, path: "/api/approvals/{id...}", scope: RunsRead, summary: "Show an approval"}, s.approval)
 	add(s, route{id: "decide", method: http.MethodPost, path: "/api/approvals/{id...}", scope: ApprovalsDecide, summary: "Approve or reject",
 		about: "One decision counts. It repeats what the approval calls shown, so that it is about what was seen."}, s.decide)
-	add(s, route{id: "showApprovalLink", method: http.MethodGet, path: approval.LinkPath + "{link}", scope: public, media: htmlType,
+	add(s, route{id: "showApprovalLink", method: http.MethodGet, path: approval.LinkPath + "{link}", scope: public, loose: true, media: htmlType,
 		summary: "Show what a link asks for", about: "A page for people. It changes nothing, however often it is read."}, s.getLink)
-	add(s, route{id: "decideApprovalLink", method: http.MethodPost, path: approval.LinkPath + "{link}", scope: public, status: http.StatusSeeOther, media: htmlType,
+	add(s, route{id: "decideApprovalLink", method: http.MethodPost, path: approval.LinkPath + "{link}", scope: public, loose: true, status: http.StatusSeeOther, media: htmlType,
 		summary: "Decide by a link", about: "A form: decision is approve or reject; comment; f. and the name of each field of the form."}, s.postLink)
 }
 
@@ -88,6 +88,12 @@ func (s *server) decide(ctx context.Context, in *decideInput) (*output[approval.
 	q := in.Body
 	if q.Approved == nil {
 		return nil, badRequest(`the body must say "approved": true or false`)
+	}
+	if c := callerOf(ctx); c.person { // nobody who is known decides in the name of another
+		if q.By != "" && q.By != c.name {
+			return nil, badRequest("by is %q, and you are logged in as %q: leave it out", q.By, c.name)
+		}
+		q.By = c.name
 	}
 	a, err := approval.Decide(ctx, s.engine, runRef(ctx, in.ID), approval.Answer{
 		Approved: *q.Approved, By: q.By, Comment: q.Comment, Form: q.Form, Shown: q.Shown, Via: "api",

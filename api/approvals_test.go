@@ -115,6 +115,7 @@ func TestApprovalsOverHTTP(t *testing.T) {
 		if err != nil || len(hooks.Items) != 1 {
 			t.Fatal(hooks, err)
 		}
+		h.refused(409, "state", "POST", "/api/runs/two/hooks/pay%2F$hook", `{"slot":1,"approved":true,"by":"ann"}`)
 		h.refused(409, "state", "POST", "/api/hooks/"+hooks.Items[0].Token, `{"slot":1,"approved":true,"by":"ann"}`)
 	}, expense(approval.Request{Approvers: []string{"ann", "bob"}, Schema: []byte(expenseForm)}))
 }
@@ -132,7 +133,9 @@ func TestALinkIsReadByAnybodyAndDecidesByPOST(t *testing.T) {
 					t.Errorf("%s: %d", method, r.status)
 				}
 			}
-			h.send("GET", ann+"?decision=approve&utm_source=mail", "")
+			if r := h.send("GET", ann+"?decision=approve&utm_source=mail", ""); r.status != 200 {
+				t.Errorf("with a query: %d", r.status)
+			}
 		}
 		if got := h.asked("one/pay"); got.State != approval.Pending {
 			t.Fatalf("reading it has made it %s", got.State)
@@ -242,5 +245,40 @@ func TestALinkExpires(t *testing.T) {
 	h.refused(410, "approval_expired", "POST", "/api/approvals/"+id+"/pay", `{"approved":true,"by":"ann"}`)
 	if a, ok := at.Load(approval.HasExpired); !ok || a.(approval.Approval).State != approval.Expired {
 		t.Errorf("told %v", a)
+	}
+}
+
+// A key says who decides, as it is a program's. A person decides for nobody else.
+func TestAPersonDecidesInTheirOwnName(t *testing.T) {
+	p := newProvider(t)
+	auth := unlimited()
+	auth.OIDC = &api.OIDC{Issuer: p.url, ClientID: "pawl", ClientSecret: "hush", RedirectURL: "https://pawl.test/login/callback", Lifetime: time.Hour,
+		Grants: []api.Grant{{Claim: "email", Value: "ann@example.org", Scopes: []api.Scope{api.RunsRead, api.ApprovalsDecide}}}}
+	h := openOn(t, fileStore(t), api.Options{Auth: auth, Hosts: []string{"pawl.test"}}, expense(approval.Request{}))
+	_, secret := h.key("", api.RunsStart, api.RunsRead)
+	key := h.as(secret)
+	if _, err := key.Start(t.Context(), api.StartRequest{Workflow: "expense", ID: "one", Input: []byte(`{"text":"x"}`)}, 0); err != nil {
+		t.Fatal(err)
+	}
+	h.client = key
+	a := h.asked("one/pay")
+	p.mu.Lock()
+	p.claims = map[string]any{"email": "ann@example.org", "email_verified": true}
+	p.mu.Unlock()
+	r := h.send("GET", "/login", "")
+	code, state := p.authorize(r.header.Get("Location"))
+	r = h.send("GET", "/login/callback?code="+code+"&state="+state, "", with(cookieOf(r, "__Host-pawl-login")))
+	if r.status != 302 {
+		t.Fatalf("log in: %d %s", r.status, r.body)
+	}
+	session := with(cookieOf(r, "__Host-pawl"))
+	body := `{"approved":true,"shown":"` + a.Shown + `"`
+	if p := h.refused(400, "bad_request", "POST", "/api/approvals/one%2Fpay", body+`,"by":"boss@example.org"}`, session, withJSON); !strings.Contains(p.Detail, "ann@example.org") {
+		t.Errorf("%s", p.Detail)
+	}
+	var got approval.Approval
+	h.send("POST", "/api/approvals/one%2Fpay", body+`}`, session, withJSON).into(t, &got)
+	if got.Decision == nil || got.Decision.By != "ann@example.org" {
+		t.Errorf("%+v", got)
 	}
 }

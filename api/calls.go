@@ -23,6 +23,16 @@ func (c *Client) Ready(ctx context.Context) (Health, error) {
 	return call[Health](ctx, c, http.MethodGet, "/readyz", nil, nil)
 }
 
+// OpenAPI returns the server's OpenAPI document.
+func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, http.MethodGet, "/openapi.json", nil, nil)
+}
+
+// Workflow looks at a workflow that the server can start.
+func (c *Client) Workflow(ctx context.Context, name string) (Workflow, error) {
+	return call[Workflow](ctx, c, http.MethodGet, "/api/workflows/"+segment(name), nil, nil)
+}
+
 // Workflows lists what the server can start.
 func (c *Client) Workflows(ctx context.Context) (WorkflowList, error) {
 	return call[WorkflowList](ctx, c, http.MethodGet, "/api/workflows", nil, nil)
@@ -32,6 +42,17 @@ func (c *Client) Workflows(ctx context.Context) (WorkflowList, error) {
 // the wait is over: see the state. With an ID in q it may be repeated.
 func (c *Client) Start(ctx context.Context, q StartRequest, wait time.Duration) (Run, error) {
 	return call[Run](ctx, c, http.MethodPost, "/api/runs", waiting(wait), q)
+}
+
+// StartWorkflow is Start with the workflow's name in the path.
+func (c *Client) StartWorkflow(ctx context.Context, name string, q StartRequest, wait time.Duration) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, "/api/workflows/"+segment(name)+"/runs", waiting(wait), q)
+}
+
+// DeleteRun removes an ended run and all that is its own.
+func (c *Client) DeleteRun(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, RunPath(id), nil, nil)
+	return err
 }
 
 // Run returns what is known of a run, with a wait when it has ended or the wait is over.
@@ -62,10 +83,20 @@ func (c *Client) Runs(ctx context.Context, q RunQuery) (RunPage, error) {
 	for _, state := range q.States {
 		query.Add("state", state.String())
 	}
+	set("parent", q.Parent)
+	set("q", q.Prefix)
+	setTime(query, "since", q.Since)
+	setTime(query, "until", q.Until)
 	for name, value := range q.Attrs {
 		query.Set("attr."+name, value)
 	}
 	return call[RunPage](ctx, c, http.MethodGet, "/api/runs", query, nil)
+}
+
+func setTime(query url.Values, name string, at time.Time) {
+	if !at.IsZero() {
+		query.Set(name, at.UTC().Format(time.RFC3339Nano))
+	}
 }
 
 // Costs sums what runs have cost.
@@ -81,11 +112,8 @@ func (c *Client) Costs(ctx context.Context, q CostQuery) (CostList, error) {
 	if q.Family {
 		query.Set("family", "true")
 	}
-	for name, at := range map[string]time.Time{"from": q.From, "to": q.To} {
-		if !at.IsZero() {
-			query.Set(name, at.UTC().Format(time.RFC3339))
-		}
-	}
+	setTime(query, "from", q.From)
+	setTime(query, "to", q.To)
 	return call[CostList](ctx, c, http.MethodGet, "/api/costs", query, nil)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -26,6 +27,7 @@ type Client struct {
 	base     *url.URL
 	http     *http.Client
 	patience time.Duration
+	key      string
 }
 
 // ClientOptions are a client's settings. The zero value works.
@@ -33,6 +35,8 @@ type ClientOptions struct {
 	// HTTP makes the requests. It must not have a Timeout, which would cut live views
 	// short. nil means one of the client's own, which follows no redirects.
 	HTTP *http.Client
+	// Key is the key that the server asks for, as it was handed out. Empty: none is sent.
+	Key string
 	// Patience is how long a live view whose connection was lost tries to find the server
 	// again. 0 means 30 s; negative: not at all.
 	Patience time.Duration
@@ -47,7 +51,7 @@ func NewClient(baseURL string, opt *ClientOptions) (*Client, error) {
 	}
 	c := &Client{base: base, patience: 30 * time.Second}
 	if opt != nil {
-		c.http = opt.HTTP
+		c.http, c.key = opt.HTTP, opt.Key
 		if opt.Patience != 0 {
 			c.patience = opt.Patience
 		}
@@ -69,6 +73,9 @@ func call[T any](ctx context.Context, c *Client, method, path string, query url.
 		return out, err
 	}
 	defer res.Body.Close()
+	if res.StatusCode == http.StatusNoContent {
+		return out, nil
+	}
 	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind != "application/json" {
 		return out, c.strange(res)
 	}
@@ -105,6 +112,12 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	if h, ok := ctx.Value(headersKey{}).(http.Header); ok {
+		maps.Copy(req.Header, h)
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.lost(ctx, err)
@@ -137,4 +150,27 @@ func (c *Client) lost(ctx context.Context, err error) error {
 // strange is the error of an answer that no server of this package gives.
 func (c *Client) strange(res *http.Response) error {
 	return fmt.Errorf("%w at %s: something else is there, which says %s", ErrUnreachable, c.Address(), res.Status)
+}
+
+type headersKey struct{}
+
+func withHeader(ctx context.Context, name, value string) context.Context {
+	h, _ := ctx.Value(headersKey{}).(http.Header)
+	if h = h.Clone(); h == nil {
+		h = http.Header{}
+	}
+	h.Set(name, value)
+	return context.WithValue(ctx, headersKey{}, h)
+}
+
+// WithIdempotencyKey returns a context in which a client sends an Idempotency-Key: what it asks
+// for is done once, however often it is sent within 24 hours. Give each request a key of its
+// own. Calls that can't remember what they did refuse it.
+func WithIdempotencyKey(ctx context.Context, key string) context.Context {
+	return withHeader(ctx, headerIdempotencyKey, key)
+}
+
+// WithIfMatch returns a context in which a client changes something only if it still has an ETag.
+func WithIfMatch(ctx context.Context, etag string) context.Context {
+	return withHeader(ctx, "If-Match", etag)
 }

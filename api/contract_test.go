@@ -202,7 +202,7 @@ func (c *contract) check(t testing.TB, method, escaped string, status int, heade
 		escape := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace
 		pointer = "/paths/" + escape(d.path) + "/" + strings.ToLower(d.method) + "/responses/" + name + "/content/" + escape(media) + "/schema"
 	}
-	if !strings.HasSuffix(media, "json") {
+	if media != "application/json" && media != "application/problem+json" {
 		return
 	}
 	schema := c.schema(t, pointer)
@@ -226,7 +226,7 @@ type checked struct {
 
 func (k checked) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil || !strings.HasSuffix(res.Header.Get("Content-Type"), "json") {
+	if err != nil || res.StatusCode < 400 && res.Header.Get("Content-Type") == "text/event-stream" {
 		return res, err
 	}
 	defer res.Body.Close()

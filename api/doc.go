@@ -11,8 +11,12 @@
 // A 2xx means that what was asked is durable. A request that did not end in a 2xx may be
 // sent again if it names the run's id.
 //
-// The package never decides who may call: it has no accounts yet. It protects a server on
-// loopback from web pages (the Host and Origin of requests are checked) and from nothing
-// else; do not offer it to a network. It never knows how the engine keeps its runs, and
-// never answers from a memory of its own: everything is asked of the engine.
+// With [Options.Auth] every call needs a key, which belongs to a tenant and has scopes, or the
+// session of a person who has logged in with an OpenID Connect provider; every handler looks
+// into the caller's tenant only. Without it nobody is asked: then the package protects a
+// server on loopback from web pages (the Host and Origin of requests are checked) and from
+// nothing else; do not offer it to a network. The page docs/http.md tells of all of it.
+//
+// It never knows how the engine keeps its runs, and never answers from a memory of its own:
+// everything is asked of the engine.
 package api

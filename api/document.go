@@ -62,6 +62,8 @@ func (s *server) finish() error {
 	schemas := s.api.OpenAPI().Components.Schemas.Map()
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
+	asking := schemas["Asking"].Properties // a request that was too large to keep is null
+	asking["request"] = &huma.Schema{AnyOf: []*huma.Schema{asking["request"], {Type: "null"}}}
 	seen := map[*huma.Schema]bool{}
 	var walk func(schema *huma.Schema)
 	walk = func(schema *huma.Schema) {

@@ -119,13 +119,19 @@ const (
 // same thing, in the same form, share what is encoded.
 func (s *server) view(ctx context.Context, contentType, thing string, show func(ctx context.Context, l *live)) (*liveOutput, error) {
 	x := exchangeOf(ctx)
+	all, release, err := s.hold(ctx) // a view lasts longer than the context of an ordinary request
+	if err != nil {
+		over, end := context.WithCancel(ctx)
+		end()
+		show(over, &live{fan: &fan{}, broken: err}) // which closes what it was to show
+		return nil, err
+	}
 	return &liveOutput{func(huma.Context) {
+		defer release()
 		x.live = true
-		all := x.r.Context() // a view lasts longer than the context of an ordinary request
 		ctx, cancel := context.WithCancel(all)
 		defer cancel()
 		defer context.AfterFunc(stopping(all), cancel)()
-		defer context.AfterFunc(expiry(all), cancel)()
 		fan, leave := s.fans.join(contentType + " " + thing)
 		defer leave()
 		l := &live{w: x.w, rc: http.NewResponseController(x.w), fan: fan, beats: s.opt.Heartbeat, beat: "\n"}

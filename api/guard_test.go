@@ -79,9 +79,9 @@ func TestWhatMatchesNoRouteIsAProblemToo(t *testing.T) {
 	for _, path := range []string{"/api//runs", "/api/./runs", "/api/runs/../runs"} {
 		h.refused(404, "no_route", "GET", path, "", func(r *http.Request) { r.URL.RawPath, r.URL.Path = path, path })
 	}
-	for path, allow := range map[string]string{"/api/runs": "GET, POST", "/api/runs/x/cancel": "POST", "/healthz": "GET", "/api/runs/x": "GET"} {
-		h.refused(405, "method", "DELETE", path, "")
-		if r := h.send("PUT", path, ""); r.header.Get("Allow") != allow {
+	for path, allow := range map[string]string{"/api/runs": "GET, POST", "/api/runs/x/cancel": "POST", "/healthz": "GET", "/api/runs/x": "GET, DELETE", "/api/budgets/x": "GET, POST, PUT, DELETE"} {
+		h.refused(405, "method", "OPTIONS", path, "")
+		if r := h.send("PATCH", path, ""); r.header.Get("Allow") != allow {
 			t.Errorf("%s: Allow %q, want %q", path, r.header.Get("Allow"), allow)
 		}
 	}

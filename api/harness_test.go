@@ -16,6 +16,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
@@ -75,6 +76,9 @@ func workflows(flaky func() error) []pawl.Definition {
 			}
 			return h.Wait(c)
 		}),
+		pawl.Define("approves", func(c *pawl.Context, _ any) (approval.Decision, error) {
+			return approval.Ask(c, "pay", approval.Request{Approvers: []string{"ann"}})
+		}),
 		pawl.Define("streams", func(c *pawl.Context, in count) (string, error) {
 			for i := range in.N {
 				if err := c.Stream("").Write(i); err != nil {
@@ -108,31 +112,84 @@ func workflows(flaky func() error) []pawl.Definition {
 
 func open(t testing.TB, opt api.Options, defs ...pawl.Definition) *house {
 	t.Helper()
+	return openOn(t, fileStore(t), opt, defs...)
+}
+
+func fileStore(t testing.TB) pawl.Store {
+	t.Helper()
 	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return openOn(t, store, opt, defs...)
+	closeAtEnd(t, store)
+	return store
+}
+
+func closeAtEnd(t testing.TB, store pawl.Store) {
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Errorf("store: %v", err)
+		}
+	})
+}
+
+// eachStore runs f on each store. What store returns is a store of its own, as another
+// process would have it; SQLite's file has one owner, so there it is the same one.
+func eachStore(t *testing.T, f func(t *testing.T, store func() pawl.Store)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) {
+		s := fileStore(t)
+		f(t, func() pawl.Store { return s })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		url := pgtest.URL(t)
+		f(t, func() pawl.Store {
+			s, err := postgres.Open(t.Context(), url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			closeAtEnd(t, s)
+			return s
+		})
+	})
+}
+
+// key makes a key of a tenant.
+func (h *house) key(tenant string, scopes ...api.Scope) (id, secret string) {
+	h.t.Helper()
+	key, secret, err := api.Keys{Engine: h.engine}.Create(h.t.Context(), api.KeySpec{Name: "test", Tenant: tenant, Scopes: scopes})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return key.ID, secret
+}
+
+// as returns a client with a key.
+func (h *house) as(secret string) *api.Client {
+	h.t.Helper()
+	c, err := api.NewClient(h.url, &api.ClientOptions{Key: secret, HTTP: &http.Client{Transport: checked{h.t, h.contract}}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
+// bearer sends a key with a request.
+func bearer(secret string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+secret) }
 }
 
 // eachHouse runs f on a server of each store.
 func eachHouse(t *testing.T, f func(t *testing.T, h *house), defs ...pawl.Definition) {
-	t.Run("sqlite", func(t *testing.T) { f(t, open(t, api.Options{}, defs...)) })
-	t.Run("postgres", func(t *testing.T) {
-		store, err := postgres.Open(t.Context(), pgtest.URL(t), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f(t, openOn(t, store, api.Options{}, defs...))
-	})
+	eachStore(t, func(t *testing.T, store func() pawl.Store) { f(t, openOn(t, store(), api.Options{}, defs...)) })
 }
 
-// openOn is open on a store, which it closes at the end.
+// openOn serves a store, which the test closes.
 func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
 	t.Helper()
 	h := &house{t: t, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
-	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Poll: 50 * time.Millisecond, Secret: []byte("a secret of thirty-two characters")})
+	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Poll: 50 * time.Millisecond, Secret: bytes.Repeat([]byte("s"), 32)})
 	if defs == nil {
 		defs = workflows(func() error { return nil })
 	}
@@ -169,9 +226,6 @@ func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Defini
 		cancel()
 		if err := <-ran; err != nil {
 			t.Errorf("engine: %v", err)
-		}
-		if err := store.Close(); err != nil {
-			t.Errorf("store: %v", err)
 		}
 	})
 	return h

@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -14,7 +16,9 @@ import (
 // Hook is a live hook of a run: who has its token can send to it.
 type Hook struct {
 	Key    string          `json:"key"`
-	Token  string          `json:"token"`
+	Token  string          `json:"token,omitempty" doc:"For callers who may send to hooks, where the server knows it."`
+	Run    string          `json:"run"`
+	Kind   string          `json:"kind,omitempty" doc:"webhook, approval, …; left out: of the code's own."`
 	Meta   json.RawMessage `json:"meta,omitempty"`
 	Schema json.RawMessage `json:"schema,omitempty"`
 	Public bool            `json:"public,omitempty"`
@@ -26,9 +30,39 @@ type HookList struct {
 	Items []Hook `json:"items"`
 }
 
+// HookPage is a page of live hooks, in the order of their making.
+type HookPage struct {
+	Items      []Hook `json:"items"`
+	NextCursor string `json:"nextCursor,omitempty" doc:"Where the next page begins; left out: this is the last."`
+}
+
+// HookQuery picks hooks for [Client.HookPage]. Zero fields do not restrict.
+type HookQuery struct {
+	Kind   string
+	Run    string
+	Cursor string
+	Limit  int // 0 means 50; at most 500
+}
+
 // Accepted answers what was sent to a hook: the run that has it now.
 type Accepted struct {
 	Run string `json:"run"`
+}
+
+type hooksInput struct {
+	Kind   string `query:"kind"`
+	Run    string `query:"run" doc:"Only hooks of the run with this id."`
+	Cursor string `query:"cursor"`
+	Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"500"`
+}
+
+type acceptedOutput struct {
+	Replayed string `header:"Idempotency-Replayed" doc:"true: the request was carried out before."`
+	Body     Accepted
+}
+
+type tokenInput struct {
+	Token string `path:"token"`
 }
 
 type hookInput struct {
@@ -36,10 +70,51 @@ type hookInput struct {
 	Body  json.RawMessage
 }
 
+type runHookInput struct {
+	ID   string `path:"id"`
+	Key  string `path:"key"`
+	Body json.RawMessage
+}
+
 func (s *server) hookRoutes() {
 	add(s, route{id: "hooks", method: http.MethodGet, path: "/api/runs/{id}/hooks", scope: RunsRead, summary: "List a run's live hooks"}, s.hooks)
-	add(s, route{id: "sendHook", method: http.MethodPost, path: "/api/hooks/{token...}", scope: HooksSend, status: http.StatusAccepted, free: true,
-		summary: "Send a payload to a hook"}, s.hook)
+	add(s, route{id: "hook", method: http.MethodGet, path: "/api/hooks/{token...}", scope: RunsRead, free: true, summary: "Look at a live hook"},
+		func(ctx context.Context, in *tokenInput) (*output[Hook], error) {
+			h, err := s.findHook(ctx, in.Token)
+			return &output[Hook]{hookOf(ctx, h)}, err
+		})
+	add(s, route{id: "hookPage", method: http.MethodGet, path: "/api/hooks", scope: RunsRead, summary: "List live hooks"}, s.hookPage)
+	add(s, route{id: "sendHook", method: http.MethodPost, path: "/api/hooks/{token...}", scope: HooksSend, status: http.StatusAccepted, free: true, once: true,
+		summary: "Send a payload to a hook", about: "410: the hook was closed, or its run has ended."},
+		func(ctx context.Context, in *hookInput) (*acceptedOutput, error) {
+			h, err := s.findHook(ctx, in.Token)
+			if err == nil {
+				err = sendable(h)
+			}
+			if err != nil && !errors.Is(err, pawl.ErrEnded) { // one that is over may have been sent to before
+				return nil, err
+			}
+			return s.send(ctx, pawl.Delivery{Token: in.Token, Data: payload(in.Body)})
+		})
+	add(s, route{id: "sendRunHook", method: http.MethodPost, path: "/api/runs/{id}/hooks/{key...}", scope: HooksSend, status: http.StatusAccepted, free: true, once: true,
+		summary: "Send a payload to a hook of a run, by its key"},
+		func(ctx context.Context, in *runHookInput) (*acceptedOutput, error) {
+			if in.Key == "" {
+				return nil, badRequest("the path names no hook")
+			}
+			hooks, err := s.engine.Hooks(ctx, runRef(ctx, in.ID))
+			if err != nil {
+				return nil, err
+			}
+			for _, h := range hooks {
+				if h.Key == in.Key {
+					if err := sendable(h); err != nil {
+						return nil, err
+					}
+				}
+			}
+			return s.send(ctx, pawl.Delivery{Run: runRef(ctx, in.ID), Hook: in.Key, Data: payload(in.Body)})
+		})
 }
 
 func (s *server) hooks(ctx context.Context, in *idInput) (*output[HookList], error) {
@@ -49,26 +124,64 @@ func (s *server) hooks(ctx context.Context, in *idInput) (*output[HookList], err
 	}
 	list := HookList{Items: []Hook{}}
 	for _, h := range infos {
-		list.Items = append(list.Items, hookOf(h))
+		h.Run.ID = in.ID
+		list.Items = append(list.Items, hookOf(ctx, h))
 	}
 	return &output[HookList]{list}, nil
 }
 
-func hookOf(h pawl.HookInfo) Hook {
-	return Hook{Key: h.Key, Token: h.Token, Meta: h.Meta, Schema: h.Schema, Public: h.Public, At: h.At}
-}
-
-// hook tells whoever has a token no more of the run than its id.
-func (s *server) hook(ctx context.Context, in *hookInput) (*output[Accepted], error) {
-	h, err := s.engine.FindHook(ctx, in.Token)
-	if err == nil {
-		err = sendable(h)
+func (s *server) hookPage(ctx context.Context, in *hooksInput) (*output[HookPage], error) {
+	f := pawl.HookFilter{Tenant: tenantOf(ctx), Kind: in.Kind, Limit: in.Limit + 1}
+	if in.Run != "" {
+		info, err := s.engine.Get(ctx, runRef(ctx, in.Run))
+		if err != nil {
+			return nil, err
+		}
+		f.Run = info.Key
 	}
+	var err error
+	if f.After, err = readNumber("hook:", in.Cursor); err != nil {
+		return nil, err
+	}
+	found, err := s.engine.ListHooks(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	info, err := s.engine.Resume(ctx, in.Token, payload(in.Body))
-	return &output[Accepted]{Accepted{Run: info.ID}}, err
+	page := HookPage{Items: []Hook{}}
+	for _, h := range found[:min(in.Limit, len(found))] {
+		page.Items = append(page.Items, hookOf(ctx, h))
+	}
+	if len(found) > in.Limit {
+		page.NextCursor = mark("hook:", strconv.FormatInt(found[in.Limit-1].ID, 10))
+	}
+	return &output[HookPage]{page}, nil
+}
+
+// hookOf tells of a hook. Who may not send to hooks is not told the token, which is all that a
+// webhook asks of a stranger.
+func hookOf(ctx context.Context, h pawl.HookInfo) Hook {
+	hook := Hook{Key: h.Key, Run: h.Run.ID, Kind: h.Kind, Meta: h.Meta, Schema: h.Schema, Public: h.Public, At: h.At}
+	if allows(callerOf(ctx).scopes, HooksSend) {
+		hook.Token = h.Token
+	}
+	return hook
+}
+
+// findHook returns a hook of the caller's tenant. A token of another's is one that nobody has.
+// ErrEnded: it is over, and remembered.
+func (s *server) findHook(ctx context.Context, token string) (pawl.HookInfo, error) {
+	h, err := s.engine.FindHook(ctx, token)
+	known := err == nil || errors.Is(err, pawl.ErrEnded)
+	if errors.Is(err, pawl.ErrNotFound) || known && h.Run.Tenant != tenantOf(ctx) {
+		return pawl.HookInfo{}, fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
+	}
+	return h, err
+}
+
+// send tells whoever has a token no more of the run than its id.
+func (s *server) send(ctx context.Context, d pawl.Delivery) (*acceptedOutput, error) {
+	r, replayed, err := s.deliver(ctx, d)
+	return &acceptedOutput{Replayed: replayed, Body: Accepted{Run: r.Run.ID}}, err
 }
 
 // sendable refuses hooks on which a person's decision is waited for: who may send to hooks

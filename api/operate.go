@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -30,6 +31,7 @@ type ForkRequest struct {
 // Published answers a published event.
 type Published struct {
 	Event string `json:"event"`
+	Count int    `json:"count" doc:"How many runs waited for it."`
 }
 
 // Empty is the body of a call that takes nothing. It may be left out.
@@ -66,6 +68,16 @@ type publishInput struct {
 	Body json.RawMessage
 }
 
+type signalOutput struct {
+	Replayed string `header:"Idempotency-Replayed" doc:"true: the request was carried out before."`
+	Body     Run
+}
+
+type publishOutput struct {
+	Replayed string `header:"Idempotency-Replayed" doc:"true: the request was carried out before."`
+	Body     Published
+}
+
 func (s *server) orderRoutes() {
 	post := func(id, path, summary string) route {
 		return route{id: id, method: http.MethodPost, path: path, scope: RunsOperate, summary: summary}
@@ -93,22 +105,33 @@ func (s *server) orderRoutes() {
 		return s.ordered(ctx)(s.engine.Wake(ctx, runRef(ctx, in.ID), in.Body.Key, data))
 	})
 	signal := post("signal", "/api/runs/{id}/signal/{event...}", "Send an event to a run")
-	signal.free = true
-	add(s, signal, func(ctx context.Context, in *signalInput) (*output[Run], error) {
+	signal.free, signal.once = true, true
+	add(s, signal, func(ctx context.Context, in *signalInput) (*signalOutput, error) {
+		if in.Event == "" {
+			return nil, badRequest("the path names no event")
+		}
 		run := runRef(ctx, in.ID)
-		if err := s.engine.SignalRef(ctx, run, in.Event, payload(in.Body)); err != nil {
+		_, replayed, err := s.deliver(ctx, pawl.Delivery{Run: run, Event: in.Event, Data: payload(in.Body)})
+		if err != nil {
 			return nil, err
 		}
-		return s.ordered(ctx)(s.engine.Get(ctx, run))
+		out, err := s.ordered(ctx)(s.engine.Get(ctx, run))
+		if err != nil {
+			return nil, err
+		}
+		return &signalOutput{Replayed: replayed, Body: out.Body}, nil
 	})
 	publish := post("publish", "/api/events/{name...}", "Send an event to every run that waits for it")
-	publish.free, publish.status = true, http.StatusAccepted
-	add(s, publish, func(ctx context.Context, in *publishInput) (*output[Published], error) {
-		_, err := s.engine.PublishTo(ctx, tenantOf(ctx), in.Name, payload(in.Body))
-		return &output[Published]{Published{Event: in.Name}}, err
+	publish.free, publish.status, publish.once = true, http.StatusAccepted, true
+	add(s, publish, func(ctx context.Context, in *publishInput) (*publishOutput, error) {
+		if in.Name == "" {
+			return nil, badRequest("the path names no event")
+		}
+		r, replayed, err := s.deliver(ctx, pawl.Delivery{Tenant: tenantOf(ctx), Publish: in.Name, Data: payload(in.Body)})
+		return &publishOutput{Replayed: replayed, Body: Published{Event: in.Name, Count: r.Count}}, err
 	})
 	fork := post("fork", "/api/runs/{id}/fork", "Start a new run from the journal of another")
-	fork.status, fork.also = http.StatusAccepted, nil
+	fork.status, fork.once = http.StatusAccepted, true
 	add(s, fork, s.fork)
 }
 
@@ -128,6 +151,15 @@ func (s *server) fork(ctx context.Context, in *forkInput) (*runOutput, error) {
 	if _, err := s.engine.Get(ctx, run); err != nil { // Fork's own error would not name the run
 		return nil, err
 	}
-	info, err := s.engine.Fork(ctx, run, pawl.ForkOptions{From: q.From, Input: q.Input, Results: q.Results, ID: q.ID})
-	return &runOutput{Status: http.StatusAccepted, Location: RunPath(info.ID), Body: Run{RunInfo: info}}, err
+	once, err := s.once(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.engine.Fork(ctx, run, pawl.ForkOptions{From: q.From, Input: q.Input, Results: q.Results, ID: cmp.Or(q.ID, once.id)})
+	return forked(info, once, err)
+}
+
+// forked answers with a run that was made of another.
+func forked(info pawl.RunInfo, once once, err error) (*runOutput, error) {
+	return &runOutput{Status: http.StatusAccepted, Location: RunPath(info.ID), Replayed: once.replayed(info.Existed), Body: Run{RunInfo: info}}, err
 }

@@ -35,6 +35,9 @@ type route struct {
 	status  int    // of success; 0 means 200
 	prefix  string // the query takes any name that begins so
 	free    bool   // parameters are not held against their schemas: a name may be empty
+	loose   bool   // the query may have names that are not known
+	global  bool   // it is about what belongs to no tenant: for callers of the default tenant
+	once    bool   // it takes an Idempotency-Key
 	media   string // of an answer that is no JSON; of several, separated by spaces, the first is what Accept need not ask for
 }
 
@@ -51,7 +54,6 @@ type exchange struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	op     *operation
-	caller *Caller
 	header http.Header
 	status int
 	body   bytes.Buffer
@@ -154,6 +156,12 @@ func (a adapter) Handle(op *huma.Operation, serve func(huma.Context)) {
 			Name: o.prefix + "NAME", In: "query", Description: "any name after " + o.prefix, Schema: &huma.Schema{Type: huma.TypeString},
 		})
 	}
+	if o.once {
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: headerIdempotencyKey, In: "header", Description: "Repeated with the same key and body within 24 hours, the request does nothing and is answered again.",
+			Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(255)},
+		})
+	}
 	pattern := o.method + " " + o.path
 	a.s.operations[pattern] = o
 	a.s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.s.exchange(w, r, o) })
@@ -164,7 +172,7 @@ func (a adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.s.ServeHT
 
 // exchange lets an operation answer a request.
 func (s *server) exchange(w http.ResponseWriter, r *http.Request, o *operation) {
-	x := &exchange{w: w, op: o, header: http.Header{}, caller: callerOf(r.Context())}
+	x := &exchange{w: w, op: o, header: http.Header{}}
 	x.r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	if o.body != nil {
 		var err error

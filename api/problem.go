@@ -84,13 +84,22 @@ var table = []struct {
 
 // Codes of problems that no sentinel stands for.
 const (
-	codeBadRequest  = "bad_request"  // 400: the request's form is wrong
-	codeCrossOrigin = "cross_origin" // 403: a web page of another origin wrote
-	codeNoRoute     = "no_route"     // 404: there is no such path
-	codeMethod      = "method"       // 405
-	codeHost        = "host"         // 421: addressed under a name that is not the server's
-	codeInternal    = "internal"     // 500: the log says more
-	codeNotReady    = "not_ready"    // 503
+	codeBadRequest   = "bad_request"     // 400: the request's form is wrong
+	codeCrossOrigin  = "cross_origin"    // 403: a web page of another origin wrote
+	codeUnauthorized = "unauthorized"    // 401: no key, or one that is not valid
+	codeScope        = "scope"           // 403: the key lacks a scope
+	codeTenant       = "tenant"          // 403: it is not for keys of a tenant
+	codeLogin        = "login"           // 403: somebody could not log in
+	codeNoRoute      = "no_route"        // 404: there is no such path
+	codeMethod       = "method"          // 405
+	codeChanged      = "changed"         // 412: it is not what If-Match names any more
+	codeKeyReused    = "idempotency_key" // 422: an Idempotency-Key was given to another request
+	codeMedia        = "media_type"      // 415: not sent as JSON
+	codeTooMany      = "too_many"        // 429: more often than allowed; Retry-After says when again
+	codeHost         = "host"            // 421: addressed under a name that is not the server's
+	codeInternal     = "internal"        // 500: the log says more
+	codeProvider     = "provider"        // 503: whom people log in with does not answer
+	codeNotReady     = "not_ready"       // 503
 )
 
 func newProblem(status int, code, format string, args ...any) *Problem {

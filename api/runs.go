@@ -2,8 +2,8 @@ package api
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -65,6 +65,7 @@ func segment(s string) string {
 type runOutput struct {
 	Status   int
 	Location string `header:"Location" doc:"The path of a run that was made."`
+	Replayed string `header:"Idempotency-Replayed" doc:"true: the request was carried out before."`
 	Body     Run
 }
 
@@ -76,6 +77,10 @@ type runInput struct {
 type listInput struct {
 	Workflow string   `query:"workflow"`
 	States   []string `query:"state,explode" doc:"One of these states; several are separated by commas, or given one by one."`
+	Since    moment   `query:"since" doc:"Created at or after: a day in UTC or a time."`
+	Until    moment   `query:"until" doc:"Created before."`
+	Parent   string   `query:"parent" doc:"Only children of the run with this id."`
+	Prefix   string   `query:"q" doc:"Only ids that begin so."`
 	Cursor   string   `query:"cursor"`
 	Limit    int      `query:"limit" default:"50" minimum:"1" maximum:"500"`
 }
@@ -85,6 +90,14 @@ func (s *server) runRoutes() {
 		about: "attr.team=red restricts to runs whose attribute team is red."}, s.list)
 	add(s, route{id: "run", method: http.MethodGet, path: "/api/runs/{id}", scope: RunsRead, also: []int{http.StatusAccepted}, summary: "Look at a run",
 		about: "202: a wait was asked for, and the run has not ended."}, s.get)
+	add(s, route{id: "deleteRun", method: http.MethodDelete, path: "/api/runs/{id}", scope: RunsOperate, status: http.StatusNoContent,
+		summary: "Remove an ended run and all that is its own"},
+		func(ctx context.Context, in *idInput) (*noOutput, error) {
+			if _, err := s.engine.Get(ctx, runRef(ctx, in.ID)); err != nil { // Delete's own error would not name the run
+				return nil, err
+			}
+			return &noOutput{}, s.engine.Delete(ctx, runRef(ctx, in.ID))
+		})
 	add(s, route{id: "why", method: http.MethodGet, path: "/api/runs/{id}/why", scope: RunsRead, summary: "Say what a run is waiting for"}, s.why)
 }
 
@@ -103,24 +116,32 @@ func (s *server) get(ctx context.Context, in *runInput) (*runOutput, error) {
 // over, whichever comes first: 200 if it has ended, else 202.
 func (s *server) tell(ctx context.Context, info pawl.RunInfo, wait time.Duration, status int) (*runOutput, error) {
 	if wait > 0 {
-		all := exchangeOf(ctx).r.Context() // the wait may be longer than an ordinary request
-		limit, cancel := context.WithTimeout(all, wait)
-		defer cancel()
-		defer context.AfterFunc(stopping(all), cancel)()
-		defer context.AfterFunc(expiry(all), cancel)()
-		existed := info.Existed
-		ended, _, err := s.engine.Wait(limit, info.Tenant, info.ID)
-		if err == nil {
-			info = ended
-		} else if limit.Err() == nil {
-			return nil, err
-		} else if info, err = s.engine.Get(all, pawl.Ref{Tenant: info.Tenant, ID: info.ID}); err != nil {
+		held, release, err := s.hold(ctx) // it may last longer than an ordinary request
+		if err != nil {
 			return nil, err
 		}
-		status, info.Existed = http.StatusAccepted, existed
+		defer release()
+		limit, cancel := context.WithTimeout(held, wait)
+		defer cancel()
+		defer context.AfterFunc(stopping(held), cancel)()
+		existed, all := info.Existed, exchangeOf(ctx).r.Context()
+		ended, _, err := s.engine.Wait(limit, info.Tenant, info.ID)
 		var done context.CancelFunc
 		ctx, done = context.WithTimeout(all, callLimit)
 		defer done()
+		switch {
+		case err == nil:
+			info = ended
+		case limit.Err() == nil:
+			return nil, err
+		case held.Err() != nil && all.Err() == nil:
+			return nil, unauthorized(exchangeOf(ctx).w, fmt.Errorf("%w: the key is no longer valid", ErrKey))
+		default:
+			if info, err = s.engine.Get(ctx, pawl.Ref{Tenant: info.Tenant, ID: info.ID}); err != nil {
+				return nil, err
+			}
+		}
+		status, info.Existed = http.StatusAccepted, existed
 	}
 	if info.State.Terminal() {
 		status = http.StatusOK
@@ -148,7 +169,14 @@ func (s *server) full(ctx context.Context, info pawl.RunInfo) (Run, error) {
 }
 
 func (s *server) list(ctx context.Context, in *listInput) (*output[RunPage], error) {
-	f := pawl.Filter{Tenant: tenantOf(ctx), Workflow: in.Workflow, Limit: in.Limit + 1} // one more, to know whether there is a next page
+	f := pawl.Filter{Tenant: tenantOf(ctx), Workflow: in.Workflow, Query: in.Prefix, After: in.Since.Time, Before: in.Until.Time, Limit: in.Limit + 1} // one more, to know whether there is a next page
+	if in.Parent != "" {
+		parent, err := s.engine.Get(ctx, runRef(ctx, in.Parent))
+		if err != nil {
+			return nil, err
+		}
+		f.Parent = parent.Key
+	}
 	for _, names := range in.States {
 		for name := range strings.SplitSeq(names, ",") {
 			state, err := pawl.ParseState(name)
@@ -162,10 +190,8 @@ func (s *server) list(ctx context.Context, in *listInput) (*output[RunPage], err
 	if f.Attrs, err = attributes(exchangeOf(ctx).r.URL.Query()); err != nil {
 		return nil, err
 	}
-	if in.Cursor != "" {
-		if f.Cursor, err = readCursor(in.Cursor); err != nil {
-			return nil, err
-		}
+	if f.Cursor, err = readNumber("before:", in.Cursor); err != nil {
+		return nil, err
 	}
 	runs, err := s.engine.List(ctx, f)
 	if err != nil {
@@ -174,7 +200,7 @@ func (s *server) list(ctx context.Context, in *listInput) (*output[RunPage], err
 	page := RunPage{Items: append([]pawl.RunInfo{}, runs...)}
 	if len(runs) == f.Limit {
 		page.Items = page.Items[:in.Limit]
-		page.NextCursor = cursorOf(page.Items[in.Limit-1].Key)
+		page.NextCursor = mark("before:", strconv.FormatInt(page.Items[in.Limit-1].Key, 10))
 	}
 	return &output[RunPage]{page}, nil
 }
@@ -194,21 +220,6 @@ func attributes(query url.Values) (map[string]string, error) {
 		}
 	}
 	return attrs, nil
-}
-
-// A cursor is opaque so that what is in it can change.
-func cursorOf(key int64) string {
-	return base64.RawURLEncoding.EncodeToString([]byte("before:" + strconv.FormatInt(key, 10)))
-}
-
-func readCursor(text string) (int64, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(text)
-	digits, ok := strings.CutPrefix(string(raw), "before:")
-	key, nerr := strconv.ParseInt(digits, 10, 64)
-	if err != nil || !ok || nerr != nil || key <= 0 {
-		return 0, badRequest("cursor is %q, which is no cursor of this server: take nextCursor of the page before, as it is", text)
-	}
-	return key, nil
 }
 
 // Why says what a run is waiting for.

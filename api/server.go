@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -54,6 +55,9 @@ type Options struct {
 	Verify func(scheme, secretName string, header http.Header, body []byte, now time.Time) (deliveryID string, err error)
 	// Version is shown by /healthz.
 	Version string
+	// Auth says who may call. nil: nobody is asked for a key, and every caller may do all in
+	// the default tenant, which is for a server on loopback that one person uses.
+	Auth *Auth
 	// Logger is where requests that failed on the server's side are reported. nil means
 	// slog.Default().
 	Logger *slog.Logger
@@ -72,6 +76,7 @@ type server struct {
 	webhooks   *webhooks
 	problems   *huma.Response
 	document   []byte
+	door       *doorman // nil: everyone may come in
 	fans       fans
 }
 
@@ -95,6 +100,9 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	if opt.Auth != nil {
+		s.door = newDoorman(s, opt.Auth)
+	}
 	s.webhooks = newWebhooks(engine, opt, s.log)
 	s.newDocument()
 	s.workflowRoutes()
@@ -107,6 +115,13 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.hookRoutes()
 	s.approvalRoutes()
 	s.costRoutes()
+	s.budgetRoutes()
+	s.stepRoutes()
+	s.promptRoutes()
+	s.askedRoutes()
+	s.statRoutes()
+	s.keyRoutes()
+	s.sessionRoutes()
 	s.healthRoutes()
 	s.documentRoutes()
 	if err := s.finish(); err != nil { // it is made of types alone: a defect of the package
@@ -138,7 +153,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, s.unmatched(w, r))
 		return
 	}
-	if err := checkQuery(r, o); err != nil {
+	r, err := s.admit(w, r, o)
+	if err == nil {
+		err = cmp.Or(checkQuery(r, o), refuseOnce(r, o))
+	}
+	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
@@ -170,7 +189,7 @@ func checkQuery(r *http.Request, o *operation) error {
 		return badRequest("the query can't be read: %v", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if !slices.Contains(o.queries, name) && (o.prefix == "" || !strings.HasPrefix(name, o.prefix)) {
+		if !o.loose && !slices.Contains(o.queries, name) && (o.prefix == "" || !strings.HasPrefix(name, o.prefix)) {
 			p := badRequest("this call knows no query parameter %q", name)
 			p.Hint = suggest(name, o.queries)
 			return p
@@ -185,9 +204,13 @@ const writeLimit = 30 * time.Second
 func send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(writeLimit)) // not every ResponseWriter has one
-	body = append(body, '\n')
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else the flush would make it chunks
+	if len(body) > 0 {
+		body = append(body, '\n')
+		w.Header().Set("Content-Type", contentType)
+	}
+	if status != http.StatusNoContent {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else the flush would make it chunks
+	}
 	w.WriteHeader(status)
 	w.Write(body)
 	_ = rc.Flush()                       // who is gone needs no answer

@@ -47,9 +47,9 @@ type namedStartInput struct {
 }
 
 func (s *server) startRoutes() {
-	add(s, route{id: "start", method: http.MethodPost, path: "/api/runs", scope: RunsStart, status: http.StatusAccepted, also: []int{http.StatusOK},
+	add(s, route{id: "start", method: http.MethodPost, path: "/api/runs", scope: RunsStart, once: true, status: http.StatusAccepted, also: []int{http.StatusOK},
 		summary: "Start a run", about: "202: it is durable. 200: it has ended, or had when it was asked for again."}, s.start)
-	add(s, route{id: "startWorkflow", method: http.MethodPost, path: "/api/workflows/{name}/runs", scope: RunsStart, status: http.StatusAccepted, also: []int{http.StatusOK},
+	add(s, route{id: "startWorkflow", method: http.MethodPost, path: "/api/workflows/{name}/runs", scope: RunsStart, once: true, status: http.StatusAccepted, also: []int{http.StatusOK},
 		summary: "Start a run of a workflow"},
 		func(ctx context.Context, in *namedStartInput) (*runOutput, error) {
 			if q := &in.Body; q.Workflow != "" && q.Workflow != in.Name {
@@ -75,6 +75,13 @@ func (s *server) start(ctx context.Context, in *startInput) (*runOutput, error) 
 	if len(in.Traceparent) == 55 {
 		opts = append(opts, pawl.Traceparent(in.Traceparent))
 	}
+	once, err := s.once(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if once.id != "" && q.ID == "" {
+		opts = append(opts, pawl.ID(once.id))
+	}
 	info, err := s.engine.StartRun(ctx, q.Workflow, q.Input, append(opts, pawl.Tenant(tenantOf(ctx)))...)
 	if errors.Is(err, pawl.ErrUnknown) {
 		return nil, unknownWorkflow(s.engine, q.Workflow)
@@ -84,7 +91,7 @@ func (s *server) start(ctx context.Context, in *startInput) (*runOutput, error) 
 	}
 	out, err := s.tell(ctx, info, in.Wait.Duration, http.StatusAccepted)
 	if err == nil {
-		out.Location = RunPath(info.ID)
+		out.Location, out.Replayed = RunPath(info.ID), once.replayed(info.Existed)
 	}
 	return out, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -95,6 +96,28 @@ func TestATimeoutGivesUpAndTheRunGoesOn(t *testing.T) {
 	pawlAt(t, h.url, "runs", "list", "--attr", "customer=acme", "--jq", ".items[0].priority").want(t, 0, "3")
 }
 
+func TestRunsAreDeletedAndCounted(t *testing.T) {
+	eachStore(t, func(t *testing.T, h *house) {
+		for _, id := range []string{"a", "b", "c", "w"} {
+			workflow := map[string]string{"w": "waits"}[id]
+			pawlAt(t, h.url, "start", cmp.Or(workflow, "echo"), "--id", id).want(t, 0)
+		}
+		for _, id := range []string{"a", "b", "c"} {
+			until(t, h.client, id, pawl.Completed)
+		}
+		until(t, h.client, "w", pawl.Waiting)
+		pawlAt(t, h.url, "stats").want(t, 0, "waiting     1", "completed   3", "workers     1")
+		pawlAt(t, h.url, "stats", "--jq", ".runs.completed").want(t, 0, "3")
+		pawlAt(t, h.url, "runs", "delete", "a").want(t, 0, "a deleted")
+		pawlAt(t, h.url, "runs", "show", "a").want(t, 3)
+		pawlAt(t, h.url, "runs", "delete", "w").want(t, 5, "w")
+		pawlAt(t, h.url, "runs", "delete", "--all", "-y").want(t, 0, "deleted 2 of 2 runs")
+		if r := pawlAt(t, h.url, "runs", "list", "-o", "name").want(t, 0); r.stdout != "w\n" {
+			t.Errorf("%s", r.stdout)
+		}
+	}, testWorkflows()...)
+}
+
 func TestStreamsAreReadable(t *testing.T) {
 	h := serve(t, testWorkflows()...)
 	pawlAt(t, h.url, "start", "says", "--id", "s").want(t, 0)
@@ -172,11 +195,11 @@ func TestContexts(t *testing.T) {
 		t.Fatal(err)
 	}
 	in("", "runs", "list").want(t, 2, "others on this machine can read it", "chmod 600")
-	if err := os.WriteFile(file, []byte("curent: x\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("curr: x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in("", "runs", "list").want(t, 2, "curent")
-	in("", "doctor").want(t, 1, "curent")
+	in("", "runs", "list").want(t, 2, "curr")
+	in("", "doctor").want(t, 1, "curr")
 }
 
 // Each key goes to the server that it was meant for, and to no other.

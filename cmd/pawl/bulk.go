@@ -83,6 +83,9 @@ yes, --dry-run only counts.`,
 				if err != nil {
 					return a.explain(err, args[0])
 				}
+				if d.verb == "delete" {
+					return a.toldGone(run)
+				}
 				return a.told(run)
 			case len(args) > 0:
 				b.yes = true // whoever names runs means them
@@ -113,7 +116,7 @@ yes, --dry-run only counts.`,
 
 // pickRuns finds the runs that the flags mean, and says how many there are of each kind.
 func (a *app) pickRuns(ctx context.Context, d deed, b bulk) (ids []string, what string, err error) {
-	q, made, err := a.runQuery(&b.picking)
+	q, err := a.runQuery(&b.picking)
 	if err != nil {
 		return nil, "", err
 	}
@@ -128,13 +131,10 @@ func (a *app) pickRuns(ctx context.Context, d deed, b bulk) (ids []string, what 
 			return nil, "", err
 		}
 		for _, run := range page.Items {
-			if made.has(run.Created) {
-				ids = append(ids, run.ID)
-				count[run.State.String()+" "+run.Workflow]++
-			}
+			ids = append(ids, run.ID)
+			count[run.State.String()+" "+run.Workflow]++
 		}
-		oldest := len(page.Items) > 0 && page.Items[len(page.Items)-1].Created.Before(made.from)
-		if q.Cursor = page.NextCursor; q.Cursor == "" || oldest {
+		if q.Cursor = page.NextCursor; q.Cursor == "" {
 			break
 		}
 	}

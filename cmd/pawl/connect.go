@@ -70,8 +70,8 @@ func (a *app) connect() error {
 	if chosen.Server != "" {
 		a.meant.Name, a.meant.Current = name, name == file.Current
 	}
-	a.client, err = api.NewClient(a.server, &api.ClientOptions{HTTP: &http.Client{
-		Transport:     &recorder{app: a, key: key, next: http.DefaultTransport},
+	a.client, err = api.NewClient(a.server, &api.ClientOptions{Key: key, HTTP: &http.Client{
+		Transport:     &recorder{app: a, next: http.DefaultTransport},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}})
 	if err != nil {
@@ -125,18 +125,13 @@ func private(address string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// recorder adds the key and keeps the server's JSON answers as they came.
+// recorder keeps the server's JSON answers as they came.
 type recorder struct {
 	app  *app
-	key  string
 	next http.RoundTripper
 }
 
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	if r.key != "" {
-		req = req.Clone(req.Context())
-		req.Header.Set("Authorization", "Bearer "+r.key)
-	}
 	sent := time.Now()
 	res, err := r.next.RoundTrip(req)
 	if err != nil {

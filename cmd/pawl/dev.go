@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -17,9 +15,6 @@ import (
 	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/spf13/cobra"
 )
-
-// drain is how long steps under way and requests may take after the first signal.
-const drain = 10 * time.Second
 
 type devOptions struct {
 	listen string
@@ -73,7 +68,8 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return errors.Join(err, store.Close())
 	}
 	a.banner(engine, o, address, found)
-	err = errors.Join(a.work(ctx, engine, l, log), engine.Close())
+	err = errors.Join(a.work(ctx, server{engine: engine, works: true, l: l, drain: drain, log: log,
+		api: api.Options{Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}}}), engine.Close())
 	if cerr := store.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
 	}
@@ -81,38 +77,6 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		a.note("stopped; %s", "runs go on at the next start")
 	}
 	return err
-}
-
-// work runs the engine and the server until ctx ends or one of them fails, and returns
-// when both have ended.
-func (a *app) work(ctx context.Context, engine *pawl.Engine, l net.Listener, log *slog.Logger) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	defer context.AfterFunc(ctx, func() {
-		a.note("stopping: steps under way have %s to finish; Ctrl-C again stops at once", drain)
-	})()
-	handler := api.New(engine, api.Options{
-		Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, Version: versionsOf().Version, Logger: log,
-		Ready: func(context.Context) error { return ctx.Err() },
-	})
-	var parts sync.WaitGroup
-	var failed [2]error
-	part := func(i int, what string, work func() error) {
-		parts.Go(func() {
-			defer stop() // one without the other is of no use
-			err := work()
-			if err == nil && ctx.Err() == nil {
-				err = errors.New("it ended for no reason")
-			}
-			if err != nil {
-				failed[i] = fmt.Errorf("%s: %w", what, err)
-			}
-		})
-	}
-	part(0, "the engine", func() error { return engine.Run(ctx) })
-	part(1, "the server", func() error { return api.Serve(ctx, l, handler, drain) })
-	parts.Wait()
-	return errors.Join(failed[:]...)
 }
 
 // listen refuses addresses that others can reach: there are no accounts yet.
@@ -124,15 +88,7 @@ func (a *app) listen(address string) (net.Listener, error) {
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, a.usage("--listen %s would let others on the network start and cancel runs: pawl dev has no accounts, so it serves this machine only; use 127.0.0.1", address)
 	}
-	l, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, &exitError{exitFailure, fmt.Errorf("%s is in use, perhaps by another pawl dev", address),
-			[]string{"see whether it answers: " + a.self + " runs list --server http://" + address, "or serve elsewhere: " + a.self + " dev --listen 127.0.0.1:0"}}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
-	}
-	return l, nil
+	return a.bind(address, "dev")
 }
 
 // banner says what is there and what to type next.
@@ -156,29 +112,4 @@ func (a *app) banner(engine *pawl.Engine, o devOptions, address string, found *d
 	p.line("  %s", style(a.hint(`start research-agent --input '{"topic":"tidal power"}' --follow`)))
 	p.line("  %s", style(a.hint("runs list")))
 	p.line("")
-}
-
-// chronicle tells the log how runs begin and end.
-type chronicle struct {
-	pawl.NoObserver
-	log *slog.Logger
-}
-
-func (c *chronicle) RunStarted(run pawl.RunInfo) {
-	c.log.Info("run started", "run", run.ID, "workflow", run.Workflow)
-}
-
-func (c *chronicle) RunEnded(run pawl.RunInfo, _ *pawl.Entry) {
-	args := []any{"run", run.ID, "workflow", run.Workflow, "took", took(run.Ended.Sub(run.Created))}
-	if run.State == pawl.Completed {
-		c.log.Info("run completed", args...)
-		return
-	}
-	c.log.Warn("run "+run.State.String(), append(args, "reason", run.Reason)...)
-}
-
-func (c *chronicle) StepEnded(run pawl.RunInfo, key string, attempt int, d time.Duration, err error) {
-	if err != nil {
-		c.log.Warn("step failed", "run", run.ID, "step", key, "attempt", attempt, "took", took(d), "error", err)
-	}
 }

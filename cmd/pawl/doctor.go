@@ -32,6 +32,9 @@ func (d *doctor) add(check, state, says string, next ...string) {
 	d.findings = append(d.findings, finding{check, state, says, next})
 }
 
+// searched is how many of the newest runs in a state are looked through.
+const searched = 5000
+
 // Limits beyond which the doctor has something to say.
 const (
 	skewWarn  = 2 * time.Second // the Date header has whole seconds only
@@ -119,6 +122,16 @@ func (d *doctor) server(ctx context.Context) {
 	} else {
 		d.add("store", "ok", "the engine runs and its store answers")
 	}
+	switch stats, err := a.client.Stats(ctx); {
+	case err != nil:
+		err = a.explain(err, "RUN")
+		d.add("workers", "fail", err.Error(), nextOf(err)...)
+		return // the others would say the same
+	case stats.Workers == 0:
+		d.add("workers", "fail", "no worker is alive: nothing moves", "start one: a server, or your own program with the workflows")
+	default:
+		d.add("workers", "ok", fmt.Sprintf("%d alive", stats.Workers))
+	}
 	d.runs(ctx)
 }
 
@@ -153,7 +166,7 @@ func (d *doctor) runs(ctx context.Context) {
 		bad         func(pawl.RunInfo) bool
 		next        []string
 	}{
-		{"workers", "ready that nobody takes", []pawl.State{pawl.Pending}, late,
+		{"ready", "ready that nobody takes", []pawl.State{pawl.Pending}, late,
 			[]string{"see that a process with these workflows runs: " + a.hint("workflows list"), "see one: " + a.hint("runs list --state pending")}},
 		{"timers", "waiting for a time that is over", []pawl.State{pawl.Waiting}, late,
 			[]string{"see that a process with these workflows runs: " + a.hint("workflows list"), "see one: " + a.hint("runs list --state waiting -o wide")}},

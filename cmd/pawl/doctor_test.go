@@ -20,7 +20,7 @@ func TestDoctor(t *testing.T) {
 	eachStore(t, func(t *testing.T, h *house) {
 		pawlAt(t, h.url, "start", "waits", "--id", "w").want(t, 0)
 		until(t, h.client, "w", pawl.Waiting)
-		pawlAt(t, h.url, "doctor").want(t, 0, "✓ settings", "✓ server", "✓ clock", "✓ store", "✓ workers", "✓ timers    no runs", "✓ blocked")
+		pawlAt(t, h.url, "doctor").want(t, 0, "✓ settings", "✓ server", "✓ clock", "✓ store", "✓ workers   1 alive", "✓ ready", "✓ timers    no runs", "✓ blocked")
 	}, testWorkflows()...)
 	pawlWith(t, environment{}, "", "doctor", "--server", "http://127.0.0.1:1").want(t, 1, "✗ server", "pawl dev", "1 check failed")
 	pawlWith(t, environment{}, "", "doctor", "--server", "http://127.0.0.1:1", "--config", "nowhere.yaml", "-o", "json").want(t, 1, `"check":"settings","state":"fail"`)
@@ -51,6 +51,10 @@ func TestDoctorSeesWhatIsWrong(t *testing.T) {
 			run.State = pawl.Blocked
 			page.Items = append(page.Items, run, run)
 		default:
+			if r.URL.Path == "/api/stats" {
+				io.WriteString(w, `{"runs":{"pending":2},"ready":1,"workers":0,"oldestReady":1}`)
+				return
+			}
 			io.WriteString(w, `{"status":"ok","name":"pawl","version":"v0.0.1"}`)
 			return
 		}
@@ -60,7 +64,7 @@ func TestDoctorSeesWhatIsWrong(t *testing.T) {
 	}))
 	defer server.Close()
 	pawlAt(t, server.URL, "doctor").want(t, 1, "! version", "v0.0.1", "! clock", "NTP",
-		"✗ workers   1 run ready that nobody takes", "✗ timers    1 run", "✗ blocked   2 runs", "pawl runs retry --state blocked", "3 checks failed")
+		"✗ workers   no worker is alive", "✗ ready     1 run ready that nobody takes", "✗ timers    1 run", "✗ blocked   2 runs", "pawl runs retry --state blocked", "4 checks failed")
 }
 
 func TestBench(t *testing.T) {

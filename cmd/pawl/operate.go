@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/pawlrun/pawl"
@@ -12,6 +13,15 @@ import (
 // told prints a run after an order, which may take effect a moment later.
 func (a *app) told(run api.Run) error {
 	return a.show(view{body: a.last.body, of: run, table: func() { a.out.line("%s %s", run.ID, run.State) }})
+}
+
+// toldGone prints a run that is no more.
+func (a *app) toldGone(run api.Run) error {
+	body, err := json.Marshal(run)
+	if err != nil {
+		return err
+	}
+	return a.show(view{body: body, of: run, table: func() { a.out.line("%s deleted", run.ID) }})
 }
 
 func (a *app) cancelCommand() *cobra.Command {
@@ -61,6 +71,46 @@ ends as if its time were over, or with --data as if the event had come.`, "runs 
 	cmd.Flags().StringVar(&q.Key, "key", "", "key of the one wait to end, as in the journal")
 	cmd.Flags().StringVar(&text, "data", "", "what that wait returns: JSON, @file, or - for standard input")
 	return cmd
+}
+
+func (a *app) deleteCommand() *cobra.Command {
+	return a.deedCommand(deed{"delete", "deleted", []pawl.State{pawl.Completed, pawl.Failed, pawl.Cancelled},
+		func(ctx context.Context, id string) (api.Run, error) {
+			run, err := a.client.Run(ctx, id, 0)
+			if err == nil {
+				err = a.client.DeleteRun(ctx, id)
+			}
+			return run, err
+		},
+	}, "Forget runs that have ended", `Forget runs that have ended: their journals, streams and results. What they have cost stays in
+the ledger. It can't be undone.`, "runs delete run_01JD", "runs delete --state completed --older 720h")
+}
+
+func (a *app) statsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "stats", Short: "Count runs by state, and workers",
+		Long:    `Count runs by state, those that a worker could take now, and the workers that are alive.`,
+		Example: a.examples("stats", "stats --jq .runs.failed"),
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			stats, err := a.client.Stats(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.show(view{body: a.last.body, of: stats, table: func() {
+				for _, state := range stateNames() {
+					if n := stats.Runs[state]; n > 0 {
+						a.fact(state, n)
+					}
+				}
+				a.fact("ready", stats.Ready)
+				if stats.Ready > 0 {
+					a.fact("oldest", took(stats.OldestReady))
+				}
+				a.fact("workers", stats.Workers)
+			}})
+		},
+	}
 }
 
 // ofClient is a call of the client that is made when there is one.

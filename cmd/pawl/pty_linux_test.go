@@ -51,9 +51,13 @@ func openTerminal(t *testing.T, rows, cols uint16) *terminal {
 		_, _ = io.Copy(&term.shown, master) // it ends with an error when the slave is closed
 	}()
 	t.Cleanup(func() {
-		slave.Close()
+		if err := slave.Close(); err != nil { // which ends what is shown
+			t.Error(err)
+		}
 		<-term.ended
-		master.Close()
+		if err := master.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return term
 }
@@ -61,18 +65,17 @@ func openTerminal(t *testing.T, rows, cols uint16) *terminal {
 // pawl runs the program on the terminal, after somebody has typed.
 func (term *terminal) pawl(env environment, typed string, args ...string) (code int, shown string) {
 	term.t.Helper()
+	before := len(term.shown.String()) // which ends in the mark of the call before
 	if typed != "" {
 		if _, err := io.WriteString(term.master, typed); err != nil {
 			term.t.Fatal(err)
 		}
 	}
-	before := len(term.shown.String())
 	code = run(term.t.Context(), append([]string{"pawl"}, args...), env.get, term.slave, term.slave, term.slave)
 	const mark = "\x00end\x00"
 	io.WriteString(term.slave, mark)
-	eventually(term.t, func() bool { return strings.HasSuffix(term.shown.String(), mark) }, &term.shown)
-	all := term.shown.String()
-	return code, strings.ReplaceAll(strings.TrimSuffix(all[min(before, len(all)):], mark), "\r\n", "\n")
+	eventually(term.t, func() bool { return strings.HasSuffix(term.shown.String()[before:], mark) }, &term.shown)
+	return code, strings.ReplaceAll(strings.TrimSuffix(term.shown.String()[before:], mark), "\r\n", "\n")
 }
 
 func TestTablesFitTheTerminal(t *testing.T) {

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
@@ -19,7 +17,7 @@ func (a *app) runsCommand() *cobra.Command {
 		Aliases: []string{"run"},
 		Short:   "List, show, follow and steer runs",
 		Example: a.examples("runs list --state failed", "runs show run_01JD"),
-	}, a.listCommand(), a.showCommand(), a.followCommand(), a.resultCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.retryCommand(), a.wakeCommand(), a.forkCommand())
+	}, a.listCommand(), a.showCommand(), a.followCommand(), a.resultCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.retryCommand(), a.wakeCommand(), a.forkCommand(), a.deleteCommand())
 }
 
 // picking are the flags that pick runs.
@@ -28,6 +26,7 @@ type picking struct {
 	states       []string
 	attrs        []string
 	older, newer string
+	parent       string
 }
 
 func (a *app) pickingFlags(cmd *cobra.Command, p *picking) {
@@ -36,6 +35,7 @@ func (a *app) pickingFlags(cmd *cobra.Command, p *picking) {
 	flags.StringSliceVar(&p.states, "state", nil, "only runs in these states: "+strings.Join(stateNames(), ", "))
 	flags.StringArrayVar(&p.attrs, "attr", nil, "only runs with this attribute, as name=value; may be repeated")
 	flags.StringVar(&p.older, "older", "", "only runs made longer ago than this, or before this day: 2h, 2026-11-21")
+	flags.StringVar(&p.parent, "parent", "", "only children of the run with this id")
 	flags.StringVar(&p.newer, "newer", "", "only runs made since then: 2h, 2026-11-21")
 	a.completeNames(cmd, "workflow", a.workflowNames)
 	a.complete(cmd, "state", stateNames()...)
@@ -43,34 +43,27 @@ func (a *app) pickingFlags(cmd *cobra.Command, p *picking) {
 
 // none reports whether nothing was picked.
 func (p *picking) none() bool {
-	return p.workflow == "" && p.states == nil && p.attrs == nil && p.older == "" && p.newer == ""
+	return p.workflow == "" && p.states == nil && p.attrs == nil && p.older == "" && p.newer == "" && p.parent == ""
 }
 
-// span is the time in which the runs were made that are meant.
-type span struct{ from, to time.Time }
-
-func (s span) has(t time.Time) bool {
-	return (s.from.IsZero() || !t.Before(s.from)) && (s.to.IsZero() || t.Before(s.to))
-}
-
-// query reads the flags.
-func (a *app) runQuery(p *picking) (q api.RunQuery, made span, err error) {
-	q.Workflow = p.workflow
+// runQuery reads the flags.
+func (a *app) runQuery(p *picking) (q api.RunQuery, err error) {
+	q.Workflow, q.Parent = p.workflow, p.parent
 	for _, name := range p.states {
 		state, err := pawl.ParseState(name)
 		if err != nil {
-			return q, made, a.usage("--state %q: there are %s", name, strings.Join(stateNames(), ", "))
+			return q, a.usage("--state %q: there are %s", name, strings.Join(stateNames(), ", "))
 		}
 		q.States = append(q.States, state)
 	}
 	if q.Attrs, err = a.pairs(p.attrs); err != nil {
-		return q, made, err
+		return q, err
 	}
-	if made.from, err = a.moment("newer", p.newer); err != nil {
-		return q, made, err
+	if q.Since, err = a.moment("newer", p.newer); err != nil {
+		return q, err
 	}
-	made.to, err = a.moment("older", p.older)
-	return q, made, err
+	q.Until, err = a.moment("older", p.older)
+	return q, err
 }
 
 // pairs reads what --attr says.
@@ -97,21 +90,19 @@ func (a *app) listCommand() *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List runs, newest first",
-		Long: `List runs, newest first. With --watch the list is drawn anew every two seconds, until Ctrl-C.
-
-Before -o json prints what the server answered, --newer and --older are applied by pawl itself.`,
+		Long:    `List runs, newest first. With --watch the list is drawn anew every two seconds, until Ctrl-C.`,
 		Example: a.examples("runs list --state failed,blocked --limit 20", "runs list --workflow research-agent --attr phase=plan", "runs list --state running --watch"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, made, err := a.runQuery(&p)
+			q, err := a.runQuery(&p)
 			if err != nil {
 				return err
 			}
 			q.Limit, q.Cursor = limit, cursor
 			if watch {
-				return a.watch(cmd.Context(), func(ctx context.Context) error { return a.list(ctx, q, made) })
+				return a.watch(cmd.Context(), func(ctx context.Context) error { return a.list(ctx, q) })
 			}
-			return a.list(cmd.Context(), q, made)
+			return a.list(cmd.Context(), q)
 		},
 	}
 	flags := cmd.Flags()
@@ -129,19 +120,12 @@ func stateNames() (names []string) {
 	return names
 }
 
-func (a *app) list(ctx context.Context, q api.RunQuery, made span) error {
+func (a *app) list(ctx context.Context, q api.RunQuery) error {
 	page, err := a.client.Runs(ctx, q)
 	if err != nil {
 		return err
 	}
-	body := a.last.body
-	if made != (span{}) {
-		page.Items = slices.DeleteFunc(page.Items, func(run pawl.RunInfo) bool { return !made.has(run.Created) })
-		if body, err = json.Marshal(page); err != nil {
-			return err
-		}
-	}
-	return a.show(view{body: body, of: pawl.RunInfo{}, list: true, table: func() {
+	return a.show(view{body: a.last.body, of: pawl.RunInfo{}, list: true, table: func() {
 		if len(page.Items) == 0 {
 			a.note("no runs; start one: %s", style(a.hint("start WORKFLOW")))
 		} else {

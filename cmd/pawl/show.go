@@ -28,9 +28,6 @@ func (a *app) ofRun(cmd *cobra.Command, do func(ctx context.Context, id string) 
 	return cmd
 }
 
-// searched is how many of the newest runs are looked through for one whose id begins as typed.
-const searched = 5000
-
 // runID finds the run that is meant: the one with the id typed, or else the only one whose
 // id begins so. "run_" may be left out.
 func (a *app) runID(ctx context.Context, typed string) (string, error) {
@@ -42,19 +39,13 @@ func (a *app) runID(ctx context.Context, typed string) (string, error) {
 		return "", err
 	}
 	var found []string
-	q := api.RunQuery{Limit: 500}
-	for range searched / q.Limit {
-		page, perr := a.client.Runs(ctx, q)
+	for _, prefix := range []string{typed, "run_" + typed} {
+		page, perr := a.client.Runs(ctx, api.RunQuery{Prefix: prefix, Limit: 6})
 		if perr != nil {
 			return "", perr
 		}
 		for _, run := range page.Items {
-			if strings.HasPrefix(run.ID, typed) || strings.HasPrefix(run.ID, "run_"+typed) {
-				found = append(found, run.ID)
-			}
-		}
-		if q.Cursor = page.NextCursor; q.Cursor == "" {
-			break
+			found = append(found, run.ID)
 		}
 	}
 	switch len(found) {

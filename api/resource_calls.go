@@ -1,0 +1,174 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/pawlrun/pawl/agent"
+)
+
+// paged is the query of a page; zero fields are left out.
+func paged(cursor string, limit int) url.Values {
+	query := url.Values{}
+	if cursor != "" {
+		query.Set("cursor", cursor)
+	}
+	if limit != 0 {
+		query.Set("limit", strconv.Itoa(limit))
+	}
+	return query
+}
+
+// Steps returns a page of a run's steps. limit 0 means 100; at most 500.
+func (c *Client) Steps(ctx context.Context, id, cursor string, limit int) (StepPage, error) {
+	return call[StepPage](ctx, c, http.MethodGet, RunPath(id)+"/steps", paged(cursor, limit), nil)
+}
+
+// Stats counts the runs of all tenants, and workers.
+func (c *Client) Stats(ctx context.Context) (Stats, error) {
+	return call[Stats](ctx, c, http.MethodGet, "/api/stats", nil, nil)
+}
+
+// Budgets returns a page of budgets, by name. limit 0 means 50; at most 500.
+func (c *Client) Budgets(ctx context.Context, cursor string, limit int) (BudgetPage, error) {
+	return call[BudgetPage](ctx, c, http.MethodGet, "/api/budgets", paged(cursor, limit), nil)
+}
+
+// RunBudgets returns a page of the budgets of a run.
+func (c *Client) RunBudgets(ctx context.Context, id, cursor string, limit int) (BudgetPage, error) {
+	return call[BudgetPage](ctx, c, http.MethodGet, RunPath(id)+"/budgets", paged(cursor, limit), nil)
+}
+
+func budgetPath(name string) string { return "/api/budgets/" + segment(name) }
+
+// Budget looks at a budget.
+func (c *Client) Budget(ctx context.Context, name string) (Budget, error) {
+	return call[Budget](ctx, c, http.MethodGet, budgetPath(name), nil, nil)
+}
+
+// SetBudget makes a budget, or changes one; what was spent of it stays. With [WithIfMatch] it
+// does so only if the budget still has an ETag.
+func (c *Client) SetBudget(ctx context.Context, name string, q BudgetRequest) (Budget, error) {
+	return call[Budget](ctx, c, http.MethodPut, budgetPath(name), nil, q)
+}
+
+// TopUp lets by more be spent of a budget.
+func (c *Client) TopUp(ctx context.Context, name string, by int64) (Budget, error) {
+	return call[Budget](ctx, c, http.MethodPost, budgetPath(name), url.Values{"topup": {strconv.FormatInt(by, 10)}}, nil)
+}
+
+// DeleteBudget removes a budget.
+func (c *Client) DeleteBudget(ctx context.Context, name string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, budgetPath(name), nil, nil)
+	return err
+}
+
+// Charges returns a page of the ledger, oldest first.
+func (c *Client) Charges(ctx context.Context, q ChargeQuery) (ChargePage, error) {
+	query := paged(q.Cursor, q.Limit)
+	for name, value := range map[string]string{"run": q.Run, "workflow": q.Workflow, "step": q.Step, "item": q.Item, "meter": q.Meter} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	for name, set := range map[string]bool{"family": q.Family, "open": q.Open, "cut": q.Cut} {
+		if set {
+			query.Set(name, "true")
+		}
+	}
+	setTime(query, "from", q.From)
+	setTime(query, "to", q.To)
+	return call[ChargePage](ctx, c, http.MethodGet, "/api/charges", query, nil)
+}
+
+// Prompts lists prompts, by name, without their texts.
+func (c *Client) Prompts(ctx context.Context) (PromptList, error) {
+	return call[PromptList](ctx, c, http.MethodGet, "/api/prompts", nil, nil)
+}
+
+func promptPath(name string) string { return "/api/prompts/" + segment(name) }
+
+// Prompt looks at a prompt. Its ETag is its revision in quotes.
+func (c *Client) Prompt(ctx context.Context, name string) (agent.PromptInfo, error) {
+	return call[agent.PromptInfo](ctx, c, http.MethodGet, promptPath(name), nil, nil)
+}
+
+// PromptVersion returns a version of a prompt with its text.
+func (c *Client) PromptVersion(ctx context.Context, name string, version int) (agent.PromptVersion, error) {
+	return call[agent.PromptVersion](ctx, c, http.MethodGet, promptPath(name)+"/versions/"+strconv.Itoa(version), nil, nil)
+}
+
+// PutPrompt keeps a text as a version of a prompt; the same text is the same version.
+func (c *Client) PutPrompt(ctx context.Context, name string, q PromptRequest) (agent.PromptVersion, error) {
+	return call[agent.PromptVersion](ctx, c, http.MethodPost, promptPath(name), nil, q)
+}
+
+// ActivatePrompt lets runs get versions of a prompt by weight.
+func (c *Client) ActivatePrompt(ctx context.Context, name string, q ActivateRequest) (agent.PromptInfo, error) {
+	return call[agent.PromptInfo](ctx, c, http.MethodPost, promptPath(name)+"/activate", nil, q)
+}
+
+// RollbackPrompt undoes the newest activation of a prompt that was not undone.
+func (c *Client) RollbackPrompt(ctx context.Context, name string, q RollbackRequest) (agent.PromptInfo, error) {
+	return call[agent.PromptInfo](ctx, c, http.MethodPost, promptPath(name)+"/rollback", nil, q)
+}
+
+// Asked returns a page of what a run has asked models. limit 0 means 20; at most 100.
+func (c *Client) Asked(ctx context.Context, id, cursor string, limit int) (AskingPage, error) {
+	return call[AskingPage](ctx, c, http.MethodGet, RunPath(id)+"/asked", paged(cursor, limit), nil)
+}
+
+// ForkAsked forks a run at a step that has asked a model: see [agent.ForkAsked].
+func (c *Client) ForkAsked(ctx context.Context, id string, q ForkAskedRequest) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, RunPath(id)+"/fork-asked", nil, q)
+}
+
+// Backtest asks the questions of past runs again; it is a run, whose result is an
+// [agent.Report].
+func (c *Client) Backtest(ctx context.Context, q BacktestRequest) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, "/api/backtests", nil, q)
+}
+
+// Whoami says what the server takes the client for.
+func (c *Client) Whoami(ctx context.Context) (Whoami, error) {
+	return call[Whoami](ctx, c, http.MethodGet, "/api/whoami", nil, nil)
+}
+
+// Keys lists keys: those of the client's tenant; in the default tenant those of all.
+func (c *Client) Keys(ctx context.Context) (KeyList, error) {
+	return call[KeyList](ctx, c, http.MethodGet, "/api/keys", nil, nil)
+}
+
+// CreateKey makes a key, whose secret is told this once.
+func (c *Client) CreateKey(ctx context.Context, q KeySpec) (NewKey, error) {
+	return call[NewKey](ctx, c, http.MethodPost, "/api/keys", nil, q)
+}
+
+// RevokeKey lets a key be refused from now on.
+func (c *Client) RevokeKey(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/api/keys/"+segment(id), nil, nil)
+	return err
+}
+
+// HookPage returns a page of live hooks, in the order of their making.
+func (c *Client) HookPage(ctx context.Context, q HookQuery) (HookPage, error) {
+	query := paged(q.Cursor, q.Limit)
+	for name, value := range map[string]string{"kind": q.Kind, "run": q.Run} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	return call[HookPage](ctx, c, http.MethodGet, "/api/hooks", query, nil)
+}
+
+// Hook looks at the live hook with a token.
+func (c *Client) Hook(ctx context.Context, token string) (Hook, error) {
+	return call[Hook](ctx, c, http.MethodGet, "/api/hooks/"+segment(token), nil, nil)
+}
+
+// SendRunHook sends a payload to the hook of a run that has a key.
+func (c *Client) SendRunHook(ctx context.Context, id, key string, data []byte) (Accepted, error) {
+	return call[Accepted](ctx, c, http.MethodPost, RunPath(id)+"/hooks/"+segment(key), nil, orNull(data))
+}

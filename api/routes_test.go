@@ -1,0 +1,389 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/approval"
+	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/llm/llmtest"
+)
+
+// browser are the operations that a browser calls, for which the client has no method.
+var browser = []string{"login", "loginCallback", "logout", "showApprovalLink", "decideApprovalLink"}
+
+func isBrowsers(id string) bool {
+	for _, b := range browser {
+		if b == id {
+			return true
+		}
+	}
+	return false
+}
+
+func TestTheClientHasEveryOperation(t *testing.T) {
+	c := newContract(t)
+	for _, d := range c.operations {
+		name := strings.ToUpper(d.OperationID[:1]) + d.OperationID[1:]
+		if _, ok := reflect.TypeFor[*api.Client]().MethodByName(name); ok == isBrowsers(d.OperationID) {
+			t.Errorf("operation %s: the client's method %s is there: %v", d.OperationID, name, ok)
+		}
+	}
+}
+
+// asks are workflows whose models are scripted.
+func asks() []pawl.Definition {
+	models := agent.New(agent.Options{Model: "scripted/m", Providers: map[string]llm.Model{"scripted": llmtest.Script(
+		llmtest.Rule{Contains: "Hello", Text: "good day"},
+		llmtest.Rule{Contains: "Bye", Text: "farewell"},
+	)}})
+	return []pawl.Definition{
+		pawl.Define("asks", func(c *pawl.Context, text string) (string, error) {
+			return agent.Generate[string](c, models, "greet", agent.Call{Prompt: text})
+		}),
+		models.Backtester(),
+		pawl.Define("tries", func(c *pawl.Context, _ any) (string, error) {
+			tries := 0
+			if err := pawl.Do(c, "shaky", func(ctx context.Context) error {
+				money, err := pawl.Spend(ctx, pawl.Spending{Item: "paper", Most: 10})
+				if err != nil {
+					return err
+				}
+				if err := money.Settle(4, false, nil); err != nil {
+					return err
+				}
+				if tries++; tries == 1 {
+					return errors.New("not yet")
+				}
+				return nil
+			}, pawl.Backoff(time.Millisecond, time.Millisecond)); err != nil {
+				return "", err
+			}
+			return "done", pawl.Do(c, "bad", func(context.Context) error { return pawl.Fatal(errors.New("broken")) })
+		}),
+	}
+}
+
+// Each operation of the document is asked for, and answers with success what it is for.
+func TestEveryRouteIsDriven(t *testing.T) {
+	eachStore(t, func(t *testing.T, store func() pawl.Store) {
+		h := openOn(t, store(), api.Options{Auth: unlimited()}, append(workflows(func() error { return nil }), asks()...)...)
+		_, secret := h.key("", api.Admin)
+		c, ctx := h.as(secret), t.Context()
+		must := func(ok bool, err error, got any) {
+			t.Helper()
+			if err != nil || !ok {
+				t.Errorf("%+v %v", got, err)
+			}
+		}
+		first := func(events iter.Seq2[api.Event, error]) (e api.Event, err error) {
+			for e, err = range events {
+				return e, err
+			}
+			return e, errors.New("no event")
+		}
+		var key api.NewKey
+		var hook api.Hook
+		begin := func(workflow, id string, input string, until pawl.State) {
+			t.Helper()
+			run, err := c.Start(ctx, api.StartRequest{Workflow: workflow, ID: id, Input: json.RawMessage(input)}, 0)
+			for end := time.Now().Add(20 * time.Second); err == nil && run.State != until && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+				run, err = c.Run(ctx, id, 0)
+			}
+			must(run.State == until, err, run)
+		}
+		rows := []struct {
+			operation string
+			drive     func()
+		}{
+			{"health", func() { v, err := c.Health(ctx); must(v.Status == "ok", err, v) }},
+			{"ready", func() { v, err := c.Ready(ctx); must(v.Status == "ok", err, v) }},
+			{"openAPI", func() { v, err := c.OpenAPI(ctx); must(strings.Contains(string(v), `"3.1.0"`), err, "") }},
+			{"whoami", func() { v, err := c.Whoami(ctx); must(v.Name == `the key "test"`, err, v) }},
+			{"stats", func() { v, err := c.Stats(ctx); must(v.Workers == 1, err, v) }},
+			{"workflows", func() { v, err := c.Workflows(ctx); must(len(v.Items) == 13, err, v) }},
+			{"workflow", func() {
+				v, err := c.Workflow(ctx, "agent.backtest")
+				must(v.Name == "agent.backtest", err, v)
+				_, err = c.Workflow(ctx, "ecco")
+				must(errors.Is(err, pawl.ErrUnknown) && strings.Contains(err.Error(), `"echo"`), nil, err)
+			}},
+			{"start", func() { begin("waits", "w/1", "null", pawl.Waiting) }},
+			{"startWorkflow", func() {
+				v, err := c.StartWorkflow(ctx, "echo", api.StartRequest{ID: "e", Input: json.RawMessage(`{"text":"hi"}`)}, 20*time.Second)
+				must(string(v.Result) == `{"text":"hi"}`, err, v)
+			}},
+			{"run", func() { v, err := c.Run(ctx, "w/1", 0); must(v.Workflow == "waits", err, v) }},
+			{"runs", func() {
+				v, err := c.Runs(ctx, api.RunQuery{Prefix: "w/", Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)})
+				must(len(v.Items) == 1 && v.Items[0].ID == "w/1", err, v)
+				v, err = c.Runs(ctx, api.RunQuery{Since: time.Now().Add(time.Hour)})
+				must(len(v.Items) == 0, err, v)
+				v, err = c.Runs(ctx, api.RunQuery{Parent: "w/1"})
+				must(len(v.Items) == 0, err, v)
+			}},
+			{"why", func() { v, err := c.Why(ctx, "w/1"); must(strings.Contains(v.Why, "go/now"), err, v) }},
+			{"journalPage", func() { v, err := c.JournalPage(ctx, "w/1", -1); must(len(v.Items) > 0, err, v) }},
+			{"steps", func() {
+				begin("tries", "tries", "null", pawl.Failed)
+				v, err := c.Steps(ctx, "tries", "", 1)
+				must(len(v.Items) == 1 && v.NextCursor != "", err, v)
+				s := v.Items[0]
+				must(s.Key == "shaky" && s.State == api.StepCompleted && len(s.Attempts) == 2 && s.Attempts[0].Error.Message == "not yet" && s.Attempts[1].Error == nil && s.Cost == 8, nil, s)
+				v, err = c.Steps(ctx, "tries", v.NextCursor, 1)
+				must(len(v.Items) == 1 && v.NextCursor == "" && v.Items[0].State == api.StepFailed && v.Items[0].Key == "bad", err, v)
+			}},
+			{"follow", func() { e, err := first(c.Follow(ctx, "w/1", -1)); must(e.Run.ID == "w/1", err, e) }},
+			{"streams", func() {
+				begin("streams", "s", `{"n":3}`, pawl.Waiting)
+				v, err := c.Streams(ctx, "s")
+				must(len(v.Items) == 2, err, v)
+			}},
+			{"readStream", func() {
+				e, err := first(c.ReadStream(ctx, "s", "a/b", 1))
+				must(string(e.Chunk.Data) == `{"i":1}`, err, e)
+			}},
+			{"chunkPage", func() {
+				v, err := c.ChunkPage(ctx, "s", "a/b", 0, 2)
+				must(len(v.Items) == 2 && v.NextFrom == 2 && !v.Done, err, v)
+				v, err = c.ChunkPage(ctx, "s", "a/b", 2, 2)
+				must(len(v.Items) == 1 && v.NextFrom == 3 && v.Done, err, v)
+				v, err = c.ChunkPage(ctx, "s", "a/b", -1, 0)
+				must(len(v.Items) == 1 && v.Items[0].Index == 2, err, v)
+				v, err = c.ChunkPage(ctx, "s", "", 3, 0) // it is not waited for what may come
+				must(len(v.Items) == 0 && v.NextFrom == 3 && !v.Done, err, v)
+			}},
+			{"feed", func() {
+				feed, stop := context.WithTimeout(ctx, 20*time.Second)
+				defer stop()
+				go func() {
+					for feed.Err() == nil {
+						if _, err := c.Start(feed, api.StartRequest{Workflow: "echo", Input: json.RawMessage(`{}`)}, 0); err != nil {
+							return
+						}
+						time.Sleep(20 * time.Millisecond)
+					}
+				}()
+				e, err := first(c.Feed(feed, api.FeedQuery{Workflow: "echo"}, ""))
+				must(e.Item != nil, err, e)
+			}},
+			{"signal", func() { v, err := c.Signal(ctx, "w/1", "go/now", nil); must(v.ID == "w/1", err, v) }},
+			{"publish", func() {
+				begin("waits", "w2", "null", pawl.Waiting)
+				v, err := c.Publish(ctx, "go/now", nil)
+				must(v.Count == 1, err, v)
+			}},
+			{"hooks", func() {
+				begin("hooks", "h", "null", pawl.Waiting)
+				v, err := c.Hooks(ctx, "h")
+				must(len(v.Items) == 1 && v.Items[0].Run == "h", err, v)
+				hook = v.Items[0]
+				_, reader := h.key("", api.RunsRead)
+				v, err = h.as(reader).Hooks(ctx, "h")
+				must(len(v.Items) == 1 && v.Items[0].Token == "", err, v) // who may not send is not told how
+			}},
+			{"hookPage", func() {
+				begin("hooks", "h2", "null", pawl.Waiting)
+				v, err := c.HookPage(ctx, api.HookQuery{Limit: 1})
+				must(len(v.Items) == 1 && v.Items[0].Key == hook.Key && v.Items[0].Token == hook.Token && v.NextCursor != "", err, v)
+				v, err = c.HookPage(ctx, api.HookQuery{Cursor: v.NextCursor})
+				must(len(v.Items) == 1 && v.Items[0].Run == "h2" && v.NextCursor == "", err, v)
+				v, err = c.HookPage(ctx, api.HookQuery{Run: "h2", Kind: "none"})
+				must(len(v.Items) == 0, err, v)
+			}},
+			{"hook", func() { v, err := c.Hook(ctx, hook.Token); must(v.Run == "h", err, v) }},
+			{"sendHook", func() {
+				once := api.WithIdempotencyKey(ctx, "x")
+				for range 2 {
+					v, err := c.SendHook(once, hook.Token, json.RawMessage(`{"a":1}`))
+					must(v.Run == "h", err, v)
+				}
+				_, err := c.SendHook(once, hook.Token, json.RawMessage(`{"a":2}`))
+				var p *api.Problem
+				must(errors.As(err, &p) && p.Status == 422, nil, err)
+				begin("echo", "after", `{}`, pawl.Completed)
+				if run, err := c.Run(ctx, "h", 20*time.Second); err != nil || string(run.Result) != `{"a":1}` {
+					t.Error(run, err)
+				}
+				_, err = c.SendHook(ctx, hook.Token, nil)
+				must(errors.Is(err, pawl.ErrEnded), nil, err)
+			}},
+			{"sendRunHook", func() {
+				v, err := c.SendRunHook(ctx, "h2", hook.Key, json.RawMessage(`2`))
+				must(v.Run == "h2", err, v)
+				_, err = c.SendRunHook(ctx, "h2", "none", nil)
+				must(errors.Is(err, pawl.ErrNotFound) || errors.Is(err, pawl.ErrEnded), nil, err)
+			}},
+			{"approvals", func() {
+				begin("approves", "p/1", `{"text":"x"}`, pawl.Waiting)
+				v, err := c.Approvals(ctx, api.ApprovalQuery{Run: "p/1", Approver: "ann"})
+				must(len(v.Items) == 1 && v.Items[0].ID == "p%2F1/pay", err, v)
+			}},
+			{"approval", func() {
+				v, err := c.Approval(ctx, "p%2F1/pay", true)
+				must(v.Run == "p/1" && v.State == approval.Pending && len(v.History) == 1, err, v)
+			}},
+			{"decide", func() {
+				a, err := c.Approval(ctx, "p%2F1/pay", false)
+				must(true, err, a)
+				no := false
+				v, err := c.Decide(ctx, a.ID, api.DecisionRequest{Approved: &no, By: "ann", Shown: a.Shown})
+				must(v.State == approval.Decided && !v.Decision.Approved, err, v)
+			}},
+			{"pause", func() {
+				begin("sleeps", "z", "null", pawl.Waiting)
+				v, err := c.Pause(ctx, "z", "lunch")
+				must(v.State == pawl.Paused, err, v)
+			}},
+			{"resume", func() { v, err := c.Resume(ctx, "z"); must(v.State != pawl.Paused, err, v) }},
+			{"wake", func() { v, err := c.Wake(ctx, "z", api.WakeRequest{}); must(v.ID == "z", err, v) }},
+			{"cancel", func() {
+				begin("waits", "x", "null", pawl.Waiting)
+				v, err := c.Cancel(ctx, "x", "no more")
+				must(v.ID == "x", err, v)
+				v, err = c.Run(ctx, "x", 20*time.Second)
+				must(v.State == pawl.Cancelled, err, v)
+			}},
+			{"retry", func() { v, err := c.Retry(ctx, "tries"); must(v.State != pawl.Failed, err, v) }},
+			{"fork", func() {
+				v, err := c.Fork(ctx, "e", api.ForkRequest{From: "say", ID: "e2"})
+				must(v.Forked == "e", err, v)
+			}},
+			{"deleteRun", func() {
+				must(true, c.DeleteRun(ctx, "x"), "")
+				_, err := c.Run(ctx, "x", 0)
+				must(errors.Is(err, pawl.ErrNotFound), nil, err)
+				must(errors.Is(c.DeleteRun(ctx, "s"), pawl.ErrState), nil, "a run that has not ended")
+			}},
+			{"costs", func() { v, err := c.Costs(ctx, api.CostQuery{Run: "tries"}); must(len(v.Items) == 1, err, v) }},
+			{"charges", func() {
+				v, err := c.Charges(ctx, api.ChargeQuery{Run: "tries", Item: "paper", Limit: 1})
+				must(len(v.Items) == 1 && v.Items[0].Amount == 4 && v.NextCursor != "", err, v)
+				v, err = c.Charges(ctx, api.ChargeQuery{Run: "tries", Cursor: v.NextCursor})
+				must(len(v.Items) == 1, err, v)
+			}},
+			{"setBudget", func() {
+				v, err := c.SetBudget(ctx, "team/red", api.BudgetRequest{Limit: 5_000_000, Per: "24h", Workflow: "echo"})
+				must(v.Left == 5_000_000 && v.Per == "24h0m0s" && v.Meter == "usd", err, v)
+				must(true, second(c.SetBudget(ctx, "b", api.BudgetRequest{Limit: 1, Meter: "pages"})), "")
+			}},
+			{"budget", func() { v, err := c.Budget(ctx, "team/red"); must(v.Limit == 5_000_000 && v.ETag != "", err, v) }},
+			{"budgets", func() {
+				v, err := c.Budgets(ctx, "", 1)
+				must(len(v.Items) == 1 && v.Items[0].Name == "b" && v.NextCursor != "", err, v)
+				v, err = c.Budgets(ctx, v.NextCursor, 0)
+				must(len(v.Items) == 1 && v.Items[0].Name == "team/red" && v.NextCursor == "", err, v)
+			}},
+			{"runBudgets", func() {
+				limit := 0.5
+				_, err := c.Start(ctx, api.StartRequest{Workflow: "waits", ID: "rich", BudgetUSD: &limit}, 0)
+				must(true, err, "")
+				v, err := c.RunBudgets(ctx, "rich", "", 0)
+				must(len(v.Items) == 1 && v.Items[0].Limit == 500_000, err, v)
+			}},
+			{"topUp", func() {
+				was, err := c.Budget(ctx, "team/red")
+				must(true, err, "")
+				v, err := c.TopUp(api.WithIfMatch(ctx, was.ETag), "team/red", 7)
+				must(v.Extra == 7 && v.ETag != was.ETag, err, v)
+				var p *api.Problem
+				_, err = c.TopUp(api.WithIfMatch(ctx, was.ETag), "team/red", 7)
+				must(errors.As(err, &p) && p.Status == 412 && p.Code == "changed", nil, err)
+				_, err = c.SetBudget(api.WithIfMatch(ctx, was.ETag), "team/red", api.BudgetRequest{Limit: 1})
+				must(errors.As(err, &p) && p.Status == 412, nil, err)
+				must(errors.As(c.DeleteBudget(api.WithIfMatch(ctx, was.ETag), "team/red"), &p) && p.Status == 412, nil, "")
+			}},
+			{"deleteBudget", func() {
+				must(true, c.DeleteBudget(ctx, "team/red"), "")
+				must(errors.Is(c.DeleteBudget(ctx, "team/red"), pawl.ErrNotFound), nil, "")
+			}},
+			{"putPrompt", func() {
+				for range 2 {
+					v, err := c.PutPrompt(ctx, "greet", api.PromptRequest{Text: "Hello {{name}}"})
+					must(v.Version == 1, err, v)
+				}
+				v, err := c.PutPrompt(ctx, "greet", api.PromptRequest{Text: "Bye {{name}}"})
+				must(v.Version == 2, err, v)
+			}},
+			{"prompt", func() { v, err := c.Prompt(ctx, "greet"); must(len(v.Versions) == 2, err, v) }},
+			{"prompts", func() { v, err := c.Prompts(ctx); must(len(v.Items) == 1, err, v) }},
+			{"promptVersion", func() { v, err := c.PromptVersion(ctx, "greet", 2); must(v.Text == "Bye {{name}}", err, v) }},
+			{"activatePrompt", func() {
+				was, err := c.Prompt(ctx, "greet")
+				must(true, err, "")
+				at := api.WithIfMatch(ctx, fmt.Sprintf("%q", fmt.Sprint(was.Revision)))
+				v, err := c.ActivatePrompt(at, "greet", api.ActivateRequest{Weights: map[int]int{1: 1, 2: 3}})
+				must(v.Active != nil && v.Active.By == `the key "test"` && v.Active.Weights[2] == 3, err, v)
+				_, err = c.ActivatePrompt(at, "greet", api.ActivateRequest{})
+				var p *api.Problem
+				must(errors.As(err, &p) && p.Status == 412, nil, err)
+				_, err = c.ActivatePrompt(ctx, "greet", api.ActivateRequest{Weights: map[int]int{1: 1}})
+				must(true, err, "")
+			}},
+			{"rollbackPrompt", func() {
+				v, err := c.RollbackPrompt(ctx, "greet", api.RollbackRequest{By: "me"})
+				must(v.Active.Weights[2] == 3 && v.Active.By == "me", err, v)
+			}},
+			{"asked", func() {
+				begin("asks", "a", `"Hello"`, pawl.Completed)
+				v, err := c.Asked(ctx, "a", "", 0)
+				must(len(v.Items) == 1 && v.Items[0].Step == "greet" && v.Items[0].Request != nil && v.NextCursor == "", err, v)
+			}},
+			{"forkAsked", func() {
+				v, err := c.ForkAsked(ctx, "a", api.ForkAskedRequest{Step: "greet", Change: agent.Change{Prompt: "Bye"}})
+				must(v.Forked == "a", err, v)
+				v, err = c.Run(ctx, v.ID, 20*time.Second)
+				must(string(v.Result) == `"farewell"`, err, v)
+				must(strings.Contains(fmt.Sprint(second(c.ForkAsked(ctx, "a", api.ForkAskedRequest{Step: "none"}))), "none"), nil, "")
+			}},
+			{"backtest", func() {
+				v, err := c.Backtest(ctx, api.BacktestRequest{Step: "greet", Runs: []string{"a"}, Change: agent.Change{Prompt: "Bye"}, ID: "bt"})
+				must(v.ID == "bt", err, v)
+				v, err = c.Run(ctx, "bt", 20*time.Second)
+				var report agent.Report
+				must(json.Unmarshal(v.Result, &report) == nil && report.Asked == 1 && strings.Contains(report.Decisions[0].Is, "farewell"), err, v)
+			}},
+			{"createKey", func() {
+				var err error
+				key, err = c.CreateKey(ctx, api.KeySpec{Name: "ci", Scopes: []api.Scope{api.RunsRead}})
+				must(key.Secret != "", err, key)
+			}},
+			{"keys", func() { v, err := c.Keys(ctx); must(len(v.Items) == 3, err, v) }},
+			{"revokeKey", func() { must(true, c.RevokeKey(ctx, key.ID), "") }},
+		}
+		has := map[string]bool{}
+		for _, row := range rows {
+			has[row.operation] = true
+			h.contract.mu.Lock()
+			delete(h.contract.driven, row.operation)
+			h.contract.mu.Unlock()
+			failed := t.Failed()
+			row.drive()
+			if t.Failed() && !failed {
+				t.Errorf("— in %s", row.operation)
+			}
+			h.contract.mu.Lock()
+			if !h.contract.driven[row.operation] && row.operation != "follow" && row.operation != "readStream" && row.operation != "feed" { // of which the transport sees no end
+				t.Errorf("%s was not driven", row.operation)
+			}
+			h.contract.mu.Unlock()
+		}
+		for _, d := range h.contract.operations {
+			if !has[d.OperationID] && !isBrowsers(d.OperationID) { // those have tests of their own
+				t.Errorf("operation %s has no row here", d.OperationID)
+			}
+		}
+	})
+}
+
+func second[T any](_ T, err error) error { return err }

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
+)
+
+// drain is how long steps under way and requests may take after the first signal.
+const drain = 10 * time.Second
+
+// server is an API on an engine, as dev and serve run it.
+type server struct {
+	engine *pawl.Engine
+	works  bool // the engine takes runs; otherwise it is a client of the store
+	l      net.Listener
+	api    api.Options
+	drain  time.Duration
+	log    *slog.Logger
+}
+
+// work runs the engine and the server until ctx ends or one of them fails, and returns
+// when both have ended.
+func (a *app) work(ctx context.Context, s server) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		a.note("stopping: steps under way have %s to finish; Ctrl-C again stops at once", s.drain)
+	})()
+	s.api.Version, s.api.Logger = versionsOf().Version, s.log
+	s.api.Ready = func(context.Context) error { return ctx.Err() }
+	var handler http.Handler = api.New(s.engine, s.api)
+	var parts sync.WaitGroup
+	var failed [2]error
+	part := func(i int, what string, work func() error) {
+		parts.Go(func() {
+			defer stop() // one without the other is of no use
+			err := work()
+			if err == nil && ctx.Err() == nil {
+				err = errors.New("it ended for no reason")
+			}
+			if err != nil {
+				failed[i] = fmt.Errorf("%s: %w", what, err)
+			}
+		})
+	}
+	if s.works {
+		part(0, "the engine", func() error { return s.engine.Run(ctx) })
+	}
+	part(1, "the server", func() error { return api.Serve(ctx, s.l, handler, s.drain) })
+	parts.Wait()
+	return errors.Join(failed[:]...)
+}
+
+// bind listens on an address.
+func (a *app) bind(address, command string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, &exitError{exitFailure, fmt.Errorf("%s is in use, perhaps by another pawl server", address),
+			[]string{"see whether it answers: " + a.self + " health --server http://" + address, "or serve elsewhere: " + a.self + " " + command + " --listen 127.0.0.1:0"}}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return l, nil
+}
+
+// chronicle tells the log how runs begin and end.
+type chronicle struct {
+	pawl.NoObserver
+	log *slog.Logger
+}
+
+func (c *chronicle) RunStarted(run pawl.RunInfo) {
+	c.log.Info("run started", "run", run.ID, "workflow", run.Workflow)
+}
+
+func (c *chronicle) RunEnded(run pawl.RunInfo, _ *pawl.Entry) {
+	args := []any{"run", run.ID, "workflow", run.Workflow, "took", took(run.Ended.Sub(run.Created))}
+	if run.State == pawl.Completed {
+		c.log.Info("run completed", args...)
+		return
+	}
+	c.log.Warn("run "+run.State.String(), append(args, "reason", run.Reason)...)
+}
+
+func (c *chronicle) StepEnded(run pawl.RunInfo, key string, attempt int, d time.Duration, err error) {
+	if err != nil {
+		c.log.Warn("step failed", "run", run.ID, "step", key, "attempt", attempt, "took", took(d), "error", err)
+	}
+}
