@@ -20,7 +20,7 @@ const (
 	KindEvent      Kind = 5  // a wait for an event ended: payload, or timeout
 	KindHook       Kind = 6  // a hook was registered, or found its token taken
 	KindPayload    Kind = 7  // a wait on a hook ended: payload, or timeout
-	KindHookClosed Kind = 8  // a hook was given back
+	KindHookClosed Kind = 8  // a hook was given back, or another has taken its token over
 	KindChild      Kind = 9  // a child was started
 	KindChildEnd   Kind = 10 // a child's result reached its parent
 	KindRace       Kind = 11 // which branch came first

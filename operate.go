@@ -48,7 +48,8 @@ func (e *Engine) PublishTo(ctx context.Context, tenant, event string, data any) 
 	return r.Count, err
 }
 
-// Resume sends a payload to the hook with a token. ErrNotFound: no hook has it. ErrEnded: its
+// Resume sends a payload to the hook with a token: of those that code has chosen, one of the
+// default tenant; for others use [Engine.Deliver]. ErrNotFound: no hook has it. ErrEnded: its
 // hook was closed, or its run has ended, and that is remembered: see [NewHook], [Retain].
 func (e *Engine) Resume(ctx context.Context, token string, data any) (RunInfo, error) {
 	if token == "" {
