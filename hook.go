@@ -140,6 +140,7 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 			ch.Entries = append(ch.Entries, *e)
 			ch.Hooks = []HookSpec{n}
 		})
+		b.tell(e.At)
 		n = b.change.Hooks[0]
 		if n.Owner != "" {
 			e.Failed, e.Data = true, mustJSON(ConflictFailure(n.Token, n.Owner))
@@ -197,6 +198,9 @@ func ConflictFailure(token, owner string) *Failure {
 // Token returns what the outside world needs to reach the hook.
 func (h *Hook[T]) Token() string { return h.token }
 
+// Key returns the hook's key in its run, with which [Engine.Deliver] reaches it without its token.
+func (h *Hook[T]) Key() string { return h.key }
+
 // Wait returns the next payload. With [Timeout] it returns ErrTimeout when none came in
 // time. A *HookClaimedError: another hook has taken the token over, and all that came before
 // has been returned.
@@ -239,7 +243,8 @@ func (h *Hook[T]) All(c *Context) iter.Seq2[T, error] {
 
 // Close gives the token back: from then on nobody reaches the hook. Payloads that came
 // before stay to be waited for. A second Close does nothing, nor one of a hook whose token was
-// claimed.
+// claimed. In a scope that was cancelled it closes the hook all the same, with the run's next
+// commit.
 func (h *Hook[T]) Close(c *Context) error { return c.closeHook("Hook.Close", h.key) }
 
 func (c *Context) closeHook(call, key string) error {
@@ -262,8 +267,15 @@ func (c *Context) closeHook(call, key string) error {
 	if c.recorded(KindHookClosed, entry) != nil || r.claimed(key) {
 		return nil
 	}
-	if err := c.act(); err != nil {
-		return err
+	if err := c.act(); err != nil { // what has lost a race must not leave a door open
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !r.closed[key] {
+			r.closed[key] = true
+			r.note(Entry{Kind: KindHookClosed, Key: entry, At: now()})
+			r.pend.Unhooks = append(r.pend.Unhooks, key)
+		}
+		return nil
 	}
 	b.commit(func(ch *Change) {
 		if r.closed[key] {
@@ -271,7 +283,7 @@ func (c *Context) closeHook(call, key string) error {
 		}
 		r.closed[key] = true
 		ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindHookClosed, Key: entry, At: now()})
-		ch.Unhooks = []string{key}
+		ch.Unhooks = append(ch.Unhooks, key)
 	})
 	return nil
 }

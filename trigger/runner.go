@@ -124,6 +124,9 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger) (did bool, next tim
 
 // one moves a row on until it rests. moved: something was written.
 func (r *Runner) one(ctx context.Context, e dueEntry) (moved bool, err error) {
+	if e.Event != "" {
+		return turnEvent(ctx, r.Engine, e.Tenant, e.Event)
+	}
 	for ctx.Err() == nil {
 		did, more, err := Schedules{r.Engine}.turn(ctx, e.Tenant, e.ID)
 		moved = moved || did

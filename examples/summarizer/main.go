@@ -5,26 +5,19 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
+	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 	_ "time/tzdata" // -zone must work where no time zones are installed
 
 	"github.com/pawlrun/pawl"
-	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/examples/summarizer/summary"
 )
-
-// drain is how long steps and requests under way may take after the first signal.
-const drain = 10 * time.Second
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8421", "the address to serve on")
@@ -40,12 +33,8 @@ func main() {
 		os.Exit(2)
 	}
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := demo.UntilSignal()
 	defer stop()
-	defer context.AfterFunc(ctx, func() {
-		stop() // the second signal ends the process, and that is no harm either
-		fmt.Fprintf(os.Stderr, "stopping: what is under way has %s to finish\n", drain)
-	})()
 	cfg, who, err := configure(source, *daily, *zone)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -86,44 +75,21 @@ func configure(source demo.Source, daily, zone string) (cfg summary.Config, who 
 	return cfg, found.Model.String(), nil
 }
 
-func run(ctx context.Context, s *summary.Service, listen, file, who string) (err error) {
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return err
-	}
-	defer l.Close() // closed already if it has been served on
-	store, err := demo.Open(ctx, file)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	e := pawl.New(store, &pawl.Options{Logger: log, Drain: drain})
-	if err := e.Register(s.Definitions()...); err != nil {
-		return err
-	}
-	daily, err := s.StartDaily(ctx, e)
-	if err != nil {
-		return err
-	}
-	opt := summary.HandlerOptions{
-		APIKey: os.Getenv("SUMMARIZER_API_KEY"), WebhookSecret: os.Getenv("GITHUB_WEBHOOK_SECRET"), Logger: log, Closing: ctx,
-	}
-	banner(os.Stderr, l.Addr(), demo.Shown(file), who, daily, opt)
-
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	worked := make(chan error, 1)
-	go func() {
-		defer stop() // one without the other is of no use
-		worked <- e.Run(ctx)
-	}()
-	served := api.Serve(ctx, l, s.Handler(e, opt), drain)
-	stop()
-	return errors.Join(served, <-worked, e.Close())
+func run(ctx context.Context, s *summary.Service, listen, store, who string) error {
+	return demo.Server{Listen: listen, Store: store, Definitions: s.Definitions(), Handler: func(ctx context.Context, e *pawl.Engine, at string) (http.Handler, error) {
+		daily, err := s.StartDaily(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		opt := summary.HandlerOptions{
+			APIKey: os.Getenv("SUMMARIZER_API_KEY"), WebhookSecret: os.Getenv("GITHUB_WEBHOOK_SECRET"), Logger: slog.Default(), Closing: ctx,
+		}
+		banner(os.Stderr, at, demo.Shown(store), who, daily, opt)
+		return s.Handler(e, opt), nil
+	}}.Run(ctx)
 }
 
-func banner(w io.Writer, at net.Addr, file, who string, daily pawl.RunInfo, opt summary.HandlerOptions) {
+func banner(w io.Writer, at, file, who string, daily pawl.RunInfo, opt summary.HandlerOptions) {
 	key := "x-apikey is asked for"
 	if opt.APIKey == "" {
 		key = "NONE: whoever reaches the address may ask. Set SUMMARIZER_API_KEY to ask for x-apikey"
@@ -132,6 +98,6 @@ func banner(w io.Writer, at net.Addr, file, who string, daily pawl.RunInfo, opt 
 	if opt.WebhookSecret == "" {
 		webhook = "refused: set GITHUB_WEBHOOK_SECRET to take them"
 	}
-	fmt.Fprintf(w, "serving    http://%s\nstore      %s\nmodel      %s\nkey        %s\nwebhooks   %s\ndaily      run %s is %s\n",
+	fmt.Fprintf(w, "serving    %s\nstore      %s\nmodel      %s\nkey        %s\nwebhooks   %s\ndaily      run %s is %s\n",
 		at, file, who, key, webhook, daily.ID, daily.State)
 }

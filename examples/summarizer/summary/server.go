@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/examples/demo"
 )
 
 // Limits of requests.
@@ -65,60 +65,16 @@ type handler struct {
 	opt    HandlerOptions
 }
 
-// endpoint answers a request with a status and a body, or with an error.
-type endpoint func(w http.ResponseWriter, r *http.Request) (status int, body any, err error)
-
-// refusal is an error that is the caller's.
-type refusal struct {
-	status int
-	text   string
-}
-
-func (e *refusal) Error() string { return e.text }
-
-func refuse(status int, format string, args ...any) error {
-	return &refusal{status, fmt.Sprintf(format, args...)}
-}
-
 type object = map[string]any
 
-func (h *handler) answer(f endpoint) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		status, body, err := f(w, r)
-		var refused *refusal
-		var large *http.MaxBytesError
-		switch {
-		case err == nil:
-		case errors.As(err, &refused):
-			status, body = refused.status, object{"error": refused.text}
-		case errors.As(err, &large):
-			status, body = http.StatusRequestEntityTooLarge, object{"error": fmt.Sprintf("the body has more than %d bytes", large.Limit)}
-		case errors.Is(err, pawl.ErrNotFound):
-			status, body = http.StatusNotFound, object{"error": err.Error()}
-		case errors.Is(err, pawl.ErrConflict):
-			status, body = http.StatusConflict, object{"error": err.Error()}
-		case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrTooLarge):
-			status, body = http.StatusBadRequest, object{"error": err.Error()}
-		case r.Context().Err() != nil:
-			return // nobody is there to be answered
-		default:
-			h.opt.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-			status, body = http.StatusInternalServerError, object{"error": "the server could not do it; its log says why"}
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		if err := json.NewEncoder(w).Encode(body); err != nil && r.Context().Err() == nil {
-			h.opt.Logger.Warn("answer", "path", r.URL.Path, "error", err)
-		}
-	}
-}
+func (h *handler) answer(f demo.Endpoint) http.HandlerFunc { return demo.Answer(h.opt.Logger, f) }
 
-func (h *handler) withKey(f endpoint) endpoint {
+func (h *handler) withKey(f demo.Endpoint) demo.Endpoint {
 	want := sha256.Sum256([]byte(h.opt.APIKey)) // so that the comparison does not tell the key's length
 	return func(w http.ResponseWriter, r *http.Request) (int, any, error) {
 		got := sha256.Sum256([]byte(r.Header.Get("x-apikey")))
 		if h.opt.APIKey != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			return 0, nil, refuse(http.StatusUnauthorized, "the header x-apikey is missing or wrong")
+			return 0, nil, demo.Refuse(http.StatusUnauthorized, "the header x-apikey is missing or wrong")
 		}
 		return f(w, r)
 	}
@@ -141,13 +97,13 @@ func (h *handler) create(w http.ResponseWriter, r *http.Request) (int, any, erro
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&in); err != nil {
-		return 0, nil, refuse(http.StatusBadRequest, `the body is not {"text": "…"}: %v`, err)
+		return 0, nil, demo.Refuse(http.StatusBadRequest, `the body is not {"text": "…"}: %v`, err)
 	}
 	if d.More() {
-		return 0, nil, refuse(http.StatusBadRequest, `there is something after {"text": "…"} in the body`)
+		return 0, nil, demo.Refuse(http.StatusBadRequest, `there is something after {"text": "…"} in the body`)
 	}
 	if strings.TrimSpace(in.Text) == "" {
-		return 0, nil, refuse(http.StatusBadRequest, `text is missing: send {"text": "what is to be summarised"}`)
+		return 0, nil, demo.Refuse(http.StatusBadRequest, `text is missing: send {"text": "what is to be summarised"}`)
 	}
 	var opts []pawl.StartOption
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
@@ -156,7 +112,7 @@ func (h *handler) create(w http.ResponseWriter, r *http.Request) (int, any, erro
 	}
 	run, err := h.machine.Start(r.Context(), h.engine, Summary{Text: in.Text, Source: "api"}, opts...)
 	if errors.Is(err, pawl.ErrConflict) {
-		return 0, nil, refuse(http.StatusConflict, "this Idempotency-Key was used for another text; take a new one")
+		return 0, nil, demo.Refuse(http.StatusConflict, "this Idempotency-Key was used for another text; take a new one")
 	}
 	if err != nil {
 		return 0, nil, err
@@ -182,7 +138,7 @@ func waitOf(r *http.Request) (time.Duration, error) {
 	}
 	wait, err := time.ParseDuration(text)
 	if err != nil || wait < 0 || wait > maxWait {
-		return 0, refuse(http.StatusBadRequest, "wait is %q; it must be a duration up to %v, such as 10s", text, maxWait)
+		return 0, demo.Refuse(http.StatusBadRequest, "wait is %q; it must be a duration up to %v, such as 10s", text, maxWait)
 	}
 	return wait, nil
 }
@@ -218,19 +174,19 @@ func (h *handler) show(_ http.ResponseWriter, r *http.Request) (int, any, error)
 func (h *handler) state(ctx context.Context, id string) (shown, error) {
 	now, err := h.machine.State(ctx, h.engine, pawl.Ref{ID: id})
 	if errors.Is(err, pawl.ErrInput) { // a run of another workflow
-		err = refuse(http.StatusNotFound, "%s is the id of no summary", id)
+		err = demo.Refuse(http.StatusNotFound, "%s is the id of no summary", id)
 	}
 	return shown{ID: id, State: now.Run.State, Error: now.Run.Reason, Summary: now.Value}, err
 }
 
 // list answers with the newest records of a space.
-func (h *handler) list(space string) endpoint {
+func (h *handler) list(space string) demo.Endpoint {
 	return func(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 		limit := 10
 		if text := r.URL.Query().Get("limit"); text != "" {
 			var err error
 			if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxListed {
-				return 0, nil, refuse(http.StatusBadRequest, "limit is %q; it must be a number from 1 to %d", text, maxListed)
+				return 0, nil, demo.Refuse(http.StatusBadRequest, "limit is %q; it must be a number from 1 to %d", text, maxListed)
 			}
 		}
 		records, err := h.engine.Records(r.Context(), space, "", "", limit)

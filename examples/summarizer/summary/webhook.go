@@ -12,27 +12,28 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/examples/demo"
 )
 
 // webhook takes what GitHub tells of issues, pull requests and comments. Its 202 means that
 // the run is durable. A delivery that comes again, with the same id, is the same run.
 func (h *handler) webhook(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	if h.opt.WebhookSecret == "" {
-		return 0, nil, refuse(http.StatusServiceUnavailable, "GITHUB_WEBHOOK_SECRET is not set, so no webhook can be verified; set it and start the server again")
+		return 0, nil, demo.Refuse(http.StatusServiceUnavailable, "GITHUB_WEBHOOK_SECRET is not set, so no webhook can be verified; set it and start the server again")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPayload))
 	if err != nil {
 		return 0, nil, err
 	}
 	if !signed(body, r.Header.Get("x-hub-signature-256"), h.opt.WebhookSecret) {
-		return 0, nil, refuse(http.StatusUnauthorized, "Invalid signature")
+		return 0, nil, demo.Refuse(http.StatusUnauthorized, "Invalid signature")
 	}
 	if r.Header.Get("X-GitHub-Event") == "ping" {
 		return http.StatusOK, object{"status": "pong"}, nil
 	}
 	var p payload
 	if err := json.Unmarshal(body, &p); err != nil {
-		return 0, nil, refuse(http.StatusBadRequest, "the payload is not the JSON of a GitHub event (the webhook's content type must be application/json): %v", err)
+		return 0, nil, demo.Refuse(http.StatusBadRequest, "the payload is not the JSON of a GitHub event (the webhook's content type must be application/json): %v", err)
 	}
 	if p.Action != "" && !p.fresh() {
 		return http.StatusOK, object{"status": "ignored", "action": p.Action}, nil
@@ -40,17 +41,17 @@ func (h *handler) webhook(w http.ResponseWriter, r *http.Request) (int, any, err
 	text := strings.TrimSpace(p.text())
 	switch {
 	case text == "":
-		return 0, nil, refuse(http.StatusBadRequest, "No text content in webhook payload")
+		return 0, nil, demo.Refuse(http.StatusBadRequest, "No text content in webhook payload")
 	case p.Action == "":
-		return 0, nil, refuse(http.StatusBadRequest, "No action in webhook payload")
+		return 0, nil, demo.Refuse(http.StatusBadRequest, "No action in webhook payload")
 	}
 	delivery := r.Header.Get("X-GitHub-Delivery")
 	if !deliveryID.MatchString(delivery) {
-		return 0, nil, refuse(http.StatusBadRequest, "the header X-GitHub-Delivery is %.120q; it must be the delivery's id", delivery)
+		return 0, nil, demo.Refuse(http.StatusBadRequest, "the header X-GitHub-Delivery is %.120q; it must be the delivery's id", delivery)
 	}
 	run, err := h.machine.Start(r.Context(), h.engine, Summary{Text: text, Source: "github"}, pawl.ID("github-"+delivery))
 	if errors.Is(err, pawl.ErrConflict) {
-		return 0, nil, refuse(http.StatusConflict, "delivery %s came before with another text", delivery)
+		return 0, nil, demo.Refuse(http.StatusConflict, "delivery %s came before with another text", delivery)
 	}
 	if err != nil {
 		return 0, nil, err

@@ -1,0 +1,76 @@
+package demo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
+)
+
+// drain is how long steps and requests under way may take after the first signal.
+const drain = 10 * time.Second
+
+// UntilSignal returns a context that ends with the first Ctrl-C or SIGTERM. The second ends the
+// process, and that is no harm either.
+func UntilSignal() (ctx context.Context, stop func()) {
+	ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() {
+		stop()
+		fmt.Fprintf(os.Stderr, "stopping: what is under way has %s to finish\n", drain)
+	})
+	return ctx, stop
+}
+
+// Server is an example that serves on one address, from one store.
+type Server struct {
+	Listen      string // an address, such as 127.0.0.1:8421
+	Store       string // a file or a postgres:// URL
+	PublicURL   string // where others reach it; "" means where it listens
+	Definitions []pawl.Definition
+	// Handler makes what answers requests. The engine does not work yet, and may be used to start
+	// runs. ctx ends when the server is to stop; at is where it listens, as a URL.
+	Handler func(ctx context.Context, e *pawl.Engine, at string) (http.Handler, error)
+}
+
+// Run serves and works until ctx ends. Then what is under way has 10 s to finish.
+func (s Server) Run(ctx context.Context) (err error) {
+	l, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close() // closed already if it has been served on
+	store, err := Open(ctx, s.Store)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	at := "http://" + l.Addr().String()
+	e := pawl.New(store, &pawl.Options{Logger: slog.Default(), Drain: drain, PublicURL: cmp.Or(s.PublicURL, at)})
+	if err := e.Register(s.Definitions...); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	handler, err := s.Handler(ctx, e, at)
+	if err != nil {
+		return errors.Join(err, e.Close())
+	}
+	worked := make(chan error, 1)
+	go func() {
+		defer stop() // one without the other is of no use
+		worked <- e.Run(ctx)
+	}()
+	served := api.Serve(ctx, l, handler, drain)
+	stop()
+	return errors.Join(served, <-worked, e.Close())
+}

@@ -1,0 +1,409 @@
+package trigger
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+// Event is something that has happened, for [Publish].
+type Event struct {
+	// ID makes it one event however often it is published. "" makes a new one.
+	ID     string
+	Name   string
+	Tenant string
+	Data   any // of a form that JSON has
+	// Keep is how long it is remembered, for its ID and for waits that look back. 0 and less than
+	// that mean 24 h.
+	Keep time.Duration
+}
+
+// Published says what became of an event.
+type Published struct {
+	ID       string   `json:"id"`
+	Repeated bool     `json:"repeated,omitempty"` // it was published before: this is what became of it then
+	Runs     []string `json:"runs,omitempty"`     // ids of the runs that subscriptions start
+	Waiters  int      `json:"waiters"`            // how many runs that waited got it, as far as is known yet
+	Pending  bool     `json:"pending,omitempty"`  // a Runner does what is left
+	Errors   []string `json:"errors,omitempty"`   // of expressions that failed on it, and of starts that were refused
+}
+
+// Subscription lets each event of a name start a run.
+type Subscription struct {
+	ID       string `json:"id"` // as of a Schedule
+	Tenant   string `json:"tenant,omitempty"`
+	Event    string `json:"event"`
+	Where    string `json:"where,omitempty"` // a [Match]; "" fits all
+	Workflow string `json:"workflow"`        // its input is the event's data
+}
+
+const (
+	subscriptionSpace = "trigger.subscriptions:"
+	eventSpace        = "trigger.events:"
+	eventIDSpace      = "trigger.event.ids:"
+	waitSpace         = "trigger.waits:"
+	takenSpace        = "trigger.taken:"
+
+	leastKept = 24 * time.Hour
+)
+
+// eventRow is an event as it is kept. Once it is written it is published: all else follows from
+// it, and may be done again by anybody.
+type eventRow struct {
+	ID     string          `json:"id"`
+	Name   string          `json:"name"`
+	Tenant string          `json:"tenant,omitempty"`
+	Data   json.RawMessage `json:"data"`
+	At     time.Time       `json:"at"`
+	Until  time.Time       `json:"until"`
+	Starts []eventStart    `json:"starts,omitempty"`
+	Told   bool            `json:"told,omitempty"` // those that wait have it
+	Count  int             `json:"count,omitempty"`
+	Errors []string        `json:"errors,omitempty"`
+	Due    time.Time       `json:"due,omitzero"`
+}
+
+type eventStart struct {
+	Subscription string `json:"subscription"`
+	Workflow     string `json:"workflow"`
+	Run          string `json:"run"`
+	Done         bool   `json:"done,omitempty"`
+}
+
+func hashOf(parts ...string) string {
+	sum := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(sum, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// key sorts the events of a name by their time.
+func (r *eventRow) key() string { return eventKey(r.Name, r.At) + "." + hashOf(r.ID) }
+
+func eventKey(name string, at time.Time) string { return hashOf(name) + dueTime(at) }
+
+// Subscribe writes a subscription, over one of the same id. ErrInput.
+func Subscribe(ctx context.Context, e *pawl.Engine, s Subscription) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	data, _ := json.Marshal(s)
+	have, err := Subscriptions(ctx, e, s.Tenant)
+	if err != nil || slices.Contains(have, s) {
+		return err
+	}
+	puts := []pawl.Put{{Space: subscriptionSpace + s.Tenant, Key: s.key(), If: pawl.AnyVersion, Data: data}}
+	for _, old := range have {
+		if old.ID == s.ID && old.Event != s.Event {
+			puts = append(puts, pawl.Put{Space: subscriptionSpace + s.Tenant, Key: old.key(), If: pawl.AnyVersion})
+		}
+	}
+	_, err = e.Write(ctx, puts...)
+	return err
+}
+
+func (s *Subscription) check() error {
+	bad := func(err error) error { return fmt.Errorf("%w: subscription %.128q: %w", pawl.ErrInput, s.ID, err) }
+	if err := checkID(s.ID); err != nil {
+		return bad(fmt.Errorf("its id %w", err))
+	}
+	if err := checkTenant(s.Tenant); err != nil {
+		return bad(err)
+	}
+	if s.Event == "" || s.Workflow == "" {
+		return bad(errors.New("name an event and a workflow"))
+	}
+	if _, err := matchOf(s.Where); err != nil {
+		return bad(err)
+	}
+	return nil
+}
+
+func (s *Subscription) key() string { return hashOf(s.Event) + "." + s.ID }
+
+// Subscriptions lists those of a tenant.
+func Subscriptions(ctx context.Context, e *pawl.Engine, tenant string) ([]Subscription, error) {
+	return subscriptions(ctx, e, tenant, "")
+}
+
+func subscriptions(ctx context.Context, e *pawl.Engine, tenant, prefix string) (out []Subscription, err error) {
+	for after := ""; ; {
+		page, err := e.Records(ctx, subscriptionSpace+tenant, prefix, after, 1000)
+		if err != nil {
+			return nil, fmt.Errorf("list subscriptions: %w", err)
+		}
+		for _, r := range page {
+			var s Subscription
+			if err := json.Unmarshal(r.Data, &s); err != nil {
+				return nil, fmt.Errorf("subscription %s: %w", r.Key, err)
+			}
+			out, after = append(out, s), r.Key
+		}
+		if len(page) < 1000 {
+			return out, nil
+		}
+	}
+}
+
+// Unsubscribe removes a subscription. ErrNotFound.
+func Unsubscribe(ctx context.Context, e *pawl.Engine, tenant, id string) error {
+	have, err := Subscriptions(ctx, e, tenant)
+	if err != nil {
+		return err
+	}
+	for _, s := range have {
+		if s.ID == id {
+			_, err := e.Write(ctx, pawl.Put{Space: subscriptionSpace + tenant, Key: s.key(), If: pawl.AnyVersion})
+			return err
+		}
+	}
+	return fmt.Errorf("%w: subscription %.128q", pawl.ErrNotFound, id)
+}
+
+// Publish makes an event known: it starts a run for each [Subscription] that it fits, reaches every
+// run that waits for it now ([pawl.WaitFor], [WaitFor]), and is kept for those that look back. When
+// it returns nil, the event is durable and all that follows from it happens, each exactly
+// once: what Publish does not get to, because its process dies or does not know a workflow, a
+// [Runner] does. The same ID again does nothing and tells what became of the first.
+// ErrInput, ErrTooLarge.
+func Publish(ctx context.Context, e *pawl.Engine, ev Event) (Published, error) {
+	if ev.Name == "" || len(ev.Name) > 256 || len(ev.ID) > 1024 || checkTenant(ev.Tenant) != nil {
+		return Published{}, fmt.Errorf("%w: event %.40q: its name must have 1 to 256 bytes, its id at most 1024, its tenant at most %d", pawl.ErrInput, ev.Name, maxTenant)
+	}
+	data, err := json.Marshal(ev.Data)
+	if err != nil {
+		return Published{}, fmt.Errorf("%w: data of event %s: %w", pawl.ErrInput, ev.Name, err)
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	row := &eventRow{ID: cmp.Or(ev.ID, rand.Text()), Name: ev.Name, Tenant: ev.Tenant, Data: data, At: now, Until: now.Add(max(ev.Keep, leastKept))}
+	if first, err := firstEvent(ctx, e, ev.Tenant, row.ID); err != nil || first != nil {
+		return first.published(true), err
+	}
+	if err := row.match(ctx, e); err != nil {
+		return Published{}, err
+	}
+	row.Due = now.Add(claimFor) // whoever publishes comes first
+	version, err := row.write(ctx, e, 0, time.Time{})
+	if errors.Is(err, pawl.ErrConflict) {
+		first, err := firstEvent(ctx, e, ev.Tenant, row.ID)
+		return first.published(true), err
+	}
+	if err != nil {
+		return Published{}, fmt.Errorf("publish %s: %w", ev.Name, err)
+	}
+	_ = row.dispatch(ctx, e, version) // it is published; a Runner does what is left
+	return row.published(false), nil
+}
+
+// firstEvent finds what was published under an id; nil: nothing.
+func firstEvent(ctx context.Context, e *pawl.Engine, tenant, id string) (*eventRow, error) {
+	record, err := e.Record(ctx, eventIDSpace+tenant, hashOf(id))
+	if errors.Is(err, pawl.ErrNotFound) {
+		return nil, nil
+	}
+	var key string
+	if err == nil {
+		err = json.Unmarshal(record.Data, &key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("event %.128q: %w", id, err)
+	}
+	row, _, err := readEvent(ctx, e, tenant, key)
+	return row, err
+}
+
+func readEvent(ctx context.Context, e *pawl.Engine, tenant, key string) (*eventRow, int64, error) {
+	record, err := e.Record(ctx, eventSpace+tenant, key)
+	if err != nil {
+		return nil, 0, err
+	}
+	row := &eventRow{}
+	return row, record.Version, json.Unmarshal(record.Data, row)
+}
+
+func (r *eventRow) published(repeated bool) Published {
+	if r == nil {
+		return Published{}
+	}
+	p := Published{ID: r.ID, Repeated: repeated, Waiters: r.Count, Pending: !r.done(), Errors: r.Errors}
+	for _, s := range r.Starts {
+		p.Runs = append(p.Runs, s.Run)
+	}
+	return p
+}
+
+func (r *eventRow) done() bool {
+	return r.Told && !slices.ContainsFunc(r.Starts, func(s eventStart) bool { return !s.Done })
+}
+
+// match decides which runs it starts: by the subscriptions that there are now.
+func (r *eventRow) match(ctx context.Context, e *pawl.Engine) error {
+	all, err := subscriptions(ctx, e, r.Tenant, hashOf(r.Name)+".")
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		fits, err := r.fits(ctx, s.Where)
+		if err != nil {
+			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.ID, err))
+		}
+		if fits {
+			r.Starts = append(r.Starts, eventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID)})
+		}
+	}
+	return nil
+}
+
+func (r *eventRow) fits(ctx context.Context, where string) (bool, error) {
+	m, err := matchOf(where)
+	if err != nil {
+		return false, err
+	}
+	return m.Fits(ctx, r.ID, r.Name, r.Data)
+}
+
+// write stores the row over a version, and moves its place in the index from old.
+func (r *eventRow) write(ctx context.Context, e *pawl.Engine, version int64, old time.Time) (int64, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return 0, err
+	}
+	key := r.key()
+	puts := []pawl.Put{{Space: eventSpace + r.Tenant, Key: key, If: version, Data: data, Until: r.Until}}
+	if version == 0 {
+		id, _ := json.Marshal(key)
+		puts = append(puts, pawl.Put{Space: eventIDSpace + r.Tenant, Key: hashOf(r.ID), Data: id, Until: r.Until})
+	}
+	if !old.IsZero() && !old.Equal(r.Due) {
+		puts = append(puts, pawl.Put{Space: dueSpace, Key: dueKey(old, "e", r.Tenant, key), If: pawl.AnyVersion})
+	}
+	if !r.Due.IsZero() && !old.Equal(r.Due) {
+		entry, _ := json.Marshal(dueEntry{Tenant: r.Tenant, Event: key})
+		puts = append(puts, pawl.Put{Space: dueSpace, Key: dueKey(r.Due, "e", r.Tenant, key), If: pawl.AnyVersion, Data: entry, Until: r.Until})
+	}
+	versions, err := e.Write(ctx, puts...)
+	if err != nil {
+		return 0, err
+	}
+	return versions[0], nil
+}
+
+// turnEvent does what is left of an event. moved: it could do something.
+func turnEvent(ctx context.Context, e *pawl.Engine, tenant, key string) (moved bool, err error) {
+	row, version, err := readEvent(ctx, e, tenant, key)
+	if errors.Is(err, pawl.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil || row.Due.IsZero() || row.Due.After(time.Now()) || !row.mine(e) {
+		return false, err
+	}
+	return true, row.dispatch(ctx, e, version)
+}
+
+// mine reports whether this engine can do something of what is left.
+func (r *eventRow) mine(e *pawl.Engine) bool {
+	known := e.Workflows()
+	return !r.Told || slices.ContainsFunc(r.Starts, func(s eventStart) bool { return !s.Done && slices.Contains(known, s.Workflow) })
+}
+
+// dispatch starts runs and tells those that wait, and writes how far it has come.
+func (r *eventRow) dispatch(ctx context.Context, e *pawl.Engine, version int64) error {
+	var failed error
+	known := e.Workflows()
+	for i := range r.Starts {
+		s := &r.Starts[i]
+		if s.Done || !slices.Contains(known, s.Workflow) {
+			continue
+		}
+		_, err := e.StartRun(ctx, s.Workflow, r.Data, pawl.ID(s.Run), pawl.Tenant(r.Tenant), pawl.OnConflict(pawl.ReturnExisting),
+			pawl.Attributes(map[string]any{TriggerAttribute: s.Subscription}))
+		switch {
+		case err == nil:
+			s.Done = true
+		case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrTooLarge), errors.Is(err, pawl.ErrEncoding), errors.Is(err, pawl.ErrConflict):
+			s.Done = true
+			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.Subscription, err))
+		default:
+			failed = errors.Join(failed, err)
+		}
+	}
+	if !r.Told {
+		if err := r.tell(ctx, e); err != nil {
+			failed = errors.Join(failed, err)
+		} else {
+			r.Told = true
+		}
+	}
+	old := r.Due
+	switch now := time.Now().UTC().Truncate(time.Microsecond); {
+	case r.done():
+		r.Due = time.Time{}
+	case failed != nil:
+		r.Due = now.Add(5 * time.Second)
+	default:
+		r.Due = now // another one knows the workflow
+	}
+	_, err := r.write(ctx, e, version, old)
+	return errors.Join(failed, ignoreConflict(err))
+}
+
+// TriggerAttribute is the attribute of a run that names the subscription or webhook that started it.
+const TriggerAttribute = "trigger"
+
+// tell reaches those that wait. The event's id makes a delivery that is made again none.
+func (r *eventRow) tell(ctx context.Context, e *pawl.Engine) error {
+	once, window := hashOf(r.ID), time.Until(r.Until)+time.Hour
+	got, err := e.Deliver(ctx, pawl.Delivery{Tenant: r.Tenant, Publish: r.Name, Data: r.Data, Once: "trigger:" + once, Window: window})
+	if err != nil {
+		return err
+	}
+	count := got.Count
+	for after := ""; ; {
+		page, err := e.Records(ctx, waitSpace+r.Tenant, hashOf(r.Name)+".", after, 1000)
+		if err != nil {
+			return err
+		}
+		for _, record := range page {
+			after = record.Key
+			var w waiter
+			if err := json.Unmarshal(record.Data, &w); err != nil {
+				return err
+			}
+			if w.After.After(r.At) {
+				continue
+			}
+			fits, err := r.fits(ctx, w.Where)
+			if err != nil {
+				r.Errors = append(r.Errors, fmt.Sprintf("run %s: %v", w.Run, err))
+			}
+			if !fits {
+				continue
+			}
+			_, err = e.Deliver(ctx, pawl.Delivery{Run: pawl.Ref{Tenant: r.Tenant, ID: w.Run}, Hook: w.Hook, Data: kept{ID: r.ID, Data: r.Data, Until: r.Until}, Once: once, Window: window})
+			switch {
+			case errors.Is(err, pawl.ErrNotFound), errors.Is(err, pawl.ErrEnded): // nobody waits there any more
+				if _, err := e.Write(ctx, pawl.Put{Space: record.Space, Key: record.Key, If: record.Version}); err != nil && !errors.Is(err, pawl.ErrConflict) {
+					return err
+				}
+			case err != nil:
+				return err
+			default:
+				count++
+			}
+		}
+		if len(page) < 1000 {
+			r.Count = count
+			return nil
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package trigger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+
+	"cel.dev/cel-go/cel"
+
+	"github.com/pawlrun/pawl"
+)
+
+// Match is an expression that an event fits or not, in the Common Expression Language, of which
+// it has the core library: "event.data.amount > 100 && event.data.country in ['de', 'fr']". The
+// one variable is event, with id, name and data. Whole numbers of JSON are ints, others doubles; they
+// compare with each other. It is immutable and safe for concurrent use.
+type Match struct {
+	source  string
+	program cel.Program
+}
+
+// Bounds of a Match. What an evaluation costs is counted by CEL, about one for each operation.
+const (
+	MaxMatch     = 16 << 10 // bytes of source
+	maxMatchCost = 100_000
+)
+
+// MatchError reports an expression that is none, or that could not be evaluated on an event.
+type MatchError struct {
+	Source string
+	Err    error
+}
+
+func (e *MatchError) Error() string { return fmt.Sprintf("expression %.100q: %v", e.Source, e.Err) }
+func (e *MatchError) Unwrap() error { return e.Err }
+
+var matchEnv = sync.OnceValues(func() (*cel.Env, error) {
+	return cel.NewEnv(cel.Variable("event", cel.DynType), cel.CrossTypeNumericComparisons(true),
+		cel.ParserExpressionSizeLimit(MaxMatch), cel.ParserRecursionLimit(100))
+})
+
+// ParseMatch reads and checks an expression. It must yield a bool. *MatchError, an ErrInput.
+func ParseMatch(source string) (*Match, error) {
+	bad := func(format string, args ...any) (*Match, error) {
+		return nil, &MatchError{Source: source, Err: fmt.Errorf("%w: %w", pawl.ErrInput, fmt.Errorf(format, args...))}
+	}
+	if strings.TrimSpace(source) == "" {
+		return bad("it is empty; leave it out to match all")
+	}
+	if len(source) > MaxMatch {
+		return bad("it is %d bytes long, the limit is %d", len(source), MaxMatch)
+	}
+	env, err := matchEnv()
+	if err != nil {
+		return bad("%w", err)
+	}
+	ast, issues := env.Compile(source)
+	if issues.Err() != nil {
+		return bad("%w", issues.Err())
+	}
+	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
+		return bad("it yields %s and must yield bool", t)
+	}
+	program, err := env.Program(ast, cel.CostLimit(maxMatchCost), cel.InterruptCheckFrequency(100))
+	if err != nil {
+		return bad("%w", err)
+	}
+	return &Match{source: source, program: program}, nil
+}
+
+// String returns the source.
+func (m *Match) String() string { return m.source }
+
+// Fits evaluates the expression on an event. *MatchError: it failed, as of a field that the event does
+// not have (ask with has()), cost too much, yielded no bool, or ctx ended. A nil Match fits all.
+func (m *Match) Fits(ctx context.Context, id, name string, data json.RawMessage) (bool, error) {
+	if m == nil {
+		return true, nil
+	}
+	value, err := plain(data)
+	if err != nil {
+		return false, &MatchError{Source: m.source, Err: err}
+	}
+	out, _, err := m.program.ContextEval(ctx, map[string]any{"event": map[string]any{"id": id, "name": name, "data": value}})
+	if err != nil {
+		return false, &MatchError{Source: m.source, Err: err}
+	}
+	fits, ok := out.Value().(bool)
+	if !ok {
+		return false, &MatchError{Source: m.source, Err: fmt.Errorf("it yielded a %s and no bool", out.Type())}
+	}
+	return fits, nil
+}
+
+// plain decodes JSON, with ints where it has whole numbers.
+func plain(data json.RawMessage) (any, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	return ints(v), nil
+}
+
+func ints(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		f, _ := v.Float64()
+		return f
+	case map[string]any:
+		for k := range v {
+			v[k] = ints(v[k])
+		}
+	case []any:
+		for i := range v {
+			v[i] = ints(v[i])
+		}
+	}
+	return v
+}
+
+// parsed keeps expressions that were read, which come from rows again and again.
+var parsed = struct {
+	sync.Mutex
+	of map[string]*Match
+}{of: map[string]*Match{}}
+
+// matchOf is ParseMatch with a memory; "" is nil, which fits all.
+func matchOf(source string) (*Match, error) {
+	if source == "" {
+		return nil, nil
+	}
+	parsed.Lock()
+	defer parsed.Unlock()
+	if m := parsed.of[source]; m != nil {
+		return m, nil
+	}
+	m, err := ParseMatch(source)
+	if err != nil {
+		return nil, err
+	}
+	if len(parsed.of) >= 1000 {
+		clear(parsed.of)
+	}
+	parsed.of[source] = m
+	return m, nil
+}
