@@ -11,7 +11,7 @@ func (b *Batch) Unanswer() {
 	for _, ch := range b.Changes {
 		ch.Err, ch.Mail = nil, nil
 		for i := range ch.Hooks {
-			ch.Hooks[i].Owner = ""
+			ch.Hooks[i].Owner, ch.Hooks[i].From = "", HookRef{}
 		}
 		for _, r := range ch.Reserves {
 			r.Charge, r.Over = 0, nil

@@ -98,7 +98,7 @@ func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEn
 	if err != nil {
 		return ch, "", err
 	}
-	start, err := r.e.prepare(def, data, opts)
+	start, err := r.e.prepare(def, data, append([]StartOption{Tenant(r.info.Tenant)}, opts...)) // keys are made with the tenant
 	if err != nil {
 		return ch, "", err
 	}
@@ -106,9 +106,6 @@ func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEn
 		return ch, "", err
 	}
 	start.Run.Parent, start.Run.ParentKey = r.info.Key, key
-	if start.Run.Tenant == "" {
-		start.Run.Tenant = r.info.Tenant
-	}
 	if start.Run.Priority == 0 {
 		start.Run.Priority = r.info.Priority
 	}

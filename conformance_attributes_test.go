@@ -77,41 +77,41 @@ func TestB1_136_setAttributes(t *testing.T) {
 	})
 }
 
-// Upstream a step's body sets attributes. Here a step is told apart from the run, so its
-// result says which, and the workflow sets them; a replay sets nothing twice. The *Context
-// refuses when the body of a step reaches for it.
+// A step's body sets attributes with SetAttributes and its own context, and they are seen while
+// it is under way. The *Context refuses when a body reaches for it. A replay sets nothing twice.
 func TestB1_137_attributesFromAStep(t *testing.T) {
-	type out struct {
-		Value int
-		Attrs attrs
-	}
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		g := newGate()
 		w := pawl.Define("inside", func(c *pawl.Context, v int) (int, error) {
 			if err := c.SetAttributes(attrs{"phase": "begun", "source": "workflow"}); err != nil {
 				return 0, err
 			}
-			got, err := pawl.Step(c, "step", func(context.Context) (out, error) {
+			got, err := pawl.Step(c, "step", func(ctx context.Context) (int, error) {
 				if err := misused(c.SetAttributes(attrs{"phase": "refused"}), "SetAttributes", "a step's body"); err != nil {
-					return out{}, pawl.Fatal(err)
+					return 0, pawl.Fatal(err)
 				}
-				return out{4 * v, attrs{"phase": "step-done", "source": "step-body", "input": v}}, nil
+				if err := pawl.SetAttributes(ctx, attrs{"phase": "step-done", "source": "step-body", "input": v}); err != nil {
+					return 0, err
+				}
+				return 4 * v, g.pass(ctx)
 			})
 			if err != nil {
 				return 0, err
 			}
-			if err := c.SetAttributes(got.Attrs); err != nil {
-				return 0, err
-			}
-			return got.Value, c.Sleep(20 * time.Millisecond) // and a replay
+			return got, c.Sleep(20 * time.Millisecond) // and a replay
 		})
 		n := boot(t, open(), replays(), w)
 		r := start(n, w, 9)
-		equal(t, "result", result(n, r), 36)
+		g.wait(t)
 		want := map[string]string{"phase": "step-done", "source": "step-body", "input": "9"}
-		equal(t, "attributes", n.info(r.ID()).Attrs, want)
-		equal(t, "sets", len(n.journal(r.ID(), pawl.KindAttributes)), 2)
+		equal(t, "attributes while the step is under way", n.info(r.ID()).Attrs, want)
+		equal(t, "ended steps", len(n.journal(r.ID(), pawl.KindStep)), 0)
 		runs, err := n.List(n.ctx, pawl.Filter{Attrs: want})
 		equal(t, "found by them", fmt.Sprint(len(runs), err), "1 <nil>")
+		g.open()
+		equal(t, "result", result(n, r), 36)
+		equal(t, "attributes", n.info(r.ID()).Attrs, want)
+		equal(t, "sets", len(n.journal(r.ID(), pawl.KindAttributes)), 2)
 		noTrouble(n, []string{r.ID()})
 	})
 }

@@ -217,7 +217,7 @@ func (n *node) hook(token string) (h pawl.HookInfo) {
 	n.t.Helper()
 	n.until("hook "+token, func() bool {
 		var err error
-		h, err = n.FindHook(n.ctx, token)
+		h, err = n.FindHook(n.ctx, "", token)
 		if err != nil && !errors.Is(err, pawl.ErrNotFound) {
 			n.t.Fatal(err)
 		}
@@ -436,8 +436,8 @@ func (s *cut) Streams(ctx context.Context, run int64) ([]pawl.StreamInfo, error)
 	return answer(s, func() ([]pawl.StreamInfo, error) { return s.Store.Streams(ctx, run) })
 }
 
-func (s *cut) FindHook(ctx context.Context, token string, now time.Time) (pawl.HookInfo, error) {
-	return answer(s, func() (pawl.HookInfo, error) { return s.Store.FindHook(ctx, token, now) })
+func (s *cut) FindHook(ctx context.Context, tenant, token string, now time.Time) (pawl.HookInfo, error) {
+	return answer(s, func() (pawl.HookInfo, error) { return s.Store.FindHook(ctx, tenant, token, now) })
 }
 
 func (s *cut) ListHooks(ctx context.Context, f pawl.HookFilter) ([]pawl.HookInfo, error) {

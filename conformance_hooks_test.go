@@ -57,7 +57,7 @@ func TestB1_054_hook(t *testing.T) {
 		h := n.hook("t-54")
 		equal(t, "owner", h.Run.ID, r.ID())
 		equal(t, "meta", string(h.Meta), `{"customData":"mine"}`)
-		_, err := n.FindHook(n.ctx, "invalid")
+		_, err := n.FindHook(n.ctx, "", "invalid")
 		is(t, err, pawl.ErrNotFound)
 		_, err = n.Resume(n.ctx, "invalid", nil)
 		is(t, err, pawl.ErrNotFound)
@@ -144,7 +144,7 @@ func TestB1_054_hookDispose(t *testing.T) {
 		n.resume("t-54-close", "early")
 		n.signal(r.ID(), "close", none{})
 		n.sees(r.ID(), pawl.KindHookClosed, "$hook.closed")
-		_, err := n.FindHook(n.ctx, "t-54-close")
+		_, err := n.FindHook(n.ctx, "", "t-54-close")
 		is(t, err, pawl.ErrNotFound)
 		_, err = n.Resume(n.ctx, "t-54-close", "late")
 		is(t, err, pawl.ErrNotFound)
@@ -561,7 +561,7 @@ func TestB1_067_hookMinRetention(t *testing.T) {
 		before := len(n.journal(owner.ID()))
 		_, err := n.Resume(n.ctx, "t-67", none{})
 		is(t, err, pawl.ErrEnded)
-		_, err = n.FindHook(n.ctx, "t-67")
+		_, err = n.FindHook(n.ctx, "", "t-67")
 		is(t, err, pawl.ErrEnded)
 		var conflict *pawl.HookConflictError
 		if err := failure(n, start(n, w, time.Minute)); !errors.As(err, &conflict) {

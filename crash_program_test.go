@@ -386,7 +386,7 @@ func feedOnce(ctx context.Context, e *pawl.Engine, l ledger, id string, p progra
 			hook++
 			if err == nil {
 				token := id + ":" + name
-				if h, herr := e.FindHook(ctx, token); herr == nil && !sent["$payload:"+strings.NewReplacer("/", ".", "#", ".").Replace(h.Key)] && info.State == pawl.Waiting {
+				if h, herr := e.FindHook(ctx, "", token); herr == nil && !sent["$payload:"+strings.NewReplacer("/", ".", "#", ".").Replace(h.Key)] && info.State == pawl.Waiting {
 					if _, err = e.Resume(ctx, token, op.value); err == nil {
 						l.line("S", id, name, "1")
 					} else if errors.Is(err, pawl.ErrNotFound) {

@@ -13,14 +13,14 @@ import (
 )
 
 // Delivery is a message from outside, with the addressee that it is for: one of a hook by its
-// Token, a hook of a run by its key (Run, Hook), an event for a run (Run, Event), or an event for
-// all runs of a tenant that wait for it (Tenant, Publish).
+// Token (and its Tenant, if code has chosen it), a hook of a run by its key (Run, Hook), an event
+// for a run (Run, Event), or an event for all runs of a tenant that wait for it (Tenant, Publish).
 type Delivery struct {
 	Token   string
 	Run     Ref
 	Hook    string
 	Event   string
-	Tenant  string // with Publish
+	Tenant  string // with Token and Publish
 	Publish string
 
 	// Data is what arrives, of a form that JSON has.
@@ -97,6 +97,8 @@ func (d *Delivery) message() (m *Send, what string, err error) {
 	switch {
 	case ways != 1:
 		return nil, "", errors.New("a delivery has one addressee: a Token, a Run and a Hook, a Run and an Event, or Publish")
+	case d.Token != "":
+		m.Tenant = d.Tenant
 	case d.Event != "":
 		event = d.Event
 		m.Tenant, m.RunID, m.Name = d.Run.Tenant, d.Run.ID, MsgEvent+event
@@ -125,6 +127,9 @@ func (d *Delivery) message() (m *Send, what string, err error) {
 func (e *Engine) address(ctx context.Context, d *Delivery, m *Send) (RunInfo, error) {
 	h, err := e.addressee(ctx, d)
 	m.Token = h.Token
+	if d.Hook != "" { // it is this run's: should the token be claimed by now, it is not for its new owner
+		m.Tenant, m.RunID = d.Run.Tenant, h.Run.ID
+	}
 	if err != nil {
 		if d.Once != "" && m.Token != "" && (errors.Is(err, ErrNotFound) || errors.Is(err, ErrEnded)) {
 			return h.Run, nil // the store may know that it was delivered before
@@ -163,6 +168,9 @@ func (m *Send) Place() (space, key string) {
 		parts = []string{"publish", m.Tenant, m.Publish}
 	case m.Token != "":
 		parts = []string{"hook", m.Token}
+		if space := TokenSpace(m.Tenant, m.Token); space != "" {
+			parts = append(parts, space)
+		}
 	}
 	h := sha256.New()
 	for _, p := range append(parts, m.Once.ID) {

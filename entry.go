@@ -20,7 +20,7 @@ const (
 	KindEvent      Kind = 5  // a wait for an event ended: payload, or timeout
 	KindHook       Kind = 6  // a hook was registered, or found its token taken
 	KindPayload    Kind = 7  // a wait on a hook ended: payload, or timeout
-	KindHookClosed Kind = 8  // a hook was given back
+	KindHookClosed Kind = 8  // a hook was given back, or another has taken its token over
 	KindChild      Kind = 9  // a child was started
 	KindChildEnd   Kind = 10 // a child's result reached its parent
 	KindRace       Kind = 11 // which branch came first
@@ -69,7 +69,7 @@ type Entry struct {
 	Kind    Kind            `json:"kind"`
 	Key     string          `json:"key"`               // scope path, name and occurrence: research, research#2, notify/email/send
 	Attempt int             `json:"attempt,omitempty"` // steps: which attempt this was, from 1
-	Failed  bool            `json:"failed,omitempty"`  // Data is a Failure
+	Failed  bool            `json:"failed,omitempty"`  // Data tells the failure, which [Entry.Failure] reads
 	At      time.Time       `json:"at"`                // when it ended, to the microsecond
 	Took    time.Duration   `json:"took,omitempty"`    // steps: how long the body ran, in nanoseconds
 	Data    json.RawMessage `json:"data,omitempty"`
@@ -82,11 +82,21 @@ func NameOf(key string) string { return occurrence.ReplaceAllString(key, "$1") }
 
 var occurrence = regexp.MustCompile(`(?:#[0-9]+)?(?:\[[0-9]+\])?(/|$)`)
 
-// Failure decodes the failure that a failed entry holds.
+// Failure decodes the failure that a failed entry holds: its Data, or of a KindAttempt, whose
+// Data is {"first": …, "next": …, "error": failure} with the times at which the step was first
+// begun and will be tried again, the error in it. Of data that holds none it says so.
 func (e *Entry) Failure() *Failure {
-	f := &Failure{Message: "unreadable failure"}
-	if err := json.Unmarshal(e.Data, f); err != nil {
-		f.Message = "unreadable failure: " + err.Error()
+	f, err := &Failure{}, error(nil)
+	if e.Kind == KindAttempt {
+		err = json.Unmarshal(e.Data, &attemptEntry{Error: f})
+	} else {
+		err = json.Unmarshal(e.Data, f)
+	}
+	if err != nil {
+		return &Failure{Message: "unreadable failure: " + err.Error()}
+	}
+	if f.Message == "" && f.Type == "" {
+		f.Message = "unreadable failure"
 	}
 	return f
 }

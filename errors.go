@@ -95,6 +95,20 @@ func (e *HookConflictError) Is(target error) bool { return target == ErrConflict
 
 const codeHookConflict = "hook_conflict"
 
+// HookClaimedError reports that a hook is over because another one has taken its token, with
+// [ClaimToken]. Nothing that is sent to the token from then on comes here.
+type HookClaimedError struct {
+	Token string
+	RunID string // who has it now
+	Hook  string // that run's hook, by its key
+}
+
+func (e *HookClaimedError) Error() string {
+	return fmt.Sprintf("hook token %q was claimed by run %s: what is sent to it goes there; end, or go on without it", e.Token, e.RunID)
+}
+
+const codeHookClaimed = "hook_claimed"
+
 // MisuseError reports a durable call made where none can be made: inside a step, from a
 // goroutine that pawl did not start, on a Context that another goroutine is using, or
 // after its function returned. Nothing was stored.
@@ -240,8 +254,8 @@ func (f *Failure) Unwrap() error {
 // Is reports whether target is the sentinel that was recorded under Code.
 func (f *Failure) Is(target error) bool { return f.Code != "" && sentinels[f.Code] == target }
 
-// err gives a recorded failure of a step or child, or hook conflict, its type back, so that errors.As finds
-// a *StepError, *RunError or *HookConflictError in an error that passed through a journal.
+// err gives a recorded failure of a step, a child or a hook its type back, so that errors.As finds
+// a *StepError, *RunError, *HookConflictError or *HookClaimedError in an error that passed through a journal.
 func (f *Failure) err() error {
 	if f.Step != "" && f.Cause != nil {
 		return &StepError{Step: f.Step, Attempts: f.Attempts, Err: f.Cause.err()}
@@ -252,6 +266,12 @@ func (f *Failure) err() error {
 	}
 	if f.Code == codeHookConflict {
 		var e HookConflictError
+		if json.Unmarshal(f.Details, &e) == nil && e.Token != "" {
+			return &e
+		}
+	}
+	if f.Code == codeHookClaimed {
+		var e HookClaimedError
 		if json.Unmarshal(f.Details, &e) == nil && e.Token != "" {
 			return &e
 		}
@@ -298,6 +318,8 @@ func failureDepth(err error, depth int) *Failure {
 		f.Stack = cut(e.Stack, maxStack)
 	case *HookConflictError:
 		f.Code, f.Details = codeHookConflict, mustJSON(e)
+	case *HookClaimedError:
+		f.Code, f.Details = codeHookClaimed, mustJSON(e)
 	case interface{ ErrorCode() string }:
 		f.Code = cut(e.ErrorCode(), 128)
 	}

@@ -72,6 +72,10 @@ func (c *Context) receive(kind Kind, key, message, event string, opts []WaitOpti
 		r.mu.Unlock()
 		return m.Data, nil
 	}
+	if cl := r.claims[message]; cl != nil { // behind all that was delivered
+		defer r.mu.Unlock()
+		return nil, r.failed(b, kind, key, r.taken(cl))
+	}
 	if o.timed && until.Until.IsZero() {
 		until.Until = inAWhile(o.timeout)
 		at := now()
@@ -92,6 +96,14 @@ func (c *Context) receive(kind Kind, key, message, event string, opts []WaitOpti
 	}
 	switch why {
 	case forMessage:
+		cl := r.claims[message]
+		over := cl != nil && b.got.Name != message
+		if over && c.s.ctx.Err() == nil {
+			return nil, r.failed(b, kind, key, r.taken(cl))
+		}
+		if over {
+			return nil, context.Cause(c.s.ctx)
+		}
 		if c.s.ctx.Err() != nil { // it lost a race meanwhile: the message stays for the next wait
 			if r.inbox == nil {
 				r.inbox = map[string][]Message{}
@@ -109,11 +121,16 @@ func (c *Context) receive(kind Kind, key, message, event string, opts []WaitOpti
 	case forCancel:
 		return nil, context.Cause(c.s.ctx)
 	}
-	at := now()
-	f := failureOf(fmt.Errorf("wait for %s: %w", message, ErrTimeout))
+	return nil, r.failed(b, kind, key, fmt.Errorf("wait for %s: %w", message, ErrTimeout))
+}
+
+// failed notes that the branch's wait ended without a message, and returns the error that a
+// replay will return.
+func (r *live) failed(b *branch, kind Kind, key string, why error) error {
+	at, f := now(), failureOf(why)
 	r.note(Entry{Kind: kind, Key: key, Failed: true, At: at, Data: mustJSON(f)})
 	b.tell(at)
-	return nil, f.err()
+	return f.err()
 }
 
 // received notes that the branch took m.

@@ -275,7 +275,7 @@ func (p *cutting) take(entry Entry) error {
 	case KindStep:
 		delete(p.open, entry.Key)
 	case KindHookClosed:
-		delete(p.open, strings.TrimSuffix(entry.Key, ".closed"))
+		delete(p.open, closedHook(entry.Key))
 	case KindChildEnd:
 		key := strings.TrimSuffix(entry.Key, ".end")
 		p.ended[key] = append(p.open[key], entry)

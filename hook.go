@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// HookOption sets a property of a hook: [Token], [HookKind], [Meta], [Schema], [Retain].
+// HookOption sets a property of a hook: [Token], [ClaimToken], [HookKind], [Meta], [Schema], [Retain].
 type HookOption interface{ hook(*HookSpec) error }
 
 type hookOption func(*HookSpec) error
@@ -18,12 +18,12 @@ type hookOption func(*HookSpec) error
 func (o hookOption) hook(h *HookSpec) error { return o(h) }
 
 // Token gives a hook a token of your own making, for callers who can work it out, such as
-// "order:1234". Without it the token is 192 bits that nobody can guess: derived of
+// "order:1234"; tenants have tokens of their own. Without it the token is 192 bits that nobody can guess: derived of
 // [Options.Secret], or random. A token that can be guessed is no protection: let it be resumed
 // by your own authenticated code only.
 func Token(s string) HookOption {
 	return hookOption(func(h *HookSpec) error {
-		h.Token = s
+		h.Token, h.Claim = s, false
 		return checkName("hook token", s)
 	})
 }
@@ -67,6 +67,7 @@ func Retain(d time.Duration) HookOption {
 type Hook[T any] struct {
 	key   string
 	token string
+	from  HookRef
 }
 
 // hookEntry is what the journal has of a hook. Of a token that is derived of a secret it has the
@@ -76,32 +77,36 @@ type hookEntry struct {
 	Stored string          `json:"stored,omitempty"` // what the store knows it by; "": by Token itself
 	Secret string          `json:"secret,omitempty"` // the secret's fingerprint, where Token is derived
 	Meta   json.RawMessage `json:"meta,omitempty"`
+	From   *HookRef        `json:"claimedFrom,omitempty"`
 }
 
 // rememberHooks is how long a token that pawl has made is known to have ended.
 const rememberHooks = 7 * 24 * time.Hour
 
 // NewHook registers a hook. When it returns, the token works: payloads sent from then on
-// are kept, in order, until they are waited for. A token is unique among live hooks: if
-// another holds it, NewHook returns a *HookConflictError that names the owner. It is free
-// again when the hook is closed or its run ends; one that pawl has made is then answered with
+// are kept, in order, until they are waited for. A token is unique among a tenant's live hooks:
+// if another holds it, NewHook returns a *HookConflictError that names the owner, or takes it
+// over with [ClaimToken]. It is free again when the hook is closed or its run ends; one that pawl has made is then answered with
 // ErrEnded for 7 days, or for as long as the run is kept, if that is shorter.
 func NewHook[T any](c *Context, opts ...HookOption) (*Hook[T], error) {
-	key, token, err := c.newHook("NewHook", false, opts)
+	key, token, h, err := c.newHook("NewHook", false, opts)
 	if err != nil {
 		return nil, err
 	}
-	return &Hook[T]{key: key, token: token}, nil
+	hook := &Hook[T]{key: key, token: token}
+	if h.From != nil {
+		hook.from = *h.From
+	}
+	return hook, nil
 }
 
-func (c *Context) newHook(call string, public bool, opts []HookOption) (key, token string, err error) {
+func (c *Context) newHook(call string, public bool, opts []HookOption) (key, token string, h hookEntry, err error) {
 	b, r := c.b, c.b.r
 	if err := b.enter(call, ""); err != nil {
-		return "", "", err
+		return "", "", h, err
 	}
 	defer b.exit()
 	key = b.nextKey("$hook")
-	var h hookEntry
 	e := c.recorded(KindHook, key)
 	act := c.act
 	if e != nil && e.renews() {
@@ -112,17 +117,17 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 		n := HookSpec{Key: key, Public: public}
 		for _, o := range opts {
 			if err := o.hook(&n); err != nil {
-				return "", "", &MisuseError{Call: call, Why: err.Error()}
+				return "", "", h, &MisuseError{Call: call, Why: err.Error()}
 			}
 		}
 		if n.answer != nil && !public {
-			return "", "", &MisuseError{Call: call, Why: "Answering, RespondManually, Signed and Dedupe are for NewWebhook"}
+			return "", "", h, &MisuseError{Call: call, Why: "Answering, RespondManually, Signed and Dedupe are for NewWebhook"}
 		}
 		if n.Schema != nil && r.e.opt.CheckSchema == nil {
-			return "", "", &MisuseError{Call: call, Why: "a Schema was given, but the engine has no Options.CheckSchema to hold payloads against it"}
+			return "", "", h, &MisuseError{Call: call, Why: "a Schema was given, but the engine has no Options.CheckSchema to hold payloads against it"}
 		}
 		if err := act(); err != nil {
-			return "", "", err
+			return "", "", h, err
 		}
 		h = hookEntry{Token: n.Token, Meta: n.Meta}
 		if token = n.Token; token == "" {
@@ -136,24 +141,27 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 			ch.Hooks = []HookSpec{n}
 		})
 		b.tell(e.At)
-		if owner := b.change.Hooks[0].Owner; owner != "" {
-			e.Failed, e.Data = true, mustJSON(ConflictFailure(n.Token, owner))
+		n = b.change.Hooks[0]
+		if n.Owner != "" {
+			e.Failed, e.Data = true, mustJSON(ConflictFailure(n.Token, n.Owner))
+		} else if n.From != (HookRef{}) {
+			h.From = &n.From
 		}
 	}
 	if e.Failed {
-		return "", "", e.Failure().err()
+		return "", "", h, e.Failure().err()
 	}
 	if token != "" {
-		return key, token, nil
+		return key, token, h, nil
 	}
 	if err = decode("a hook's entry", e.Data, &h); err != nil || h.Secret == "" {
-		return key, h.Token, err
+		return key, h.Token, h, err
 	}
 	if why := r.e.foreign(&h); why != "" {
 		r.block("the token of hook " + key + " " + why)
 		runtime.Goexit()
 	}
-	return key, r.e.deriveToken(&r.info, key), nil
+	return key, r.e.deriveToken(&r.info, key), h, nil
 }
 
 // newToken makes a token for a hook and says in h how it was made.
@@ -194,7 +202,8 @@ func (h *Hook[T]) Token() string { return h.token }
 func (h *Hook[T]) Key() string { return h.key }
 
 // Wait returns the next payload. With [Timeout] it returns ErrTimeout when none came in
-// time.
+// time. A *HookClaimedError: another hook has taken the token over, and all that came before
+// has been returned.
 func (h *Hook[T]) Wait(c *Context, opts ...WaitOption) (T, error) {
 	var out T
 	data, err := c.nextPayload("Hook.Wait", h.key, opts)
@@ -218,12 +227,13 @@ func (c *Context) nextPayload(call, hook string, opts []WaitOption) (json.RawMes
 var flat = strings.NewReplacer("/", ".", "#", ".")
 
 // All returns payloads as they come, until the loop is left, or with an error: of decoding,
-// after which it goes on, or of a cancelled scope, which ends it.
+// after which it goes on, or of a cancelled scope or a *HookClaimedError, which end it.
 func (h *Hook[T]) All(c *Context) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for {
 			v, err := h.Wait(c)
-			ended := err != nil && (c.s.ctx.Err() != nil || errors.Is(err, ErrMisuse))
+			var claimed *HookClaimedError
+			ended := err != nil && (c.s.ctx.Err() != nil || errors.Is(err, ErrMisuse) || errors.As(err, &claimed))
 			if !yield(v, err) || ended {
 				return
 			}
@@ -232,8 +242,9 @@ func (h *Hook[T]) All(c *Context) iter.Seq2[T, error] {
 }
 
 // Close gives the token back: from then on nobody reaches the hook. Payloads that came
-// before stay to be waited for. A second Close does nothing. In a scope that was cancelled it
-// closes the hook all the same, with the run's next commit.
+// before stay to be waited for. A second Close does nothing, nor one of a hook whose token was
+// claimed. In a scope that was cancelled it closes the hook all the same, with the run's next
+// commit.
 func (h *Hook[T]) Close(c *Context) error { return c.closeHook("Hook.Close", h.key) }
 
 func (c *Context) closeHook(call, key string) error {
@@ -243,7 +254,7 @@ func (c *Context) closeHook(call, key string) error {
 	}
 	defer b.exit()
 	// Whoever comes first closes it: in a replay that may be another than the first time.
-	entry := key + ".closed"
+	entry := key + closeMark
 	r.mu.Lock()
 	again := r.closed[key]
 	if r.past.entries[entry] != nil {
@@ -253,7 +264,7 @@ func (c *Context) closeHook(call, key string) error {
 	if again {
 		return nil
 	}
-	if c.recorded(KindHookClosed, entry) != nil {
+	if c.recorded(KindHookClosed, entry) != nil || r.claimed(key) {
 		return nil
 	}
 	if err := c.act(); err != nil { // what has lost a race must not leave a door open

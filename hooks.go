@@ -9,20 +9,22 @@ import (
 	"time"
 )
 
-// FindHook returns the hook with a token, with what was given to [Meta]. ErrEnded, with the hook:
-// it was closed, or its run has ended, and that is remembered. ErrNotFound.
-func (e *Engine) FindHook(ctx context.Context, token string) (HookInfo, error) {
-	h, err := e.findHook(ctx, token)
+// FindHook returns the hook with a token, with what was given to [Meta]. A token that code has
+// chosen is looked for in the tenant; one that pawl has made is found whatever its run's tenant:
+// compare that, where it matters. ErrEnded, with the hook: it was closed, or its run has ended,
+// and that is remembered. ErrNotFound.
+func (e *Engine) FindHook(ctx context.Context, tenant, token string) (HookInfo, error) {
+	h, err := e.findHook(ctx, tenant, token)
 	h.Token = token
 	return h, err
 }
 
 // findHook is FindHook with the token as it is stored. What is not found has the form that pawl's
 // own tokens have there, if it looks like one.
-func (e *Engine) findHook(ctx context.Context, token string) (HookInfo, error) {
+func (e *Engine) findHook(ctx context.Context, tenant, token string) (HookInfo, error) {
 	forms := storedTokens(token)
 	for _, stored := range forms {
-		h, err := e.store.FindHook(ctx, stored, time.Now())
+		h, err := e.store.FindHook(ctx, tenant, stored, time.Now())
 		if err == nil || !errors.Is(err, ErrNotFound) {
 			return h, err
 		}
@@ -37,7 +39,7 @@ func (e *Engine) findHook(ctx context.Context, token string) (HookInfo, error) {
 // addressee finds the hook that a delivery is for. Its token is as it is stored.
 func (e *Engine) addressee(ctx context.Context, d *Delivery) (HookInfo, error) {
 	if d.Token != "" {
-		return e.findHook(ctx, d.Token)
+		return e.findHook(ctx, d.Tenant, d.Token)
 	}
 	info, err := e.store.Lookup(ctx, d.Run.Tenant, d.Run.ID)
 	if err != nil {

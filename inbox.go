@@ -57,6 +57,10 @@ func (r *live) take(m Message) {
 			r.quiet()
 		}
 	default:
+		if hook, ok := strings.CutPrefix(m.Name, MsgClaim); ok {
+			r.takenOver(hook, m)
+			return
+		}
 		if strings.HasPrefix(m.Name, MsgChild) {
 			delete(r.children, childOf(m.Data))
 		}

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,9 +71,10 @@ type live struct {
 	order    *Failure         // why the run is being cancelled
 	streams  map[string]int64 // next index; -1: closed
 	versions map[string]int
-	closed   map[string]bool // hooks that were closed, by key
-	attrs    map[string]bool // names of the run's attributes; nil: not asked yet
-	children map[int64]bool  // attached and not known to have ended
+	closed   map[string]bool   // hooks that were closed, by key
+	claims   map[string]*claim // of hooks whose token another has, by the name of their messages
+	attrs    map[string]bool   // names of the run's attributes; nil: not asked yet
+	children map[int64]bool    // attached and not known to have ended
 	input    json.RawMessage
 }
 
@@ -215,6 +218,9 @@ func (r *live) conclude(b *branch, s State, end any, next *continueError) {
 		return
 	}
 	r.phase = ending
+	for _, message := range slices.Sorted(maps.Keys(r.claims)) {
+		_ = r.taken(r.claims[message]) // it is to be seen, also if nobody has waited for it
+	}
 	ch := r.collect(&b.change)
 	entry.Seq = r.nextSeq()
 	ch.Entries = append(ch.Entries, entry)

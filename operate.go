@@ -48,7 +48,8 @@ func (e *Engine) PublishTo(ctx context.Context, tenant, event string, data any) 
 	return r.Count, err
 }
 
-// Resume sends a payload to the hook with a token. ErrNotFound: no hook has it. ErrEnded: its
+// Resume sends a payload to the hook with a token: of those that code has chosen, one of the
+// default tenant; for others use [Engine.Deliver]. ErrNotFound: no hook has it. ErrEnded: its
 // hook was closed, or its run has ended, and that is remembered: see [NewHook], [Retain].
 func (e *Engine) Resume(ctx context.Context, token string, data any) (RunInfo, error) {
 	if token == "" {
@@ -262,7 +263,8 @@ func (e *Engine) Audit(ctx context.Context) ([]Finding, error) {
 // Stats counts runs, by state and ready ones, and workers.
 func (e *Engine) Stats(ctx context.Context) (Stats, error) { return e.store.Stats(ctx, time.Now()) }
 
-// Why says in one sentence what a run is waiting for, and who holds it.
+// Why says in one sentence what a run is waiting for, and who holds it. Runs of other tenants,
+// as where a limit spans tenants, are counted and not named.
 func (e *Engine) Why(ctx context.Context, run Ref) (string, error) {
 	info, err := e.Get(ctx, run)
 	if err != nil {
@@ -276,10 +278,20 @@ func (e *Engine) Why(ctx context.Context, run Ref) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	ids := func(runs []RunInfo) string {
+	ids := func(runs []RunInfo) string { // what is another tenant's is counted, not named
 		var out []string
+		others := 0
 		for _, r := range runs {
-			out = append(out, r.ID)
+			if r.Tenant == info.Tenant {
+				out = append(out, r.ID)
+			} else {
+				others++
+			}
+		}
+		if others == 1 {
+			out = append(out, "1 run of another tenant")
+		} else if others > 1 {
+			out = append(out, fmt.Sprintf("%d runs of other tenants", others))
 		}
 		return strings.Join(out, ", ")
 	}

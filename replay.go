@@ -92,7 +92,7 @@ var errUnreadable = errors.New("the run's journal can't be read")
 // errUnreadable is the store's.
 func (r *live) recall(p *past, e *Entry) error {
 	switch e.Kind {
-	case KindOrder, KindChild, KindChildEnd: // are looked into
+	case KindOrder, KindChild, KindChildEnd, KindHookClosed: // are looked into
 		if size := e.Size; size > 0 {
 			if err := r.whole(e, 1); err != nil {
 				return err
@@ -150,6 +150,9 @@ func (r *live) recall(p *past, e *Entry) error {
 		if step, ok := strings.CutSuffix(e.Key, firstMark); ok && e.Kind == KindScope {
 			p.attempts[step] = e
 			break
+		}
+		if hook, ok := strings.CutSuffix(e.Key, claimMark); ok && e.Kind == KindHookClosed {
+			return r.recallClaim(hook, e)
 		}
 		if p.entries[e.Key] == nil {
 			p.perPath[pathOf(e.Key)]++

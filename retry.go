@@ -167,7 +167,7 @@ func (l *leftOpen) read(e *Entry) error {
 			l.hooks[e.Key] = token
 		}
 	case e.Kind == KindHookClosed:
-		delete(l.hooks, strings.TrimSuffix(e.Key, ".closed"))
+		delete(l.hooks, closedHook(e.Key))
 	case e.Kind == KindChild && !e.Failed:
 		var ch openChild
 		if err := e.readable(&ch.childEntry); err != nil {

@@ -83,6 +83,15 @@ func (e *Engine) deriveToken(run *RunInfo, hook string) string {
 // chooses begins so.
 const hashedToken = "$sha256:"
 
+// TokenSpace is where a token, as it is stored, is unique: of one that code has chosen its
+// tenant, so that tenants know nothing of each other's; of a hash, which nobody can choose, "".
+func TokenSpace(tenant, stored string) string {
+	if strings.HasPrefix(stored, hashedToken) {
+		return ""
+	}
+	return tenant
+}
+
 func hashToken(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hashedToken + hex.EncodeToString(sum[:])

@@ -299,7 +299,7 @@ func TestWhatTheStoreKnowsATokenByOpensNothing(t *testing.T) {
 				for _, token := range []string{stored[0].Token, "$hook", "", strings.Repeat("0", 39)} {
 					_, err := n.Resume(n.ctx, token, "x")
 					is(t, err, pawl.ErrNotFound)
-					_, err = n.FindHook(n.ctx, token)
+					_, err = n.FindHook(n.ctx, "", token)
 					is(t, err, pawl.ErrNotFound)
 				}
 				listed, err := n.ListHooks(n.ctx, pawl.HookFilter{})

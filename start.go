@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -79,6 +80,16 @@ func (e *Engine) submit(ctx context.Context, it *item) error {
 	}
 }
 
+// apart joins names so that no others give the same.
+func apart(names ...string) (s string) {
+	for _, name := range names {
+		s += colons.Replace(name) + ":"
+	}
+	return s
+}
+
+var colons = strings.NewReplacer("%", "%25", ":", "%3A")
+
 // prepare checks all that can be checked before anything is stored.
 func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOption) (*Start, error) {
 	o := startOptions{run: NewRun{Priority: def.opts.priority}, timeout: def.opts.timeout}
@@ -108,7 +119,7 @@ func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOpt
 			return nil, fmt.Errorf("%w: %w", ErrInput, err)
 		}
 		if policy == CancelOld || policy == Queue {
-			run.Single = "id:" + run.Tenant + ":" + run.ID
+			run.Single = "id:" + apart(run.Tenant) + run.ID
 		}
 	} else {
 		run.ID = newID()
@@ -118,7 +129,7 @@ func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOpt
 		if err != nil {
 			return nil, fmt.Errorf("%w: singleton key of %s: %w", ErrInput, def.name, err)
 		}
-		run.Single = "key:" + run.Tenant + ":" + def.name + ":" + key
+		run.Single = "key:" + apart(run.Tenant, def.name) + key
 	}
 	for _, l := range def.opts.limits {
 		key := "workflow:" + def.name
@@ -127,7 +138,7 @@ func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOpt
 			if err != nil {
 				return nil, fmt.Errorf("%w: limit key of %s: %w", ErrInput, def.name, err)
 			}
-			key = "key:" + run.Tenant + ":" + def.name + ":" + k
+			key = "key:" + apart(run.Tenant, def.name) + k
 		}
 		run.Limits = append(run.Limits, RunLimit{Key: key, N: l.n, Per: l.per})
 	}

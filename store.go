@@ -54,9 +54,10 @@ type Store interface {
 	Chunks(ctx context.Context, run int64, stream string, from int64, limit int) ([]Chunk, error)
 	// Streams tells what streams a run has written.
 	Streams(ctx context.Context, run int64) ([]StreamInfo, error)
-	// FindHook finds the hook with a token, which it takes as it is stored. ErrEnded, with the
-	// hook: it was closed or its run has ended, and it is held or remembered. ErrNotFound.
-	FindHook(ctx context.Context, token string, now time.Time) (HookInfo, error)
+	// FindHook finds the hook with a token, which it takes as it is stored: one that code has
+	// chosen among those of the tenant (see [TokenSpace]). ErrEnded, with the hook: it was
+	// closed or its run has ended, and it is held or remembered. ErrNotFound.
+	FindHook(ctx context.Context, tenant, token string, now time.Time) (HookInfo, error)
 	// ListHooks returns a page of hooks in the order of their making.
 	ListHooks(ctx context.Context, f HookFilter) ([]HookInfo, error)
 	// Holders lists what a run is queued behind or waits for, for Engine.Why.
@@ -188,7 +189,8 @@ type Wait struct {
 }
 
 // HookSpec registers a hook. The entry with the same key in the same Change is stored with
-// Failed set, and a Failure in it, when the token is taken.
+// Failed set, and a Failure in it, when the token is taken: by another live hook, or one that
+// holds it after its run's end, in the same space (see [TokenSpace]).
 type HookSpec struct {
 	Key    string
 	Token  string // as it is stored: the hash of one that is a secret
@@ -201,8 +203,14 @@ type HookSpec struct {
 	// answered with ErrEnded, and is free all the same. That of a failed run is remembered as
 	// long, and kept as long as the run, which may be retried.
 	Remember time.Duration
+	// Claim takes a token that is taken over from its owner, in this transaction, unless that
+	// hook is Public. The owner's hook is gone, and a live owner is sent a message under
+	// MsgClaim and the key of its hook, with [ClaimNotice] as its data; the journal of one that
+	// has ended is not touched. The entry is stored as [Change.Took] makes it.
+	Claim bool
 
-	Owner string // answer: the id of the run that holds the token; empty: registered
+	Owner string  // answer: the id of the run that holds the token; empty: registered
+	From  HookRef // answer: whose the token was that Claim took; zero: nobody's
 
 	answer *Answer // of a webhook, on its way into Meta
 }
@@ -249,6 +257,7 @@ const (
 	MsgEvent  = "event:"
 	MsgHook   = "hook:"
 	MsgChild  = "child:"
+	MsgClaim  = "claim:" // and a hook's key: another hook has taken its token over
 	MsgCancel = "cancel" // Data: an order
 	MsgPause  = "pause"
 	MsgWake   = "wake"
@@ -327,7 +336,7 @@ const (
 type Send struct {
 	// One of: a run, a hook's token, or an event to all that wait for it.
 	Tenant  string
-	RunID   string
+	RunID   string // with Token: the hook is to be of this run, or else it is ErrEnded
 	Token   string
 	Publish string
 

@@ -168,13 +168,13 @@ func NewWebhook(c *Context, opts ...HookOption) (*Webhook, error) {
 	all := append([]HookOption{answer(func(*Answer) error { return nil }), HookKind(WebhookKind)}, opts...)
 	all = append(all, hookOption(func(h *HookSpec) error {
 		if h.Token != "" {
-			return fmt.Errorf("pawl: a webhook's token is its only protection and always random: leave Token out, or use NewHook behind your own route")
+			return fmt.Errorf("pawl: a webhook's token is its only protection and always random: leave Token and ClaimToken out, or use NewHook behind your own route")
 		}
 		h.answer.Meta = h.Meta
 		h.Meta = mustJSON(h.answer)
 		return nil
 	}))
-	key, token, err := c.newHook("NewWebhook", true, all)
+	key, token, _, err := c.newHook("NewWebhook", true, all)
 	if err != nil {
 		return nil, err
 	}

@@ -214,9 +214,15 @@ func Deadline(t time.Time) StartOption {
 	return startOption(func(o *startOptions) { o.run.Deadline = t })
 }
 
-// Tenant puts the run into a tenant's space: ids are unique within it.
+// Tenant puts the run into a tenant's space: ids, singleton keys and the hook tokens that code
+// chooses are unique within it. Without it, or with an empty name, a child is in the tenant of its
+// parent, and any other run in the default tenant, "".
 func Tenant(name string) StartOption {
-	return startOption(func(o *startOptions) { o.run.Tenant = name })
+	return startOption(func(o *startOptions) {
+		if name != "" {
+			o.run.Tenant = name
+		}
+	})
 }
 
 // OnConflict says what happens when the id or the singleton key is taken. With CancelOld

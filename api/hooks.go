@@ -94,7 +94,7 @@ func (s *server) hookRoutes() {
 			if err != nil && !errors.Is(err, pawl.ErrEnded) { // one that is over may have been sent to before
 				return nil, err
 			}
-			return s.send(ctx, pawl.Delivery{Token: in.Token, Data: payload(in.Body)})
+			return s.send(ctx, pawl.Delivery{Tenant: tenantOf(ctx), Token: in.Token, Data: payload(in.Body)})
 		})
 	add(s, route{id: "sendRunHook", method: http.MethodPost, path: "/api/runs/{id}/hooks/{key...}", scope: HooksSend, status: http.StatusAccepted, free: true, once: true,
 		summary: "Send a payload to a hook of a run, by its key"},
@@ -167,10 +167,11 @@ func hookOf(ctx context.Context, h pawl.HookInfo) Hook {
 	return hook
 }
 
-// findHook returns a hook of the caller's tenant. A token of another's is one that nobody has.
+// findHook returns a hook of the caller's tenant. A token of another's, also one that pawl has
+// made and that is known in all of them, is one that nobody has.
 // ErrEnded: it is over, and remembered.
 func (s *server) findHook(ctx context.Context, token string) (pawl.HookInfo, error) {
-	h, err := s.engine.FindHook(ctx, token)
+	h, err := s.engine.FindHook(ctx, tenantOf(ctx), token)
 	known := err == nil || errors.Is(err, pawl.ErrEnded)
 	if errors.Is(err, pawl.ErrNotFound) || known && h.Run.Tenant != tenantOf(ctx) {
 		return pawl.HookInfo{}, fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)

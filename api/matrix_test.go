@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -287,6 +288,57 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			}
 			if _, err := h.as(ours).Publish(t.Context(), "go/now", nil); err != nil {
 				t.Error(err)
+			}
+		}
+	})
+}
+
+// A token that code has chosen is one within its tenant: who sends to it reaches his own.
+func TestChosenTokensAreATenantsOwn(t *testing.T) {
+	eachStore(t, func(t *testing.T, store func() pawl.Store) {
+		door := pawl.Define("door", func(c *pawl.Context, _ any) (json.RawMessage, error) {
+			h, err := pawl.NewHook[json.RawMessage](c, pawl.Token("door/1"))
+			if err != nil {
+				return nil, err
+			}
+			return h.Wait(c)
+		})
+		h := openOn(t, store(), api.Options{Auth: unlimited()}, door)
+		ctx := t.Context()
+		tenants := []string{"a", "b", ""}
+		client := map[string]*api.Client{}
+		for _, tenant := range append(tenants, "c") {
+			_, secret := h.key(tenant, api.Admin)
+			client[tenant] = h.as(secret)
+		}
+		for _, tenant := range tenants {
+			run, err := client[tenant].Start(ctx, api.StartRequest{Workflow: "door", ID: "of-" + tenant}, 0)
+			if err != nil || run.Existed {
+				t.Fatal(run, err)
+			}
+			var hook api.Hook
+			for end := time.Now().Add(20 * time.Second); hook.Run == "" || err != nil; time.Sleep(5 * time.Millisecond) {
+				if hook, err = client[tenant].Hook(ctx, "door/1"); time.Now().After(end) {
+					t.Fatal(hook, err)
+				}
+			}
+			if hook.Run != "of-"+tenant || hook.Token != "door/1" {
+				t.Errorf("tenant %q finds %+v", tenant, hook)
+			}
+		}
+		if hook, err := client["c"].Hook(ctx, "door/1"); !errors.Is(err, pawl.ErrNotFound) {
+			t.Errorf("tenant c finds %+v, %v", hook, err)
+		}
+		if got, err := client["c"].SendHook(ctx, "door/1", nil); !errors.Is(err, pawl.ErrNotFound) {
+			t.Errorf("tenant c has sent to %+v, %v", got, err)
+		}
+		for _, tenant := range tenants {
+			got, err := client[tenant].SendHook(ctx, "door/1", json.RawMessage(fmt.Sprintf("%q", "by "+tenant)))
+			if err != nil || got.Run != "of-"+tenant {
+				t.Fatalf("tenant %q has sent to %+v, %v", tenant, got, err)
+			}
+			if run, err := client[tenant].Run(ctx, got.Run, 20*time.Second); err != nil || string(run.Result) != fmt.Sprintf("%q", "by "+tenant) {
+				t.Errorf("tenant %q: %s %s, %v", tenant, run.State, run.Result, err)
 			}
 		}
 	})

@@ -105,13 +105,10 @@ func (p *Step) add(e pawl.Entry) {
 	switch {
 	case e.Kind == pawl.KindAttempt:
 		var note struct { // as the core writes it
-			Next  time.Time     `json:"next"`
-			Error *pawl.Failure `json:"error"`
+			Next time.Time `json:"next"`
 		}
-		if err := json.Unmarshal(e.Data, &note); err != nil || note.Error == nil {
-			note.Error = e.Failure()
-		}
-		p.State, p.Next, a.Error = StepRetrying, note.Next, note.Error
+		_ = json.Unmarshal(e.Data, &note) // of what can't be read the failure says so
+		p.State, p.Next, a.Error = StepRetrying, note.Next, e.Failure()
 	case e.Failed:
 		p.State, a.Error = StepFailed, e.Failure()
 	}

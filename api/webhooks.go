@@ -103,7 +103,7 @@ func (s *webhooks) receive(w http.ResponseWriter, r *http.Request) (*pawl.Respon
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callLimit)
 	defer cancel()
-	h, err := s.engine.FindHook(ctx, token)
+	h, err := s.engine.FindHook(ctx, "", token)
 	over := errors.Is(err, pawl.ErrEnded)
 	switch {
 	case errors.Is(err, pawl.ErrNotFound), (err == nil || over) && !h.Public:

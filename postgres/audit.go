@@ -111,7 +111,7 @@ func (s *Store) Purge(ctx context.Context, now time.Time, limit int) (n int, err
 		}
 		gone := func(count int64) { n = max(n, int(count)) }
 		t.count(gone, "DELETE FROM records WHERE (space, key) IN (SELECT space, key FROM records WHERE until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)", now.UnixMicro(), limit)
-		t.count(gone, "DELETE FROM hooks WHERE token IN (SELECT token FROM hooks WHERE forget <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)", now.UnixMicro(), limit)
+		t.count(gone, "DELETE FROM hooks WHERE (token, space) IN (SELECT token, space FROM hooks WHERE forget <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)", now.UnixMicro(), limit)
 		return err
 	})
 	if err != nil {

@@ -168,7 +168,7 @@ func (w *work) change(ch *pawl.Change) error {
 		return nil
 	}
 	for i := range ch.Hooks {
-		w.hook(ch, &ch.Hooks[i])
+		w.hook(ch, i)
 	}
 	for _, key := range ch.Unhooks {
 		w.unhook(ch.Run, key)

@@ -107,7 +107,7 @@ func TestADeadWorkerWritesNothing(t *testing.T) {
 	}
 	_, err := old.Lookup(t.Context(), "", "b")
 	old.is("look up what a dead worker started", err, pawl.ErrNotFound)
-	_, err = old.FindHook(t.Context(), "token", time.Now())
+	_, err = old.FindHook(t.Context(), "", "token", time.Now())
 	old.is("find the hook of a dead worker", err, pawl.ErrNotFound)
 	if mail, err := other.Mail(t.Context(), other.worker); err != nil || len(mail) != 0 {
 		t.Errorf("mail %v, error %v; want none", mail, err)

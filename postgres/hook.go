@@ -14,14 +14,16 @@ import (
 
 // hookOp registers a hook, or gives one back.
 type hookOp struct {
-	run  int64
-	key  string         // given back, if spec is nil
-	spec *pawl.HookSpec // of ch
-	ch   *pawl.Change
+	run int64
+	key string       // given back, if ch is nil
+	ch  *pawl.Change // whose hook i is registered
+	i   int
 }
 
-func (w *work) hook(ch *pawl.Change, h *pawl.HookSpec) {
-	w.hookOps, w.hooksLive = append(w.hookOps, hookOp{ch.Run, h.Key, h, ch}), true
+func (op *hookOp) spec() *pawl.HookSpec { return &op.ch.Hooks[op.i] }
+
+func (w *work) hook(ch *pawl.Change, i int) {
+	w.hookOps, w.hooksLive = append(w.hookOps, hookOp{ch.Run, ch.Hooks[i].Key, ch, i}), true
 }
 
 func (w *work) unhook(run int64, key string) {
@@ -30,12 +32,14 @@ func (w *work) unhook(run int64, key string) {
 
 // hookUpsert takes a token that is free, or whose hold has ended, or that is the hook's
 // own already. The index on tokens decides between two that want it at the same moment.
-const hookUpsert = `INSERT INTO hooks (token, run, key, meta, schema, public, at, hold, tenant, kind, remember)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (SELECT tenant FROM runs WHERE key = $2), $9, $10)
-	ON CONFLICT (token) DO UPDATE SET made = DEFAULT, run = excluded.run, key = excluded.key, meta = excluded.meta, schema = excluded.schema,
+const hookUpsert = hookTake + ` WHERE hooks.until <= $7 OR hooks.run = excluded.run AND hooks.key = excluded.key`
+
+// hookTake takes a token, whoever has it. The row stays, so that who reads it meets either owner.
+const hookTake = `INSERT INTO hooks (token, run, key, meta, schema, public, at, hold, tenant, kind, remember, space)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+	ON CONFLICT (token, space) DO UPDATE SET made = DEFAULT, run = excluded.run, key = excluded.key, meta = excluded.meta, schema = excluded.schema,
 		public = excluded.public, at = excluded.at, hold = excluded.hold, tenant = excluded.tenant, kind = excluded.kind, remember = excluded.remember,
-		closed = false, until = NULL, forget = NULL
-		WHERE hooks.until <= $7 OR hooks.run = excluded.run AND hooks.key = excluded.key`
+		closed = false, until = NULL, forget = NULL`
 
 // runHooks registers hooks and gives others back, in order, and tells the journals of those
 // whose token is taken.
@@ -56,42 +60,96 @@ func (w *work) runHooks() error {
 	for try := 0; len(ops) > 0; try++ {
 		var refused []hookOp
 		for _, op := range ops {
-			h := op.spec
-			if h == nil {
+			if op.ch == nil {
 				w.takeAway(op)
 				continue
 			}
+			h, query := op.spec(), hookUpsert
 			h.Owner = ""
+			if h.Claim {
+				taken, err := w.claimToken(op)
+				if err != nil {
+					return err
+				}
+				if taken {
+					query = hookTake
+				}
+			}
 			w.count(func(n int64) {
 				if n == 0 {
 					refused = append(refused, op)
 				}
-			}, hookUpsert, h.Token, op.run, h.Key, []byte(h.Meta), []byte(h.Schema), h.Public, w.us, h.Hold.Microseconds(), h.Kind, h.Remember.Microseconds())
+			}, query, h.Token, op.run, h.Key, []byte(h.Meta), []byte(h.Schema), h.Public, w.us, h.Hold.Microseconds(), w.tenant(op.run), h.Kind, h.Remember.Microseconds(), w.space(op))
 		}
 		if err := w.send(); err != nil || len(refused) == 0 {
 			return err
 		}
 		for _, op := range refused {
-			w.rows(func(row pgx.CollectableRow) error { return row.Scan(&op.spec.Owner) },
-				"SELECT r.id FROM hooks AS h JOIN runs AS r ON r.key = h.run WHERE h.token = $1", op.spec.Token)
+			w.rows(func(row pgx.CollectableRow) error { return row.Scan(&op.spec().Owner) },
+				"SELECT r.id FROM hooks AS h JOIN runs AS r ON r.key = h.run WHERE h.token = $1 AND h.space = $2 AND (h.public OR NOT $3)", op.spec().Token, w.space(op), op.spec().Claim)
 		}
 		if err := w.send(); err != nil {
 			return err
 		}
 		ops = nil
 		for _, op := range refused {
-			if op.spec.Owner == "" && try < 10 { // it was given back between the two statements
+			h := op.spec()
+			if h.Owner == "" && try < 10 { // it was given back between the two statements, or may be claimed
 				ops = append(ops, op)
 				continue
 			}
 			for i := range op.ch.Entries {
-				if e := &op.ch.Entries[i]; e.Kind == pawl.KindHook && e.Key == op.spec.Key {
-					e.Failed, e.Data = true, mustJSON(pawl.ConflictFailure(op.spec.Token, op.spec.Owner))
+				if e := &op.ch.Entries[i]; e.Kind == pawl.KindHook && e.Key == h.Key {
+					e.Failed, e.Data = true, mustJSON(pawl.ConflictFailure(h.Token, h.Owner))
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// tenant is that of a run that this transaction has locked.
+func (w *work) tenant(run int64) string {
+	if r := w.runs[run]; r != nil {
+		return r.Tenant
+	}
+	return ""
+}
+
+func (w *work) space(op hookOp) string { return pawl.TokenSpace(w.tenant(op.run), op.spec().Token) }
+
+// claimToken tells the owner of a token, if it is live, that another hook takes it over. taken: it
+// may be; the row of the hook is locked.
+func (w *work) claimToken(op hookOp) (taken bool, err error) {
+	var from runKey
+	var until *int64
+	var id string
+	var found, public bool
+	h := op.spec()
+	w.rows(func(row pgx.CollectableRow) error {
+		found = true
+		return row.Scan(&from.run, &from.key, &until, &public, &id)
+	}, "SELECT h.run, h.key, h.until, h.public, r.id FROM hooks AS h JOIN runs AS r ON r.key = h.run WHERE h.token = $1 AND h.space = $2 FOR UPDATE OF h", h.Token, w.space(op))
+	if err := w.send(); err != nil {
+		return false, err
+	}
+	free := until != nil && *until <= w.us || from == runKey{op.run, op.key}
+	if !found || free || public {
+		return false, nil
+	}
+	if err := op.ch.Took(op.i, pawl.HookRef{Run: id, Hook: from.key}); err != nil {
+		return false, err
+	}
+	if until != nil {
+		return true, nil
+	}
+	r, err := w.run(from.run)
+	me := w.runs[op.run]
+	if err != nil || r == nil || me == nil {
+		return true, err
+	}
+	w.deliver(r, pawl.MsgClaim+from.key, pawl.ClaimNotice(h.Token, pawl.HookRef{Run: me.ID, Hook: h.Key}))
+	return true, nil
 }
 
 // takeAway queues that a hook is given back. One that is remembered stays, and is over.
@@ -112,12 +170,13 @@ func scanHook(row pgx.CollectableRow) (pawl.HookInfo, error) {
 }
 
 // FindHook implements pawl.Store.
-func (s *Store) FindHook(ctx context.Context, token string, now time.Time) (h pawl.HookInfo, err error) {
-	if !isText(token) {
+func (s *Store) FindHook(ctx context.Context, tenant, token string, now time.Time) (h pawl.HookInfo, err error) {
+	if !isText(token) || !isText(tenant) {
 		return h, fmt.Errorf("%w: no live hook has this token", pawl.ErrNotFound)
 	}
 	err = s.read(ctx, "find a hook", func(c *pgxpool.Conn) error {
-		h, err = one(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE h.token = $1 AND (h.until IS NULL OR h.until + h.remember > $2)", token, now.UnixMicro())
+		h, err = one(ctx, c, scanHook, "SELECT "+hookCols+" FROM hooks AS h WHERE h.token = $1 AND h.space = $2 AND (h.until IS NULL OR h.until + h.remember > $3)",
+			token, pawl.TokenSpace(tenant, token), now.UnixMicro())
 		if err == nil {
 			h.Run, err = one(ctx, c, scanInfo, runByKey, h.Run.Key)
 		}

@@ -50,8 +50,14 @@ func (w *work) gate(name string) {
 // loadRuns queues the lock of all runs that are known to be touched, and what to know of them.
 func (w *work) loadRuns() {
 	var keys, ends, suspends, seen []int64
-	var names, tenants, tokens, events []string
+	var names, tenants, tokens, spaces, events, claimed []string
+	var claimers []int64
 	for _, ch := range w.b.Changes {
+		for i := range ch.Hooks {
+			if h := &ch.Hooks[i]; h.Claim {
+				claimers, claimed = append(claimers, ch.Run), append(claimed, clean(h.Token))
+			}
+		}
 		if ch.To != nil || len(ch.Hooks)+len(ch.Waits) > 0 || ch.Solo {
 			keys = append(keys, ch.Run)
 		}
@@ -70,7 +76,7 @@ func (w *work) loadRuns() {
 		case m.Publish != "":
 			events = append(events, m.Publish)
 		case m.Token != "":
-			tokens = append(tokens, m.Token)
+			tokens, spaces = append(tokens, m.Token), append(spaces, pawl.TokenSpace(m.Tenant, m.Token))
 		default:
 			names, tenants = append(names, m.RunID), append(tenants, m.Tenant)
 		}
@@ -88,11 +94,11 @@ func (w *work) loadRuns() {
 		return err
 	}
 	switch {
-	case len(names)+len(tokens)+len(events) > 0:
+	case len(names)+len(tokens)+len(events)+len(claimed) > 0:
 		for i := range names { // what is no text is no run's
 			names[i], tenants[i] = clean(names[i]), clean(tenants[i])
 		}
-		w.rows(load, lockNamedRuns, keys, ends, names, tenants, cleanAll(tokens), cleanAll(events))
+		w.rows(load, lockNamedRuns, keys, ends, names, tenants, cleanAll(tokens), cleanAll(spaces), cleanAll(events), claimers, claimed)
 	case len(keys) > 0:
 		w.rows(load, lockRuns, keys, ends)
 	}
@@ -115,6 +121,7 @@ const lockRuns = `SELECT ` + runCols + ` FROM runs WHERE key = ANY(ARRAY(
 const lockNamedRuns = `SELECT ` + runCols + ` FROM runs WHERE key = ANY(ARRAY(
 		SELECT unnest($1::bigint[]) UNION SELECT parent FROM runs WHERE key = ANY($2::bigint[]) AND parent IS NOT NULL AND NOT detached
 		UNION SELECT r.key FROM unnest($3::text[], $4::text[]) AS u (id, tenant) JOIN runs AS r ON r.id = u.id AND r.tenant = u.tenant
-		UNION SELECT run FROM hooks WHERE token = ANY($5::text[])
-		UNION SELECT run FROM waits WHERE event = ANY($6::text[])
+		UNION SELECT run FROM hooks WHERE (token, space) IN (SELECT * FROM unnest($5::text[], $6::text[]))
+		UNION SELECT run FROM waits WHERE event = ANY($7::text[])
+		UNION SELECT h.run FROM unnest($8::bigint[], $9::text[]) AS u (run, token) JOIN runs AS r ON r.key = u.run JOIN hooks AS h ON h.token = u.token AND h.space = r.tenant
 	)) ORDER BY key FOR UPDATE`

@@ -123,14 +123,16 @@ func (w *work) retryAll(o *pawl.Order) error {
 		run int64
 		id  string
 	}
-	owners := map[string]owner{}
+	owners := map[tokenIn]owner{}
+	tokens, spaces := tokensOf(orders)
 	w.rows(func(row pgx.CollectableRow) error {
-		var token string
+		var token tokenIn
 		var o owner
-		err := row.Scan(&token, &o.run, &o.id)
+		err := row.Scan(&token.token, &token.space, &o.run, &o.id)
 		owners[token] = o
 		return err
-	}, "SELECT h.token, h.run, r.id FROM hooks AS h JOIN runs AS r ON r.key = h.run WHERE h.token = ANY($1::text[]) ORDER BY h.token FOR UPDATE OF h", tokensOf(orders))
+	}, `SELECT h.token, h.space, h.run, r.id FROM hooks AS h JOIN runs AS r ON r.key = h.run
+		WHERE (h.token, h.space) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY h.token, h.space FOR UPDATE OF h`, tokens, spaces)
 	if err := w.send(); err != nil {
 		return err
 	}
@@ -141,7 +143,7 @@ func (w *work) retryAll(o *pawl.Order) error {
 			return nil
 		}
 		for _, token := range also.Hooks {
-			if by := owners[clean(token)]; by.run != r.Key {
+			if by := owners[tokenIn{clean(token), clean(pawl.TokenSpace(also.Tenant, token))}]; by.run != r.Key {
 				o.Err = &pawl.HookConflictError{Token: token, RunID: by.id}
 				return nil
 			}
@@ -161,11 +163,14 @@ func (w *work) retryAll(o *pawl.Order) error {
 	return nil
 }
 
-func tokensOf(orders []*pawl.Order) (tokens []string) {
+// tokensOf are the tokens that the orders name, each with its space.
+func tokensOf(orders []*pawl.Order) (tokens, spaces []string) {
 	for _, o := range orders {
-		tokens = append(tokens, o.Hooks...)
+		for _, token := range o.Hooks {
+			tokens, spaces = append(tokens, clean(token)), append(spaces, clean(pawl.TokenSpace(o.Tenant, token)))
+		}
 	}
-	return cleanAll(tokens)
+	return tokens, spaces
 }
 
 // retry reopens a run: the journal says which failures are to be forgotten.

@@ -267,7 +267,7 @@ func TestATokenHasOneOwner(t *testing.T) {
 			})
 		}
 		both.Wait()
-		h, err := desks[0].FindHook(t.Context(), fmt.Sprint("token", round), time.Now())
+		h, err := desks[0].FindHook(t.Context(), "", fmt.Sprint("token", round), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,27 +12,28 @@ func (w *work) sends() error {
 	if len(w.b.Sends) == 0 {
 		return nil
 	}
-	var tokens, events []string
+	var tokens, spaces, events []string
 	for _, m := range w.b.Sends {
 		switch {
 		case m.Err != nil:
 		case m.Publish != "":
 			events = append(events, clean(m.Publish))
 		case m.Token != "":
-			tokens = append(tokens, clean(m.Token))
+			tokens, spaces = append(tokens, clean(m.Token)), append(spaces, clean(pawl.TokenSpace(m.Tenant, m.Token)))
 		}
 	}
-	hooks := map[string]*hooked{}
+	hooks := map[tokenIn]*hooked{}
 	if len(tokens) > 0 {
 		// Their runs are locked; the rows of the hooks are too, so that a hook that is given
 		// back at this moment either gets the payload or makes the answer ErrEnded.
 		w.rows(func(row pgx.CollectableRow) error {
-			var token string
+			var token tokenIn
 			var h hooked
-			err := row.Scan(&token, &h.run, &h.key, &h.over)
+			err := row.Scan(&token.token, &token.space, &h.run, &h.key, &h.over)
 			hooks[token] = &h
 			return err
-		}, "SELECT token, run, key, until FROM hooks WHERE token = ANY($1::text[]) AND (until IS NULL OR until + remember > $2) ORDER BY token FOR SHARE", tokens, w.us)
+		}, `SELECT token, space, run, key, until FROM hooks WHERE (token, space) IN (SELECT * FROM unnest($1::text[], $2::text[])) AND (until IS NULL OR until + remember > $3)
+			ORDER BY token, space FOR SHARE`, tokens, spaces, w.us)
 	}
 	waiting := map[string][]int64{}
 	if len(events) > 0 {
@@ -98,8 +99,11 @@ type hooked struct {
 	over *int64 // set: it is closed or its run has ended
 }
 
-func (w *work) toHook(m *pawl.Send, hooks map[string]*hooked) error {
-	if h := hooks[m.Token]; h != nil {
+// tokenIn is a token in its space.
+type tokenIn struct{ token, space string }
+
+func (w *work) toHook(m *pawl.Send, hooks map[tokenIn]*hooked) error {
+	if h := hooks[tokenIn{m.Token, pawl.TokenSpace(m.Tenant, m.Token)}]; h != nil {
 		r, err := w.run(h.run)
 		switch {
 		case err != nil:
@@ -108,6 +112,9 @@ func (w *work) toHook(m *pawl.Send, hooks map[string]*hooked) error {
 		case h.over != nil || r.State.Terminal():
 			m.Info = r.RunInfo
 			m.Err = pawl.HookEnded(&pawl.HookInfo{Run: r.RunInfo, Until: w.now})
+			return nil
+		case m.RunID != "" && r.ID != m.RunID:
+			m.Err = fmt.Errorf("%w: another run has claimed the token of the hook of run %s", pawl.ErrEnded, m.RunID)
 			return nil
 		default:
 			m.Info = w.deliver(r, pawl.MsgHook+h.key, m.Data)

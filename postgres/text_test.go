@@ -46,7 +46,7 @@ func TestTextThatIsNoneSpoilsNoBatch(t *testing.T) {
 		if _, err := d.Lookup(t.Context(), text, text); !errors.Is(err, pawl.ErrNotFound) {
 			t.Errorf("look up %q: %v; want ErrNotFound", text, err)
 		}
-		if _, err := d.FindHook(t.Context(), text, time.Now()); !errors.Is(err, pawl.ErrNotFound) {
+		if _, err := d.FindHook(t.Context(), "", text, time.Now()); !errors.Is(err, pawl.ErrNotFound) {
 			t.Errorf("find hook %q: %v; want ErrNotFound", text, err)
 		}
 	}

@@ -78,7 +78,7 @@ func (t *tx) change(ch *pawl.Change) error {
 		untied = free
 	}
 	for i := range ch.Hooks {
-		if err := t.hook(ch, &ch.Hooks[i]); err != nil {
+		if err := t.hook(ch, i); err != nil {
 			return err
 		}
 	}

@@ -9,19 +9,41 @@ import (
 	"github.com/pawlrun/pawl"
 )
 
-// hook registers a hook or tells who has its token.
-func (t *tx) hook(ch *pawl.Change, h *pawl.HookSpec) error {
-	var free bool
-	found, err := t.one("SELECT r.id, h.until, h.run = ? AND h.key = ? FROM hooks h JOIN runs r ON r.key = h.run WHERE h.token = ?",
-		[]any{ch.Run, h.Key, h.Token}, func(r row) error {
-			free = !r.null(1) && r.int(1) <= t.us || r.int(2) != 0
-			h.Owner = r.str(0)
+// hook registers the i-th hook of a change, takes its token over, or tells who has it.
+func (t *tx) hook(ch *pawl.Change, i int) error {
+	h := &ch.Hooks[i]
+	me, _, err := t.get(ch.Run)
+	if err != nil {
+		return err
+	}
+	space := pawl.TokenSpace(me.Tenant, h.Token)
+	var owner pawl.HookRef
+	var run int64
+	var free, live, public bool
+	found, err := t.one("SELECT r.id, h.key, h.run, h.until, h.public FROM hooks h JOIN runs r ON r.key = h.run WHERE h.token = ? AND h.space = ?",
+		[]any{h.Token, space}, func(r row) error {
+			owner, run = pawl.HookRef{Run: r.str(0), Hook: r.str(1)}, r.int(2)
+			live, public = r.null(3), r.int(4) != 0
+			free = !live && r.int(3) <= t.us || run == ch.Run && owner.Hook == h.Key
 			return nil
 		})
 	if err != nil {
 		return err
 	}
-	if found && !free {
+	h.Owner = ""
+	switch {
+	case !found || free:
+	case h.Claim && !public:
+		if err := ch.Took(i, owner); err != nil {
+			return err
+		}
+		if live {
+			if _, err := t.deliver(run, pawl.MsgClaim+owner.Hook, pawl.ClaimNotice(h.Token, pawl.HookRef{Run: me.ID, Hook: h.Key})); err != nil {
+				return err
+			}
+		}
+	default:
+		h.Owner = owner.Run
 		for i := range ch.Entries {
 			if e := &ch.Entries[i]; e.Kind == pawl.KindHook && e.Key == h.Key {
 				e.Failed, e.Data = true, mustJSON(pawl.ConflictFailure(h.Token, h.Owner))
@@ -29,10 +51,9 @@ func (t *tx) hook(ch *pawl.Change, h *pawl.HookSpec) error {
 		}
 		return nil
 	}
-	h.Owner = ""
-	_, err = t.exec(`INSERT OR REPLACE INTO hooks (token, run, key, tenant, kind, meta, schema, public, at, hold, remember)
-		VALUES (?, ?, ?, (SELECT tenant FROM runs WHERE key = ?), ?, ?, ?, ?, ?, ?, ?)`,
-		h.Token, ch.Run, h.Key, ch.Run, h.Kind, raw(h.Meta), raw(h.Schema), h.Public, t.us, h.Hold.Microseconds(), h.Remember.Microseconds())
+	_, err = t.exec(`INSERT OR REPLACE INTO hooks (token, space, run, key, tenant, kind, meta, schema, public, at, hold, remember)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		h.Token, space, ch.Run, h.Key, me.Tenant, h.Kind, raw(h.Meta), raw(h.Schema), h.Public, t.us, h.Hold.Microseconds(), h.Remember.Microseconds())
 	return err
 }
 
@@ -68,9 +89,9 @@ func scanHook(r row) pawl.HookInfo {
 }
 
 // findHook finds a hook by its token. ErrEnded: it is over, and held or remembered.
-func (c *conn) findHook(token string, us int64) (h pawl.HookInfo, err error) {
+func (c *conn) findHook(tenant, token string, us int64) (h pawl.HookInfo, err error) {
 	known := false
-	found, err := c.one("SELECT "+hookCols+" FROM hooks h WHERE h.token = ?", []any{token}, func(r row) error {
+	found, err := c.one("SELECT "+hookCols+" FROM hooks h WHERE h.token = ? AND h.space = ?", []any{token, pawl.TokenSpace(tenant, token)}, func(r row) error {
 		h = scanHook(r)
 		known = r.null(9) || r.int(9)+r.int(10) > us
 		return nil
@@ -88,9 +109,9 @@ func (c *conn) findHook(token string, us int64) (h pawl.HookInfo, err error) {
 }
 
 // FindHook implements pawl.Store.
-func (s *Store) FindHook(ctx context.Context, token string, now time.Time) (h pawl.HookInfo, err error) {
+func (s *Store) FindHook(ctx context.Context, tenant, token string, now time.Time) (h pawl.HookInfo, err error) {
 	err = s.read(ctx, func(c *conn) error {
-		h, err = c.findHook(token, now.UnixMicro())
+		h, err = c.findHook(tenant, token, now.UnixMicro())
 		return err
 	})
 	return h, err

@@ -116,7 +116,7 @@ func (t *tx) retryAll(info *pawl.RunInfo, o *pawl.Order) error {
 		}
 		for _, token := range o.Hooks {
 			var owner string
-			free, err := t.one("SELECT r.id, r.key FROM hooks h JOIN runs r ON r.key = h.run WHERE h.token = ?", []any{token}, func(r row) error {
+			free, err := t.one("SELECT r.id, r.key FROM hooks h JOIN runs r ON r.key = h.run WHERE h.token = ? AND h.space = ?", []any{token, pawl.TokenSpace(o.Tenant, token)}, func(r row) error {
 				if r.int(1) != info.Key {
 					owner = r.str(0)
 				}

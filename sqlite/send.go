@@ -49,9 +49,13 @@ func (t *tx) route(m *pawl.Send) error {
 		m.Count = len(runs)
 		return err
 	case m.Token != "":
-		h, err := t.findHook(m.Token, t.us)
+		h, err := t.findHook(m.Tenant, m.Token, t.us)
 		if errors.Is(err, pawl.ErrNotFound) || errors.Is(err, pawl.ErrEnded) {
 			m.Info, m.Err = h.Run, err
+			return nil
+		}
+		if err == nil && m.RunID != "" && h.Run.ID != m.RunID {
+			m.Err = fmt.Errorf("%w: another run has claimed the token of the hook of run %s", pawl.ErrEnded, m.RunID)
 			return nil
 		}
 		if err == nil {

@@ -160,8 +160,8 @@ func (f *faulty) News(ctx context.Context, now time.Time) (out pawl.NewsReader, 
 	return out, err
 }
 
-func (f *faulty) FindHook(ctx context.Context, token string, now time.Time) (out pawl.HookInfo, err error) {
-	err = f.call(ctx, "FindHook", func() error { out, err = f.Store.FindHook(ctx, token, now); return err })
+func (f *faulty) FindHook(ctx context.Context, tenant, token string, now time.Time) (out pawl.HookInfo, err error) {
+	err = f.call(ctx, "FindHook", func() error { out, err = f.Store.FindHook(ctx, tenant, token, now); return err })
 	return out, err
 }
 

@@ -14,7 +14,7 @@ var hooks = []promise{
 	{"a hook is found by its token, as it was registered", func(d *desk) {
 		r := d.hold(d.join("w"), "a")
 		d.hook(r, pawl.HookSpec{Key: "h", Token: "tok", Meta: json.RawMessage(`{"m":1}`), Schema: json.RawMessage(`{"type":"string"}`), Public: true})
-		h, err := d.store.FindHook(d.ctx, "tok", d.now)
+		h, err := d.store.FindHook(d.ctx, "", "tok", d.now)
 		d.ok(err)
 		d.same("run", h.Run.ID, "a")
 		d.same("state of the run", h.Run.State, pawl.Running)
@@ -28,7 +28,7 @@ var hooks = []promise{
 		}
 	}},
 	{"an unknown token is ErrNotFound", func(d *desk) {
-		_, err := d.store.FindHook(d.ctx, "nobody", d.now)
+		_, err := d.store.FindHook(d.ctx, "", "nobody", d.now)
 		d.is("FindHook", err, pawl.ErrNotFound)
 		d.is("a payload", d.resume("nobody", `1`).Err, pawl.ErrNotFound)
 	}},
@@ -74,7 +74,7 @@ var hooks = []promise{
 		d.same("the other entry failed", got[2].Failed, false)
 		d.same("the entry in the answer failed", ch.Entries[0].Failed, true)
 		d.same("hooks of the run", d.hookKeys(r.Key), []string(nil))
-		h, err := d.store.FindHook(d.ctx, "tok", d.now)
+		h, err := d.store.FindHook(d.ctx, "", "tok", d.now)
 		d.ok(err)
 		d.same("whose hook it is", h.Run.ID, "owner")
 	}},
@@ -109,7 +109,7 @@ var hooks = []promise{
 		d.hook(r, pawl.HookSpec{Key: "h", Token: "tok"})
 		d.hook(r, pawl.HookSpec{Key: "stays", Token: "tok2"})
 		d.say(r, &pawl.Change{Unhooks: []string{"h"}})
-		_, err := d.store.FindHook(d.ctx, "tok", d.now)
+		_, err := d.store.FindHook(d.ctx, "", "tok", d.now)
 		d.is("FindHook", err, pawl.ErrNotFound)
 		d.is("a payload", d.resume("tok", `1`).Err, pawl.ErrNotFound)
 		d.same("keys", d.hookKeys(r.Key), []string{"stays"})
@@ -120,7 +120,7 @@ var hooks = []promise{
 		r, other := d.hold(w, "a"), d.hold(w, "b")
 		d.hook(r, pawl.HookSpec{Key: "h", Token: "tok"})
 		d.end(r, pawl.Completed, `1`)
-		_, err := d.store.FindHook(d.ctx, "tok", d.now)
+		_, err := d.store.FindHook(d.ctx, "", "tok", d.now)
 		d.is("FindHook", err, pawl.ErrNotFound)
 		d.is("a payload", d.resume("tok", `1`).Err, pawl.ErrNotFound)
 		d.same("keys", d.hookKeys(r.Key), []string(nil))
@@ -132,7 +132,7 @@ var hooks = []promise{
 		d.hook(r, pawl.HookSpec{Key: "h", Token: "tok", Hold: time.Minute})
 		d.end(r, pawl.Completed, `1`)
 		ended := d.now
-		h, err := d.store.FindHook(d.ctx, "tok", d.now)
+		h, err := d.store.FindHook(d.ctx, "", "tok", d.now)
 		d.is("FindHook", err, pawl.ErrEnded)
 		d.same("its run, and until when it is held", words(h.Run.ID, h.Run.State, h.Until.Sub(d.now)), "a completed 1m0s")
 		d.is("a payload", d.resume("tok", `1`).Err, pawl.ErrEnded)
@@ -141,11 +141,11 @@ var hooks = []promise{
 		d.say(other, ch)
 		d.same("owner in the answer", ch.Hooks[0].Owner, "a")
 		d.to(ended.Add(time.Minute), w)
-		_, err = d.store.FindHook(d.ctx, "tok", d.now)
+		_, err = d.store.FindHook(d.ctx, "", "tok", d.now)
 		d.is("FindHook after that", err, pawl.ErrNotFound)
 		d.is("a payload after that", d.resume("tok", `1`).Err, pawl.ErrNotFound)
 		d.hook(other, pawl.HookSpec{Key: "h2", Token: "tok"})
-		h, err = d.store.FindHook(d.ctx, "tok", d.now)
+		h, err = d.store.FindHook(d.ctx, "", "tok", d.now)
 		d.ok(err)
 		d.same("whose hook it is", h.Run.ID, "b")
 	}},
@@ -161,7 +161,7 @@ var hooks = []promise{
 		check := func(want error) {
 			d.Helper()
 			for _, r := range []pawl.RunInfo{closed, ended, failed} {
-				h, err := d.store.FindHook(d.ctx, r.ID, d.now)
+				h, err := d.store.FindHook(d.ctx, "", r.ID, d.now)
 				d.is("FindHook "+r.ID, err, want)
 				if want == pawl.ErrEnded {
 					d.same("the hook", words(h.Run.ID, h.Key, string(h.Meta)), r.ID+" h 1")
@@ -261,7 +261,7 @@ var hooks = []promise{
 		last := int64(0)
 		for range 3 {
 			d.hook(r, pawl.HookSpec{Key: "h", Token: "tok"})
-			h, err := d.store.FindHook(d.ctx, "tok", d.now)
+			h, err := d.store.FindHook(d.ctx, "", "tok", d.now)
 			d.ok(err)
 			if h.ID <= last {
 				d.Errorf("hook %d after %d", h.ID, last)

@@ -17,7 +17,7 @@ var reads = []promise{
 		d.missing("nobody")
 		_, err := d.store.Result(d.ctx, 987654)
 		d.is("Result", err, pawl.ErrNotFound)
-		_, err = d.store.FindHook(d.ctx, "nobody", d.now)
+		_, err = d.store.FindHook(d.ctx, "", "nobody", d.now)
 		d.is("FindHook", err, pawl.ErrNotFound)
 	}},
 	{"of a run that is not there everything is empty", func(d *desk) {
@@ -320,7 +320,7 @@ var reads = []promise{
 			d.data("input", e[0].Data, want)
 			d.data("a step's result", e[2].Data, want)
 			d.data("a message", d.mailOf(w)[0].Data, want)
-			h, err := d.store.FindHook(d.ctx, "tok"+id, d.now)
+			h, err := d.store.FindHook(d.ctx, "", "tok"+id, d.now)
 			d.ok(err)
 			d.data("a hook's meta", h.Meta, want)
 			d.data("a hook's schema", h.Schema, want)

@@ -41,7 +41,7 @@ var retries = []promise{
 		r := d.hold(w, "a")
 		d.hook(r, pawl.HookSpec{Key: "h", Token: "tok"})
 		d.end(r, pawl.Failed, `{"message":"no"}`)
-		_, err := d.store.FindHook(d.ctx, "tok", d.now)
+		_, err := d.store.FindHook(d.ctx, "", "tok", d.now)
 		d.is("the hook of a run that has failed", err, pawl.ErrNotFound)
 		d.ok(d.retry("a", "tok"))
 		d.ok(d.send(pawl.Send{Token: "tok", Data: json.RawMessage(`1`)}).Err)
@@ -63,7 +63,7 @@ var retries = []promise{
 			}
 			d.state("a", pawl.Failed)
 		}
-		_, err := d.store.FindHook(d.ctx, "tik", d.now)
+		_, err := d.store.FindHook(d.ctx, "", "tik", d.now)
 		d.is("its other hook", err, pawl.ErrNotFound)
 		d.end(other, pawl.Completed, `1`)
 		if err := d.retry("a", "tik", "tok"); !errors.Is(err, pawl.ErrConflict) { // the token is free, but what was the run's is gone

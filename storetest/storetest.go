@@ -52,6 +52,7 @@ var themes = []struct {
 	{"starts", starts},
 	{"limits", limits},
 	{"hooks", hooks},
+	{"tokens", tokens},
 	{"children", children},
 	{"orders", orders},
 	{"retries", retries},

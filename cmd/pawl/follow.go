@@ -122,13 +122,12 @@ func noteOf(e *pawl.Entry) string {
 	switch {
 	case e.Kind == pawl.KindAttempt:
 		var a struct {
-			Next  time.Time     `json:"next"`
-			Error *pawl.Failure `json:"error"`
+			Next time.Time `json:"next"`
 		}
-		if json.Unmarshal(e.Data, &a) != nil || a.Error == nil {
+		if json.Unmarshal(e.Data, &a) != nil {
 			return string(e.Data)
 		}
-		return fmt.Sprintf("%s; again in %s", a.Error.Message, took(max(a.Next.Sub(e.At), 0)))
+		return fmt.Sprintf("%s; again in %s", e.Failure().Message, took(max(a.Next.Sub(e.At), 0)))
 	case e.Kind == pawl.KindNote:
 		var made agent.Made
 		if json.Unmarshal(e.Data, &made) == nil && made.Model != "" {

@@ -4,7 +4,8 @@
 -- the hash only; and those that are over are remembered for a while.
 CREATE TABLE hooks_2 (
   id       INTEGER PRIMARY KEY AUTOINCREMENT,
-  token    TEXT NOT NULL UNIQUE,        -- $sha256: and the hash, where it is a secret
+  token    TEXT NOT NULL,               -- $sha256: and the hash, where it is a secret
+  space    TEXT NOT NULL,               -- whose it is: the tenant; '' where it is a secret
   run      INTEGER NOT NULL,
   key      TEXT NOT NULL,
   tenant   TEXT NOT NULL,               -- of the run
@@ -17,10 +18,11 @@ CREATE TABLE hooks_2 (
   remember INTEGER NOT NULL,            -- microseconds
   closed   INTEGER NOT NULL DEFAULT 0,  -- 1: its run gave it back, and a retry does not bring it back
   until    INTEGER,                     -- set: it is closed or its run has ended, the token is free from then on
-  forget   INTEGER                      -- set: it may be deleted from then on
+  forget   INTEGER,                     -- set: it may be deleted from then on
+  UNIQUE (token, space)
 );
-INSERT INTO hooks_2 (token, run, key, tenant, kind, meta, schema, public, at, hold, remember, until)
-  SELECT h.token, h.run, h.key, r.tenant, iif(h.public, 'webhook', ''), h.meta, h.schema, h.public, h.at, h.hold, 0, h.until
+INSERT INTO hooks_2 (token, space, run, key, tenant, kind, meta, schema, public, at, hold, remember, until)
+  SELECT h.token, iif(h.public, '', r.tenant), h.run, h.key, r.tenant, iif(h.public, 'webhook', ''), h.meta, h.schema, h.public, h.at, h.hold, 0, h.until
   FROM hooks h JOIN runs r ON r.key = h.run ORDER BY h.rowid;
 DROP TABLE hooks;
 ALTER TABLE hooks_2 RENAME TO hooks;

@@ -124,7 +124,7 @@ func (h *handler) command(w http.ResponseWriter, r *http.Request) (int, any, err
 	}
 	team, channel, text := form.Get("team_id"), form.Get("channel_id"), strings.TrimSpace(form.Get("text"))
 	if text == "" || strings.EqualFold(text, "status") {
-		hook, err := h.engine.FindHook(r.Context(), TokenOf(team, channel))
+		hook, err := h.engine.FindHook(r.Context(), "", TokenOf(team, channel))
 		if absent(err) {
 			return say("I am not listening here. Say anything.")
 		}
