@@ -100,6 +100,9 @@ func (p *pipes) talk(t *testing.T, send func(c net.Conn)) (line string, took tim
 		t.Fatal(err)
 	}
 	began := time.Now()
+	if err := c.SetReadDeadline(began.Add(5 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	var sender sync.WaitGroup
 	sender.Go(func() { send(c) })
 	defer sender.Wait()
