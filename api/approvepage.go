@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -371,10 +370,7 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, *page) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
 		return nil, wrong(http.StatusUnsupportedMediaType, "A decision is sent as a form, as browsers do: application/x-www-form-urlencoded.")
 	}
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(readLimit)) // not every ResponseWriter has one
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxFormBody))
-	_ = rc.SetReadDeadline(time.Time{})
+	data, err := readBody(w, r, maxFormBody)
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		return nil, wrong(http.StatusRequestEntityTooLarge, fmt.Sprintf("The form is over %d bytes.", large.Limit))

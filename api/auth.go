@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -86,14 +85,8 @@ func newDoorman(s *server, a *Auth) *doorman {
 	return d
 }
 
-// address is that of the connection, without its port.
-func address(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
-}
+// address is that of the connection: see [clientAddress].
+func address(r *http.Request) string { return clientAddress(r.RemoteAddr) }
 
 // admit finds out who sends a request, and whether that may use the operation. The returned
 // request has the caller in its context.

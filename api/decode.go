@@ -7,13 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/pawlrun/pawl"
@@ -22,16 +21,9 @@ import (
 // slack is how much larger than the largest payload a body may be: for the object around it.
 const slack = 64 << 10
 
-// readLimit is how long a body may take to arrive.
-const readLimit = 30 * time.Second
-
 // body reads the request's body, which must be one JSON value or nothing.
 func (s *server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(readLimit)) // not every ResponseWriter has one
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxBody))
-	// A deadline left behind would end a request that goes on for long.
-	_ = rc.SetReadDeadline(time.Time{})
+	data, err := readBody(w, r, s.maxBody)
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -138,11 +130,18 @@ func checkJSON(data []byte) error {
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	return uniqueNames(d, "")
+	return uniqueNames(d, nil)
 }
 
-// uniqueNames reads one value of d, which is known to be sound.
-func uniqueNames(d *json.Decoder, path string) error {
+// maxDepth is how deep values may be nested in a body. It bounds the stack of who reads it.
+const maxDepth = 512
+
+// uniqueNames reads one value of d, which is known to be sound. path is where it is; the text of
+// it is made for an error only.
+func uniqueNames(d *json.Decoder, path []string) error {
+	if len(path) > maxDepth {
+		return badRequest("the body is nested deeper than %d", maxDepth)
+	}
 	t, err := d.Token()
 	if err != nil {
 		return badRequest("the body is not one JSON value: %v", err)
@@ -156,9 +155,9 @@ func uniqueNames(d *json.Decoder, path string) error {
 			if err != nil {
 				return badRequest("the body is not one JSON value: %v", err)
 			}
-			at := path + "/" + name
+			at := append(path, name)
 			if seen[name] {
-				return badRequest("the body has %s twice", at)
+				return badRequest("the body has /%s twice", strings.Join(at, "/"))
 			}
 			seen[name] = true
 			if err := uniqueNames(d, at); err != nil {
@@ -168,7 +167,7 @@ func uniqueNames(d *json.Decoder, path string) error {
 		_, err = d.Token()
 	case json.Delim('['):
 		for i := 0; d.More(); i++ {
-			if err := uniqueNames(d, fmt.Sprintf("%s/%d", path, i)); err != nil {
+			if err := uniqueNames(d, append(path, strconv.Itoa(i))); err != nil {
 				return err
 			}
 		}

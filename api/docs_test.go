@@ -8,6 +8,8 @@ import (
 	"go/token"
 	"maps"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -97,5 +99,45 @@ func TestThePageHasEveryCode(t *testing.T) {
 	}
 	if len(got) > 0 {
 		t.Errorf("%s has codes that there are not: %v", httpPage, got)
+	}
+}
+
+// TestTheChecklistNamesTests holds the security checklist against the tests that there are.
+func TestTheChecklistNamesTests(t *testing.T) {
+	doc, err := os.ReadFile(httpPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(doc), "## Security checklist")
+	list, _, _ = strings.Cut(list, "\n## ")
+	rows := 0
+	for line := range strings.Lines(list) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| attack ") {
+			continue
+		}
+		rows++
+		names := regexp.MustCompile("`(?:([\\w/]+)\\.)?((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(line, -1)
+		if len(names) == 0 {
+			t.Errorf("no test is named in %s", line)
+		}
+		for _, n := range names {
+			folder := filepath.Join("..", n[1])
+			if n[1] == "" {
+				folder = "."
+			}
+			files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(files, func(name string) bool {
+				text, err := os.ReadFile(name)
+				return err == nil && strings.Contains(string(text), "\nfunc "+n[2]+"(")
+			}) {
+				t.Errorf("there is no %s", n[0])
+			}
+		}
+	}
+	if rows < 20 {
+		t.Errorf("the list has %d rows", rows)
 	}
 }

@@ -105,7 +105,7 @@ func nothingMore(ctx context.Context) (*liveOutput, error) {
 	x := exchangeOf(ctx)
 	return &liveOutput{func(huma.Context) {
 		x.live = true
-		x.w.WriteHeader(http.StatusNoContent)
+		send(x.w, http.StatusNoContent, "", nil)
 	}}, nil
 }
 
@@ -144,7 +144,7 @@ func (s *server) view(ctx context.Context, contentType, thing string, show func(
 			l.add([]byte("retry: 1000\n\n"))
 			l.flush()
 		} else {
-			l.broken = l.rc.Flush() // the head, though there may be nothing yet
+			l.push() // the head, though there may be nothing yet
 		}
 		show(ctx, l)
 	}}, nil
@@ -155,16 +155,20 @@ func (l *live) add(data []byte) { l.pending = append(l.pending, data...) }
 // flush writes what was added. A reader that does not take it within writeLimit is cut off.
 func (l *live) flush() bool {
 	if l.broken == nil && len(l.pending) > 0 {
-		_ = l.rc.SetWriteDeadline(time.Now().Add(writeLimit))
-		if _, l.broken = l.w.Write(l.pending); l.broken == nil {
-			l.broken = l.rc.Flush()
-		}
-		_ = l.rc.SetWriteDeadline(time.Time{})
+		l.push()
 	}
 	if l.pending = l.pending[:0]; cap(l.pending) > 1<<20 {
 		l.pending = nil
 	}
 	return l.broken == nil
+}
+
+func (l *live) push() {
+	_ = l.rc.SetWriteDeadline(time.Now().Add(writeLimit))
+	if _, l.broken = l.w.Write(l.pending); l.broken == nil {
+		l.broken = l.rc.Flush()
+	}
+	_ = l.rc.SetWriteDeadline(time.Time{})
 }
 
 // event writes one event at once.

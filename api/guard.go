@@ -57,8 +57,10 @@ func (s *server) guard(r *http.Request) error {
 
 // logged is the path of a request without what is secret in it.
 func logged(r *http.Request) string {
-	if strings.HasPrefix(r.URL.Path, approval.LinkPath) {
-		return approval.LinkPath + "…"
+	for _, before := range []string{approval.LinkPath, "/api/hooks/"} {
+		if strings.HasPrefix(r.URL.Path, before) {
+			return before + "…"
+		}
 	}
 	return r.URL.Path
 }

@@ -174,6 +174,12 @@ func (a adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.s.ServeHT
 func (s *server) exchange(w http.ResponseWriter, r *http.Request, o *operation) {
 	x := &exchange{w: w, op: o, header: http.Header{}}
 	x.r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	if o.body == nil && r.Method == http.MethodGet { // it may be a view that lasts: the body's deadline must not end it
+		if _, err := readBody(w, r, slack); err != nil {
+			s.refuse(w, r, badRequest("this call takes no body, and that of the request broke off or is over %d bytes", slack))
+			return
+		}
+	}
 	if o.body != nil {
 		var err error
 		if x.data, err = s.body(w, r); err == nil && x.data != nil && o.body.Kind() == reflect.Struct {

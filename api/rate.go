@@ -2,9 +2,7 @@ package api
 
 import (
 	"container/list"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -74,27 +72,13 @@ func (l *limiters) take(name string) (wait time.Duration) {
 	return wait
 }
 
-// client is the address that a request comes from. Addresses of IPv6 are those of one client by
-// their first 64 bits, of which one line has all.
+// client is the address that a request comes from: see [clientAddress].
 func (s *webhooks) client(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
 	if s.opt.TrustForwarded { // the last is what the proxy in front has seen itself
 		if all := r.Header.Values("X-Forwarded-For"); len(all) > 0 {
 			list := strings.Split(all[len(all)-1], ",")
-			host = strings.TrimSpace(list[len(list)-1])
+			return clientAddress(strings.TrimSpace(list[len(list)-1]))
 		}
 	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return host[:min(len(host), 64)]
-	}
-	if addr = addr.Unmap().WithZone(""); addr.Is6() {
-		if p, err := addr.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return addr.String()
+	return clientAddress(r.RemoteAddr)
 }

@@ -20,21 +20,42 @@ func stopping(ctx context.Context) context.Context {
 	return context.Background()
 }
 
+// ServeOption is a setting of [Serve].
+type ServeOption func(*serving)
+
+type serving struct{ waiting int }
+
+// MaxWaiting bounds how many connections one address may have open that are in no request: idle
+// ones, and those that have not sent the whole head of one. One more closes the one that has
+// waited for longest. The default is 512. It must be at least as many as a proxy in front of
+// the server keeps idle.
+func MaxWaiting(n int) ServeOption { return func(s *serving) { s.waiting = max(n, 1) } }
+
 // Serve answers requests on l with h until ctx ends. Then it takes no new connections,
 // ends live views and waits, whose readers know where to go on, lets other requests finish
 // for at most drain, and returns nil. It closes l. An error means that l broke.
-func Serve(ctx context.Context, l net.Listener, h http.Handler, drain time.Duration) error {
+//
+// The head of a request must be there within 5 s and have no more than 16 KiB; a connection
+// may be idle for 2 min.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, drain time.Duration, opts ...ServeOption) error {
+	set := serving{waiting: 512}
+	for _, o := range opts {
+		o(&set)
+	}
 	stop, shutdown := context.WithCancel(context.WithoutCancel(ctx))
 	defer shutdown()
+	crowd := newCrowd(set.waiting)
 	srv := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
+		Handler:           crowd.around(h),
+		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    16<<10 - 4<<10, // net/http adds 4 KiB of its own
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.WithoutCancel(ctx), stoppingKey{}, stop)
 		},
-		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+		ConnContext: crowd.enter,
+		ConnState:   crowd.left,
+		ErrorLog:    slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()

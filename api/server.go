@@ -132,6 +132,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 
 // ServeHTTP checks the request, finds its route and lets it answer.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	expectBody(w, r)
 	if strings.HasPrefix(r.URL.Path, pawl.WebhookPath) { // public: none of the checks below is for them
 		s.webhooks.ServeHTTP(w, r)
 		return

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -136,10 +135,7 @@ func (s *webhooks) receive(w http.ResponseWriter, r *http.Request) (*pawl.Respon
 }
 
 func (s *webhooks) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(readLimit)) // not every ResponseWriter has one
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.opt.MaxWebhookBody))
-	_ = rc.SetReadDeadline(time.Time{})
+	data, err := readBody(w, r, s.opt.MaxWebhookBody)
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -324,7 +320,9 @@ func (s *webhooks) send(w http.ResponseWriter, status int, header http.Header, b
 	_ = rc.SetWriteDeadline(time.Now().Add(writeLimit)) // not every ResponseWriter has one
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "sandbox")
+	h.Set("Content-Security-Policy", "sandbox; frame-ancestors 'none'")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
 	if len(body) > 0 {

@@ -8,7 +8,59 @@ import (
 	"testing"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
 )
+
+// What upstream's tests look at with its CLI: the hooks of a run, in the order of their making, what
+// is known of each, and the run with its input and output when they were answered.
+func TestB1_054_056_hooksByCommandLine(t *testing.T) {
+	three := pawl.Define("three", func(c *pawl.Context, token string) (out []string, err error) {
+		h, err := pawl.NewHook[string](c, pawl.Token(token), pawl.Meta(map[string]string{"customData": "mine"}))
+		if err != nil {
+			return nil, err
+		}
+		for range 2 {
+			if _, err := pawl.NewWebhook(c); err != nil {
+				return nil, err
+			}
+		}
+		for range 3 {
+			s, err := h.Wait(c)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, s)
+		}
+		return out, nil
+	})
+	eachStore(t, func(t *testing.T, h *house) {
+		pawlAt(t, h.url, "start", "three", "--id", "run-54", "--input", `"t-54"`).want(t, 0)
+		until(t, h.client, "run-54", pawl.Waiting)
+		var hooks api.HookList
+		r := pawlAt(t, h.url, "hooks", "list", "run-54", "-o", "json").want(t, 0)
+		if err := json.Unmarshal([]byte(r.stdout), &hooks); err != nil || len(hooks.Items) != 3 {
+			t.Fatalf("%s: %v", r.stdout, err)
+		}
+		first := hooks.Items[0]
+		if first.Token != "t-54" || first.Public || string(first.Meta) != `{"customData":"mine"}` || !hooks.Items[1].Public || !hooks.Items[2].Public {
+			t.Errorf("hooks: %+v", hooks.Items)
+		}
+		pawlAt(t, h.url, "hooks", "send", "invalid", "--data", "1").want(t, exitNotFound)
+		for _, m := range []string{"one", "two", "three"} {
+			pawlAt(t, h.url, "hooks", "send", "t-54", "--data", `"`+m+`"`).want(t, 0, "run-54")
+		}
+		until(t, h.client, "run-54", pawl.Completed)
+		var run api.Run
+		r = pawlAt(t, h.url, "runs", "show", "run-54", "-o", "json").want(t, 0)
+		if err := json.Unmarshal([]byte(r.stdout), &run); err != nil || run.Workflow != "three" || run.State != pawl.Completed || string(run.Result) != `["one","two","three"]` {
+			t.Errorf("%s: %v", r.stdout, err)
+		}
+		r = pawlAt(t, h.url, "journal", "run-54", "-o", "json").want(t, 0)
+		if n := strings.Count(r.stdout, `"hook"`); n < 3 {
+			t.Errorf("the journal has %d hooks: %s", n, r.stdout)
+		}
+	}, three)
+}
 
 // cancelRun by the command line, as a process that ends.
 func TestB1_103_cancelByCommandLine(t *testing.T) {
