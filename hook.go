@@ -189,6 +189,9 @@ func ConflictFailure(token, owner string) *Failure {
 // Token returns what the outside world needs to reach the hook.
 func (h *Hook[T]) Token() string { return h.token }
 
+// Key returns the hook's key in its run, with which [Engine.Deliver] reaches it without its token.
+func (h *Hook[T]) Key() string { return h.key }
+
 // Wait returns the next payload. With [Timeout] it returns ErrTimeout when none came in
 // time.
 func (h *Hook[T]) Wait(c *Context, opts ...WaitOption) (T, error) {

@@ -389,7 +389,7 @@ func (r *eventRow) tell(ctx context.Context, e *pawl.Engine) error {
 			if !fits {
 				continue
 			}
-			_, err = e.Deliver(ctx, pawl.Delivery{Token: w.Token, Data: kept{ID: r.ID, Data: r.Data, Until: r.Until}, Once: once, Window: window})
+			_, err = e.Deliver(ctx, pawl.Delivery{Run: pawl.Ref{Tenant: r.Tenant, ID: w.Run}, Hook: w.Hook, Data: kept{ID: r.ID, Data: r.Data, Until: r.Until}, Once: once, Window: window})
 			switch {
 			case errors.Is(err, pawl.ErrNotFound), errors.Is(err, pawl.ErrEnded): // nobody waits there any more
 				if _, err := e.Write(ctx, pawl.Put{Space: record.Space, Key: record.Key, If: record.Version}); err != nil && !errors.Is(err, pawl.ErrConflict) {

@@ -35,7 +35,7 @@ func Timeout(d time.Duration) WaitOption {
 // waiter is a wait as publishers find it.
 type waiter struct {
 	Run   string    `json:"run"`
-	Token string    `json:"token"`
+	Hook  string    `json:"hook"` // its key
 	Where string    `json:"where,omitempty"`
 	After time.Time `json:"after"` // events before are not for it
 }
@@ -67,7 +67,7 @@ func WaitFor[T any](c *pawl.Context, event string, opts ...WaitOption) (T, error
 	if err != nil {
 		return out, err
 	}
-	got, err := pawl.Step(c, event+": look", func(ctx context.Context) (*kept, error) { return look(ctx, event, hook.Token(), &o) })
+	got, err := pawl.Step(c, event+": look", func(ctx context.Context) (*kept, error) { return look(ctx, event, hook.Key(), &o) })
 	began := c.Now()
 	for err == nil && got == nil {
 		var wait []pawl.WaitOption
@@ -79,7 +79,7 @@ func WaitFor[T any](c *pawl.Context, event string, opts ...WaitOption) (T, error
 			break
 		}
 		mine := false
-		if mine, err = pawl.Step(c, event+": take", func(ctx context.Context) (bool, error) { return take(ctx, hook.Token(), &next) }); mine {
+		if mine, err = pawl.Step(c, event+": take", func(ctx context.Context) (bool, error) { return take(ctx, hook.Key(), &next) }); mine {
 			got = &next
 		}
 	}
@@ -96,11 +96,11 @@ func WaitFor[T any](c *pawl.Context, event string, opts ...WaitOption) (T, error
 }
 
 // look makes the wait known, and then looks at what was published before it was.
-func look(ctx context.Context, event, token string, o *waitOptions) (*kept, error) {
+func look(ctx context.Context, event, hook string, o *waitOptions) (*kept, error) {
 	e, info := pawl.EngineOf(ctx), pawl.InfoOf(ctx)
 	after := info.FirstStarted.Add(-max(o.lookBack, 0)).UTC()
-	data, _ := json.Marshal(waiter{Run: info.RunID, Token: token, Where: o.where, After: after})
-	if _, err := e.Write(ctx, pawl.Put{Space: waitSpace + info.Tenant, Key: hashOf(event) + "." + hashOf(token), If: pawl.AnyVersion, Data: data}); err != nil {
+	data, _ := json.Marshal(waiter{Run: info.RunID, Hook: hook, Where: o.where, After: after})
+	if _, err := e.Write(ctx, pawl.Put{Space: waitSpace + info.Tenant, Key: hashOf(event) + "." + hashOf(info.RunID+"/"+hook), If: pawl.AnyVersion, Data: data}); err != nil {
 		return nil, err
 	}
 	if o.lookBack <= 0 {
@@ -122,7 +122,7 @@ func look(ctx context.Context, event, token string, o *waitOptions) (*kept, erro
 				continue
 			}
 			found := &kept{ID: r.ID, Data: r.Data, Until: r.Until}
-			if mine, err := take(ctx, token, found); err != nil || mine {
+			if mine, err := take(ctx, hook, found); err != nil || mine {
 				return found, err
 			}
 		}
@@ -134,10 +134,10 @@ func look(ctx context.Context, event, token string, o *waitOptions) (*kept, erro
 
 // take makes an event this wait's, unless another wait of the run has it. To be asked again
 // after a crash changes nothing.
-func take(ctx context.Context, token string, k *kept) (bool, error) {
+func take(ctx context.Context, hook string, k *kept) (bool, error) {
 	e, info := pawl.EngineOf(ctx), pawl.InfoOf(ctx)
 	space, key := takenSpace+info.Tenant, hashOf(info.RunID)+"."+hashOf(k.ID)
-	by, _ := json.Marshal(hashOf(token))
+	by, _ := json.Marshal(hook)
 	_, err := e.Write(ctx, pawl.Put{Space: space, Key: key, Data: by, Until: k.Until.Add(time.Hour)})
 	if !errors.Is(err, pawl.ErrConflict) {
 		return err == nil, err
