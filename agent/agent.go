@@ -3,8 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -407,10 +405,4 @@ func use(c *pawl.Context, tools []Tool, call llm.ToolCall) (Outcome, error) {
 		names = append(names, t.Name)
 	}
 	return Outcome{Call: call, Failed: true, Content: fmt.Sprintf("there is no tool %q; there are: %s", call.Name, strings.Join(names, ", "))}, nil
-}
-
-// hashOfArguments binds an approval to what was approved.
-func hashOfArguments(tool string, args json.RawMessage) string {
-	sum := sha256.Sum256(append([]byte(tool+"\x00"), args...))
-	return hex.EncodeToString(sum[:])
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 )
@@ -322,28 +323,38 @@ func TestAToolCallWaitsForApproval(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var hooks []pawl.HookInfo
-			for end := time.Now().Add(30 * time.Second); len(hooks) == 0; time.Sleep(5 * time.Millisecond) {
-				if hooks, err = e.Hooks(t.Context(), pawl.Ref{ID: run.ID()}); err != nil || time.Now().After(end) {
+			var list approval.Page
+			for end := time.Now().Add(30 * time.Second); len(list.Items) == 0; time.Sleep(5 * time.Millisecond) {
+				if list, err = approval.List(t.Context(), e, approval.Filter{Run: run.ID()}); err != nil || time.Now().After(end) {
 					t.Fatalf("no approval was asked for: %v", err)
 				}
 			}
+			asked := list.Items[0]
 			var req ApprovalRequest
-			if err := json.Unmarshal(hooks[0].Meta, &req); err != nil {
+			if err := json.Unmarshal(asked.Details, &req); err != nil {
 				t.Fatal(err)
 			}
-			equal(t, "request", fmt.Sprint(len(hooks), req.Tool, string(req.Arguments)), `1pay{"a":500,"b":0}`)
-			good := Verdict{CallID: req.CallID, Hash: req.Hash, Approved: approve, By: "ada", Reason: "because"}
-			for _, wrong := range []any{
-				Verdict{CallID: req.CallID, Hash: req.Hash, Approved: true, By: "eve"}, // may not
-				Verdict{CallID: req.CallID, Hash: req.Hash, Approved: true},            // nobody
-				Verdict{CallID: "pay-1", Hash: req.Hash, Approved: true, By: "ada"},    // another call
-				Verdict{CallID: req.CallID, Hash: "00", Approved: true, By: "ada"},     // other arguments
-				"yes", 7, nil, good,
+			equal(t, "request", fmt.Sprint(len(list.Items), asked.Title, req.Tool, string(req.Arguments)), `1Call the tool pay?pay{"a":500,"b":0}`)
+			for want, wrong := range map[error]approval.Answer{
+				approval.ErrNotAllowed: {Shown: asked.Shown, Approved: true, By: "eve"},
+				pawl.ErrInput:          {Shown: asked.Shown, Approved: true},
+				approval.ErrChanged:    {Shown: "00", Approved: true, By: "ada"}, // other arguments
 			} {
-				if _, err := e.Resume(t.Context(), hooks[0].Token, wrong); err != nil {
+				if _, err := approval.Decide(t.Context(), e, pawl.Ref{ID: asked.ID}, wrong); !errors.Is(err, want) {
+					t.Errorf("%v: %v, want %v", wrong, err, want)
+				}
+			}
+			hooks, err := e.Hooks(t.Context(), pawl.Ref{ID: run.ID()})
+			if err != nil || len(hooks) != 1 {
+				t.Fatal(hooks, err)
+			}
+			for _, wrong := range []any{"yes", 7, nil, map[string]bool{"approved": true}} {
+				if _, err := e.Deliver(t.Context(), pawl.Delivery{Run: pawl.Ref{ID: run.ID()}, Hook: hooks[0].Key, Data: wrong}); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if _, err := approval.Decide(t.Context(), e, pawl.Ref{ID: asked.ID}, approval.Answer{Shown: asked.Shown, Approved: approve, By: "ada", Comment: "because"}); err != nil {
+				t.Fatal(err)
 			}
 			if _, err := run.Result(t.Context()); err != nil {
 				t.Fatal(err)

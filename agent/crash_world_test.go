@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 )
@@ -106,27 +106,23 @@ func approve(ctx context.Context, e *pawl.Engine, world string) error {
 			return nil
 		case <-tick.C:
 		}
-		hooks, err := e.Hooks(ctx, pawl.Ref{ID: sagaID})
+		list, err := approval.List(ctx, e, approval.Filter{Run: sagaID})
 		if err != nil {
 			continue // the run is about to start, or the process to end
 		}
-		for _, h := range hooks {
-			if given[h.Token] {
+		for _, a := range list.Items {
+			if given[a.ID] {
 				continue
 			}
-			given[h.Token] = true
-			if err := consent(ctx, e, h, world); err != nil {
+			given[a.ID] = true
+			if err := consent(ctx, e, a, world); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func consent(ctx context.Context, e *pawl.Engine, h pawl.HookInfo, world string) error {
-	var req ApprovalRequest
-	if err := json.Unmarshal(h.Meta, &req); err != nil {
-		return err
-	}
+func consent(ctx context.Context, e *pawl.Engine, a approval.Approval, world string) error {
 	come := func(when string) error { // here too the process can be killed
 		resp, err := http.Get(world + "/approval?" + when)
 		if err != nil {
@@ -137,8 +133,8 @@ func consent(ctx context.Context, e *pawl.Engine, h pawl.HookInfo, world string)
 	if err := come("before"); err != nil {
 		return err
 	}
-	_, err := e.Resume(ctx, h.Token, Verdict{CallID: req.CallID, Hash: req.Hash, Approved: true, By: "ann"})
-	if err != nil && !errors.Is(err, pawl.ErrNotFound) { // the process before has done it
+	_, err := approval.Decide(ctx, e, pawl.Ref{ID: a.ID}, approval.Answer{Approved: true, By: "ann", Shown: a.Shown})
+	if err != nil && !errors.Is(err, approval.ErrDecided) && !errors.Is(err, pawl.ErrEnded) { // the process before has done it
 		return err
 	}
 	return come("after")

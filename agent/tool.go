@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/llm"
 )
 
@@ -152,12 +153,15 @@ func (t *Tool) use(c *pawl.Context, call llm.ToolCall) (Outcome, error) {
 		return out, nil
 	}
 	if t.Approve != nil && t.Approve.needed(args) {
-		verdict, err := t.Approve.ask(c, call, args)
-		if err != nil {
+		denied, err := t.Approve.ask(c, call, args)
+		switch {
+		case errors.Is(err, pawl.ErrInput): // nobody can be asked that, as it is too long
+			out.Failed, out.Content = true, fit("error: "+err.Error())
+			return out, nil
+		case err != nil:
 			return out, err
-		}
-		if !verdict.Approved {
-			out.Denied, out.Content = true, fit(verdict.sentence())
+		case denied != "":
+			out.Denied, out.Content = true, fit(denied)
 			return out, nil
 		}
 	}
@@ -220,95 +224,51 @@ func toolName(s string) bool {
 	return true
 }
 
-// Approval says whose consent a call of a tool needs. The run waits for it on a hook, whose
-// Meta is an [ApprovalRequest]; a [Verdict] is its payload.
+// Approval says whose consent a call of a tool needs. The run waits for it as it does for any
+// other: it is an approval of package approval under the tool's name, whose Details are an
+// [ApprovalRequest]. It is listed, decided and linked as all others are.
 type Approval struct {
 	// When says of which arguments it is needed; nil: of all. It must depend on nothing else.
 	When func(args json.RawMessage) bool
-	// Approvers are those whose verdict counts, as Verdict.By names them; none: anybody's.
-	// Who they are is for those to check who hand the verdict on.
+	// Approvers are those whose decision counts, as approval.Answer.By names them; none:
+	// anybody's. Who they are is for those to check who hand the decision on.
 	Approvers []string
 	// Within is how long the consent is waited for. 0 means a week. When it is over the call
 	// is denied.
 	Within time.Duration
+	// Request is what else is asked, and who is told: a title, how many must approve,
+	// reminders, Notify, BaseURL and so on. Its Details, Approvers, Expires and OnExpire are
+	// not looked at.
+	Request approval.Request
 }
 
-// ApprovalRequest is what an approver is shown, as the Meta of the hook.
+// ApprovalRequest is what an approver decides on: the Details of the approval.
 type ApprovalRequest struct {
 	Tool      string          `json:"tool"`
 	CallID    string          `json:"callId"`
 	Arguments json.RawMessage `json:"arguments"`
-	Hash      string          `json:"hash"` // of the arguments: a verdict is about these and no others
-	Approvers []string        `json:"approvers,omitempty"`
-	Expires   time.Time       `json:"expires"`
-}
-
-// Verdict is an approver's answer.
-type Verdict struct {
-	CallID   string `json:"callId"`
-	Hash     string `json:"hash"` // as in the request
-	Approved bool   `json:"approved"`
-	By       string `json:"by,omitempty"`
-	Reason   string `json:"reason,omitempty"`
 }
 
 func (a *Approval) needed(args json.RawMessage) bool { return a.When == nil || a.When(args) }
 
-// ask waits for a verdict on these arguments of this call, by one who may give it. Others
-// change nothing: the run goes on to wait.
-func (a *Approval) ask(c *pawl.Context, call llm.ToolCall, args json.RawMessage) (Verdict, error) {
-	within := a.Within
-	if within <= 0 {
-		within = 7 * 24 * time.Hour
+// ask waits for a decision on these arguments of this call. It returns why it is denied, or "".
+func (a *Approval) ask(c *pawl.Context, call llm.ToolCall, args json.RawMessage) (denied string, err error) {
+	q := a.Request
+	q.Details, q.Approvers, q.Expires, q.OnExpire = ApprovalRequest{Tool: call.Name, CallID: call.ID, Arguments: args}, a.Approvers, a.Within, nil
+	if q.Title == "" {
+		q.Title = "Call the tool " + call.Name + "?"
 	}
-	expires := c.Now().Add(within)
-	req := ApprovalRequest{Tool: call.Name, CallID: call.ID, Arguments: args, Hash: hashOfArguments(call.Name, args), Approvers: a.Approvers, Expires: expires}
-	hook, err := pawl.NewHook[Verdict](c, pawl.Meta(req))
-	if err != nil {
-		return Verdict{}, err
+	if q.Expires <= 0 {
+		q.Expires = approval.DefaultExpires
 	}
-	for {
-		left := expires.Sub(c.Now())
-		if left <= 0 {
-			break
-		}
-		v, err := hook.Wait(c, pawl.Timeout(left))
-		switch {
-		case errors.Is(err, pawl.ErrTimeout):
-		case errors.Is(err, pawl.ErrInput): // no Verdict: not an answer
-			continue
-		case err != nil:
-			return v, err
-		case v.CallID != req.CallID || v.Hash != req.Hash || !a.mayAnswer(v.By):
-			continue
-		default:
-			return v, hook.Close(c)
-		}
-		break
+	d, err := approval.Ask(c, call.Name, q)
+	switch {
+	case errors.Is(err, approval.ErrExpired):
+		return fmt.Sprintf("the call was denied: nobody approved it within %v", q.Expires), nil
+	case err != nil || d.Approved:
+		return "", err
+	case d.Comment == "":
+		return "the call was denied by " + d.By, nil
 	}
-	return Verdict{CallID: call.ID, Reason: fmt.Sprintf("nobody approved it within %v", within)}, hook.Close(c)
-}
-
-func (a *Approval) mayAnswer(by string) bool {
-	if len(a.Approvers) == 0 {
-		return true
-	}
-	for _, name := range a.Approvers {
-		if name == by && by != "" {
-			return true
-		}
-	}
-	return false
-}
-
-// sentence is what the model is told of a call that was denied.
-func (v *Verdict) sentence() string {
-	text := "the call was denied"
-	if v.By != "" {
-		text += " by " + v.By
-	}
-	if v.Reason != "" {
-		text += ": " + v.Reason
-	}
-	return text
+	return "the call was denied by " + d.By + ": " + d.Comment, nil
 }

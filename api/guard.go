@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"github.com/pawlrun/pawl/approval"
 )
 
 const headerRequestID = "X-Request-Id"
@@ -44,10 +46,21 @@ func (s *server) guard(r *http.Request) error {
 		p.Hint = "address it as 127.0.0.1 or localhost"
 		return p
 	}
+	if strings.HasPrefix(r.URL.Path, approval.LinkPath) { // who knows the address may decide; browsers do not tell where from
+		return nil
+	}
 	if err := s.origins.Check(r); err != nil {
 		return newProblem(http.StatusForbidden, codeCrossOrigin, "a web page of another origin may not write here: %v", err)
 	}
 	return nil
+}
+
+// logged is the path of a request without what is secret in it.
+func logged(r *http.Request) string {
+	if strings.HasPrefix(r.URL.Path, approval.LinkPath) {
+		return approval.LinkPath + "…"
+	}
+	return r.URL.Path
 }
 
 // recover turns a panic in a handler into a problem, or, when the answer has begun,
@@ -60,7 +73,7 @@ func (s *server) recover(w http.ResponseWriter, r *http.Request) {
 	if p == http.ErrAbortHandler {
 		panic(p)
 	}
-	s.log.Error("pawl: panic in a request", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	s.log.Error("pawl: panic in a request", "method", r.Method, "path", logged(r), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	if w.Header().Get("Content-Type") != "" {
 		panic(http.ErrAbortHandler)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
@@ -74,6 +75,9 @@ func workflows(flaky func() error) []pawl.Definition {
 				return nil, err
 			}
 			return h.Wait(c)
+		}),
+		pawl.Define("approves", func(c *pawl.Context, _ any) (approval.Decision, error) {
+			return approval.Ask(c, "pay", approval.Request{Approvers: []string{"ann"}})
 		}),
 		pawl.Define("streams", func(c *pawl.Context, in count) (string, error) {
 			for i := range in.N {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/approval"
 )
 
 // Hook is a live hook of a run: who has its token can send to it.
@@ -86,7 +87,11 @@ func (s *server) hookRoutes() {
 	add(s, route{id: "sendHook", method: http.MethodPost, path: "/api/hooks/{token...}", scope: HooksSend, status: http.StatusAccepted, free: true, once: true,
 		summary: "Send a payload to a hook", about: "410: the hook was closed, or its run has ended."},
 		func(ctx context.Context, in *hookInput) (*acceptedOutput, error) {
-			if _, err := s.findHook(ctx, in.Token); err != nil && !errors.Is(err, pawl.ErrEnded) { // one that is over may have been sent to before
+			h, err := s.findHook(ctx, in.Token)
+			if err == nil {
+				err = sendable(h)
+			}
+			if err != nil && !errors.Is(err, pawl.ErrEnded) { // one that is over may have been sent to before
 				return nil, err
 			}
 			return s.send(ctx, pawl.Delivery{Token: in.Token, Data: payload(in.Body)})
@@ -96,6 +101,17 @@ func (s *server) hookRoutes() {
 		func(ctx context.Context, in *runHookInput) (*acceptedOutput, error) {
 			if in.Key == "" {
 				return nil, badRequest("the path names no hook")
+			}
+			hooks, err := s.engine.Hooks(ctx, runRef(ctx, in.ID))
+			if err != nil {
+				return nil, err
+			}
+			for _, h := range hooks {
+				if h.Key == in.Key {
+					if err := sendable(h); err != nil {
+						return nil, err
+					}
+				}
 			}
 			return s.send(ctx, pawl.Delivery{Run: runRef(ctx, in.ID), Hook: in.Key, Data: payload(in.Body)})
 		})
@@ -166,6 +182,15 @@ func (s *server) findHook(ctx context.Context, token string) (pawl.HookInfo, err
 func (s *server) send(ctx context.Context, d pawl.Delivery) (*acceptedOutput, error) {
 	r, replayed, err := s.deliver(ctx, d)
 	return &acceptedOutput{Replayed: replayed, Body: Accepted{Run: r.Run.ID}}, err
+}
+
+// sendable refuses hooks on which a person's decision is waited for: who may send to hooks
+// may not decide in the name of others.
+func sendable(h pawl.HookInfo) error {
+	if h.Kind == approval.Kind {
+		return fmt.Errorf("%w: hook %s of run %s waits for an approval: decide it under /api/approvals", pawl.ErrState, h.Key, h.Run.ID)
+	}
+	return nil
 }
 
 // payload is a body that goes to a run as it is; none at all is null.

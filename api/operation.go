@@ -89,6 +89,11 @@ func add[I, O any](s *server, r route, handle func(ctx context.Context, in *I) (
 			op.Responses[first].Content[media] = &huma.MediaType{Schema: schema}
 		}
 	}
+	if r.media == htmlType { // its errors are pages too
+		content := map[string]*huma.MediaType{r.media: {Schema: &huma.Schema{Type: huma.TypeString}}}
+		maps.Copy(content, s.problems.Content)
+		op.Responses["default"] = &huma.Response{Description: s.problems.Description, Content: content}
+	}
 	if body, ok := reflect.TypeFor[I]().FieldByName("Body"); ok {
 		op.RequestBody = &huma.RequestBody{}
 		op.Metadata["body"] = body.Type

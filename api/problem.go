@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/approval"
 )
 
 const problemType = "application/problem+json"
@@ -53,6 +54,11 @@ var table = []struct {
 	status int
 	code   string
 }{
+	{approval.ErrDecided, http.StatusConflict, "approval_decided"},
+	{approval.ErrExpired, http.StatusGone, "approval_expired"},
+	{approval.ErrChanged, http.StatusConflict, "approval_changed"},
+	{approval.ErrNotAllowed, http.StatusForbidden, "approval_not_allowed"},
+	{approval.ErrLink, http.StatusNotFound, "approval_link"},
 	{pawl.ErrUnknownOutcome, http.StatusServiceUnavailable, "unknown_outcome"},
 	{pawl.ErrUnknown, http.StatusNotFound, "unknown_workflow"},
 	{pawl.ErrNotFound, http.StatusNotFound, "not_found"},
@@ -133,7 +139,7 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	p.RequestID = w.Header().Get(headerRequestID)
 	if p.Status >= 500 && r.Context().Err() == nil {
-		s.log.Error("pawl: request failed", "method", r.Method, "path", r.URL.Path, "status", p.Status, "requestId", p.RequestID, "error", err)
+		s.log.Error("pawl: request failed", "method", r.Method, "path", logged(r), "status", p.Status, "requestId", p.RequestID, "error", err)
 	}
 	body, merr := json.Marshal(p)
 	if merr != nil { // strings and a number: can't be

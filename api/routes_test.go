@@ -15,13 +15,14 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 	"github.com/pawlrun/pawl/trigger"
 )
 
 // browser are the operations that a browser calls, for which the client has no method.
-var browser = []string{"login", "loginCallback", "logout"}
+var browser = []string{"login", "loginCallback", "logout", "showApprovalLink", "decideApprovalLink"}
 
 func isBrowsers(id string) bool {
 	for _, b := range browser {
@@ -112,7 +113,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 			{"openAPI", func() { v, err := c.OpenAPI(ctx); must(strings.Contains(string(v), `"3.1.0"`), err, "") }},
 			{"whoami", func() { v, err := c.Whoami(ctx); must(v.Name == `the key "test"`, err, v) }},
 			{"stats", func() { v, err := c.Stats(ctx); must(v.Workers == 1, err, v) }},
-			{"workflows", func() { v, err := c.Workflows(ctx); must(len(v.Items) == 12, err, v) }},
+			{"workflows", func() { v, err := c.Workflows(ctx); must(len(v.Items) == 13, err, v) }},
 			{"workflow", func() {
 				v, err := c.Workflow(ctx, "agent.backtest")
 				must(v.Name == "agent.backtest", err, v)
@@ -232,6 +233,22 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				must(v.Run == "h2", err, v)
 				_, err = c.SendRunHook(ctx, "h2", "none", nil)
 				must(errors.Is(err, pawl.ErrNotFound) || errors.Is(err, pawl.ErrEnded), nil, err)
+			}},
+			{"approvals", func() {
+				begin("approves", "p/1", `{"text":"x"}`, pawl.Waiting)
+				v, err := c.Approvals(ctx, api.ApprovalQuery{Run: "p/1", Approver: "ann"})
+				must(len(v.Items) == 1 && v.Items[0].ID == "p%2F1/pay", err, v)
+			}},
+			{"approval", func() {
+				v, err := c.Approval(ctx, "p%2F1/pay", true)
+				must(v.Run == "p/1" && v.State == approval.Pending && len(v.History) == 1, err, v)
+			}},
+			{"decide", func() {
+				a, err := c.Approval(ctx, "p%2F1/pay", false)
+				must(true, err, a)
+				no := false
+				v, err := c.Decide(ctx, a.ID, api.DecisionRequest{Approved: &no, By: "ann", Shown: a.Shown})
+				must(v.State == approval.Decided && !v.Decision.Approved, err, v)
 			}},
 			{"pause", func() {
 				begin("sleeps", "z", "null", pawl.Waiting)

@@ -395,7 +395,7 @@ func TestSignalsEventsAndHooks(t *testing.T) {
 func TestWorkflowsAreListed(t *testing.T) {
 	h := open(t, api.Options{})
 	list, err := h.client.Workflows(t.Context())
-	if err != nil || len(list.Items) != 9 || list.Items[0].Name != "chain" {
+	if err != nil || len(list.Items) != 10 || list.Items[0].Name != "approves" {
 		t.Errorf("%+v %v", list, err)
 	}
 }

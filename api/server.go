@@ -113,6 +113,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.streamRoutes()
 	s.feedRoutes()
 	s.hookRoutes()
+	s.approvalRoutes()
 	s.costRoutes()
 	s.budgetRoutes()
 	s.stepRoutes()

@@ -37,7 +37,7 @@ type desk struct {
 	in          io.Reader
 	out, err    io.Writer
 
-	asked map[string]bool // tokens of hooks that were shown
+	asked map[string]bool // ids of approvals that were shown
 	lines *bufio.Scanner
 }
 
@@ -189,10 +189,10 @@ func (d *desk) attend(ctx context.Context, e *pawl.Engine, id string, read <-cha
 			return err
 		}
 		for _, p := range pending {
-			if d.asked[p.Token] {
+			if d.asked[p.ID] {
 				continue
 			}
-			d.asked[p.Token] = true
+			d.asked[p.ID] = true
 			if err := d.ask(ctx, e, id, p); err != nil {
 				return err
 			}

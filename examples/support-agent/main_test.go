@@ -112,14 +112,14 @@ func TestAnApprovalByCommand(t *testing.T) {
 		}
 	}
 	for text, args := range map[string][]string{
-		`"eve" may not approve this; ada or grace may`: {"-approve", "one", "-by", "eve"},
-		"not found":                 {"-approve", "two", "-by", "ada"},
-		"-by":                       {"-approve", "one"},
-		"neither -message":          {"-approve", "one", "-by", "ada", "-id", "one"},
-		"-message is missing":       {},
-		"go with -approve":          {"-deny", "-message", "x"},
-		"has not answered that yet": {"-id", "one", "-message", "Something else"},
-		"order":                     {"order"},
+		`"eve" may not decide approval`: {"-approve", "one", "-by", "eve"},
+		"not found":                     {"-approve", "two", "-by", "ada"},
+		"-by":                           {"-approve", "one"},
+		"neither -message":              {"-approve", "one", "-by", "ada", "-id", "one"},
+		"-message is missing":           {},
+		"go with -approve":              {"-deny", "-message", "x"},
+		"has not answered that yet":     {"-id", "one", "-message", "Something else"},
+		"order":                         {"order"},
 	} {
 		if out, said, code := call(t, program, dir, nil, args...); code == 0 || code == 3 || out != "" || !strings.Contains(said, text) {
 			t.Errorf("%q: code %d, %s%s", args, code, out, said)

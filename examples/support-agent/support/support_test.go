@@ -13,6 +13,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/examples/support-agent/support"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
@@ -141,10 +142,11 @@ func TestALargeRefundIsPaidIfItIsApproved(t *testing.T) {
 				if paid := booked(t, e); paid != "" {
 					t.Errorf("before it was approved %s was paid", paid)
 				}
-				for _, by := range []string{"eve", ""} {
-					if err := support.Answer(t.Context(), e, p, true, by, ""); !errors.Is(err, pawl.ErrInput) || !strings.Contains(err.Error(), "ada or grace") {
-						t.Errorf("%q may approve: %v", by, err)
-					}
+				if err := support.Answer(t.Context(), e, p, true, "eve", ""); !errors.Is(err, approval.ErrNotAllowed) || !strings.Contains(err.Error(), "only ada, grace may") {
+					t.Errorf("eve may approve: %v", err)
+				}
+				if err := support.Answer(t.Context(), e, p, true, "", ""); !errors.Is(err, pawl.ErrInput) {
+					t.Errorf("nobody may approve: %v", err)
 				}
 				if err := support.Answer(t.Context(), e, p, c.approved, "grace", "it was read already"); err != nil {
 					t.Fatal(err)

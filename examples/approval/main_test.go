@@ -1,0 +1,63 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/examples/demo/demotest"
+)
+
+// The program is killed while it waits for a decision, and started again: a link from before
+// still decides.
+func TestAKilledExpenseIsApprovedByItsLink(t *testing.T) {
+	program, nobody, dir := demotest.Build(t), demotest.Serve(t, demo.Model()), t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := demotest.Start(t, program, dir, nobody, "-listen", addr)
+	p.KillAt(t, p.Says("bob decides at"))
+	p = demotest.Start(t, program, dir, nobody, "-listen", addr)
+	p.Await(t, p.Says("bob decides at"))
+	// The links are derived, not stored: the first process's are those of the second.
+	link := regexp.MustCompile(`ann decides at (\S+)`).FindStringSubmatch(p.Log())
+	if link == nil {
+		t.Fatalf("there is no link in %s", p.Log())
+	}
+	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	page, err := client.Get(link[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(page.Body)
+	if err = page.Body.Close(); err != nil || !strings.Contains(string(body), "Pay $249.00 to eve?") {
+		t.Fatalf("the page is %s, %v", body, err)
+	}
+	res, err := client.PostForm(link[1], url.Values{"decision": {"approve"}, "f.account": {`"travel"`}})
+	if err != nil || res.StatusCode != http.StatusSeeOther || res.Body.Close() != nil {
+		t.Fatalf("decided: %v, %v", res, err)
+	}
+	if out := p.Exits(t, 0); out != "$249.00 is paid, from travel\n" {
+		t.Errorf("it printed %q", out)
+	}
+	// The same command again only reads.
+	if out := demotest.Start(t, program, dir, nobody, "-listen", addr).Exits(t, 0); out != "$249.00 is paid, from travel\n" {
+		t.Errorf("then it printed %q", out)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "runs.db.key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key: %v, %v", info, err)
+	}
+}
