@@ -230,11 +230,11 @@ func TestB1_056_webhooksOverHTTP(t *testing.T) {
 		r := start(n, w, none{})
 		var want []received
 		for i, answer := range []told{{202, "", nil}, {402, "Hello from static response!", nil}, {200, "Hello from webhook!", nil}} {
-			to := n.address(f, r.ID(), 3)
+			n.address(f, r.ID(), 3) // when they are there
 			hooks, err := n.Hooks(n.ctx, pawl.Ref{ID: r.ID()})
 			n.ok(err)
 			equal(t, "webhooks", len(hooks), 3)
-			to = f.url + pawl.WebhookPath + hooks[i].Token + fmt.Sprintf("?n=%d", i)
+			to := f.url + pawl.WebhookPath + hooks[i].Token + fmt.Sprintf("?n=%d", i)
 			body := fmt.Sprintf(`{"message":"%d"}`, i)
 			got := f.call("POST", to, body)
 			f.answered(fmt.Sprint("webhook ", i), got, answer.status, answer.body)

@@ -216,7 +216,7 @@ func TestARetryKeepsItsTokens(t *testing.T) {
 		})
 		n := boot(t, open(), keeps(secret), w)
 		r := start(n, w, none{})
-		failure(n, r)
+		_ = failure(n, r)
 		kept, closed := out.of(r.ID())[0], out.of(r.ID())[1]
 		for _, token := range []string{kept, closed} {
 			_, err := n.Resume(n.ctx, token, "too early")
@@ -252,7 +252,7 @@ func TestNoTokenIsInTheStore(t *testing.T) {
 	})
 	n := boot(t, store, keeps(secret), w, web)
 	open, done, failed := start(n, w, none{}), start(n, w, none{}), start(n, web, none{})
-	failure(n, failed)
+	_ = failure(n, failed)
 	n.until("the hooks", func() bool { return len(out.of(done.ID())) > 0 && len(out.of(open.ID())) > 0 })
 	for _, p := range []string{"one", "two"} {
 		_, err := n.Deliver(n.ctx, pawl.Delivery{Token: out.of(done.ID())[0], Data: p, Once: p})

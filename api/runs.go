@@ -45,9 +45,6 @@ const callLimit = 30 * time.Second
 // maxWait is the longest ?wait.
 const maxWait = 10 * time.Minute
 
-// maxPage is the most items that a page has.
-const maxPage = 500
-
 // runRef names a run of the caller's tenant. There is no other way to a run: the id of
 // another tenant's run is an id that does not exist.
 func runRef(ctx context.Context, id string) pawl.Ref {

@@ -88,7 +88,7 @@ func hashOf(parts ...string) string {
 }
 
 // key sorts the events of a name by their time.
-func (e *eventRow) key() string { return eventKey(e.Name, e.At) + "." + hashOf(e.ID) }
+func (r *eventRow) key() string { return eventKey(r.Name, r.At) + "." + hashOf(r.ID) }
 
 func eventKey(name string, at time.Time) string { return hashOf(name) + dueTime(at) }
 

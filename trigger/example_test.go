@@ -69,7 +69,9 @@ func ExampleSet() {
 		}
 	}
 	stop()
-	<-done
+	if err := <-done; err != nil {
+		panic(err)
+	}
 	// Output:
 	// 20 0 <nil>
 	// 700 1 <nil>
