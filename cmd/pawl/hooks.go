@@ -145,9 +145,9 @@ func (a *app) hookKeys(ctx context.Context, run string) (keys []string) {
 func (a *app) hooksSendCommand() *cobra.Command {
 	var text string
 	cmd := &cobra.Command{
-		Use: "send RUN KEY | send TOKEN", Short: "Send a payload to a hook",
-		Long: `Send a payload to a hook: to that of a run with a KEY, as "hooks list" shows it, or to the one that has
-a TOKEN. It is durable when the command returns. A webhook is called at its URL instead, and an
+		Use: "send RUN KEY", Short: "Send a payload to a hook",
+		Long: `Send a payload to a hook: to that of a run with a KEY, as "hooks list" shows it; or, with one argument, to
+the one that has that TOKEN. It is durable when the command returns. A webhook is called at its URL instead, and an
 approval is decided with "approve" or "reject".`,
 		Example: a.examples(`hooks send run_01JD review --data '{"approved":true}'`, "hooks send TOKEN --data @answer.json"),
 		Args:    cobra.RangeArgs(1, 2),
