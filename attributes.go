@@ -41,12 +41,16 @@ func (c *Context) SetAttributes(m map[string]any) error {
 		return err
 	}
 	var full error
+	at := now()
 	b.commit(func(ch *Change) {
 		if full = r.countAttrs(attrs); full == nil {
-			ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindAttributes, Key: key, At: now(), Data: mustJSON(m)})
+			ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindAttributes, Key: key, At: at, Data: mustJSON(m)})
 			ch.Attrs = attrs
 		}
 	})
+	if full == nil {
+		b.tell(at)
+	}
 	return full
 }
 

@@ -122,6 +122,7 @@ func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEn
 		ch.Entries = append(ch.Entries, e)
 		ch.Children = []*Start{start}
 	})
+	b.tell(e.At)
 	if start.Err != nil {
 		return ch, "", failureOf(start.Err).err()
 	}

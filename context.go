@@ -164,9 +164,11 @@ func (c *Context) sleep(call string, until func() time.Time) error {
 			return err
 		}
 		s.Until = roundUp(until())
+		at := now()
 		r.mu.Lock()
-		r.note(Entry{Kind: KindSleep, Key: key, At: now(), Data: mustJSON(s)})
+		r.note(Entry{Kind: KindSleep, Key: key, At: at, Data: mustJSON(s)})
 		r.mu.Unlock()
+		b.tell(at)
 	}
 	if !s.Until.After(time.Now()) {
 		b.tell(s.Until)
@@ -188,10 +190,11 @@ func (c *Context) sleep(call string, until func() time.Time) error {
 // interrupted notes that a cancel ended a call which a replay would find to have ended
 // otherwise: a sleep whose time has come meanwhile, a branch that has returned meanwhile.
 func (c *Context) interrupted(kind Kind, key string) error {
-	err, r := context.Cause(c.s.ctx), c.b.r
+	err, r, at := context.Cause(c.s.ctx), c.b.r, now()
 	r.mu.Lock()
-	r.note(Entry{Kind: kind, Key: key, Failed: true, At: now(), Data: mustJSON(failureOf(err))})
+	r.note(Entry{Kind: kind, Key: key, Failed: true, At: at, Data: mustJSON(failureOf(err))})
 	r.mu.Unlock()
+	c.b.tell(at)
 	return err
 }
 
@@ -250,9 +253,11 @@ func WithTimeout(c *Context, d time.Duration) (*Context, func(reason error)) {
 		}
 	} else {
 		s.Until = inAWhile(d)
+		at := now()
 		r.mu.Lock()
-		r.note(Entry{Kind: KindScope, Key: key, At: now(), Data: mustJSON(s)})
+		r.note(Entry{Kind: KindScope, Key: key, At: at, Data: mustJSON(s)})
 		r.mu.Unlock()
+		b.tell(at)
 	}
 	r.mu.Lock()
 	inner.s.until = s.Until

@@ -74,7 +74,9 @@ func (c *Context) receive(kind Kind, key, message, event string, opts []WaitOpti
 	}
 	if o.timed && until.Until.IsZero() {
 		until.Until = inAWhile(o.timeout)
-		r.note(Entry{Kind: KindScope, Key: key + ".until", At: now(), Data: mustJSON(until)})
+		at := now()
+		r.note(Entry{Kind: KindScope, Key: key + ".until", At: at, Data: mustJSON(until)})
+		b.tell(at)
 	}
 	if event != "" {
 		r.pend.Waits = append(r.pend.Waits, Wait{Key: key, Event: event})

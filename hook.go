@@ -135,6 +135,7 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 			ch.Entries = append(ch.Entries, *e)
 			ch.Hooks = []HookSpec{n}
 		})
+		b.tell(e.At)
 		if owner := b.change.Hooks[0].Owner; owner != "" {
 			e.Failed, e.Data = true, mustJSON(ConflictFailure(n.Token, owner))
 		}
@@ -231,7 +232,8 @@ func (h *Hook[T]) All(c *Context) iter.Seq2[T, error] {
 }
 
 // Close gives the token back: from then on nobody reaches the hook. Payloads that came
-// before stay to be waited for. A second Close does nothing.
+// before stay to be waited for. A second Close does nothing. In a scope that was cancelled it
+// closes the hook all the same, with the run's next commit.
 func (h *Hook[T]) Close(c *Context) error { return c.closeHook("Hook.Close", h.key) }
 
 func (c *Context) closeHook(call, key string) error {
@@ -254,8 +256,15 @@ func (c *Context) closeHook(call, key string) error {
 	if c.recorded(KindHookClosed, entry) != nil {
 		return nil
 	}
-	if err := c.act(); err != nil {
-		return err
+	if err := c.act(); err != nil { // what has lost a race must not leave a door open
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !r.closed[key] {
+			r.closed[key] = true
+			r.note(Entry{Kind: KindHookClosed, Key: entry, At: now()})
+			r.pend.Unhooks = append(r.pend.Unhooks, key)
+		}
+		return nil
 	}
 	b.commit(func(ch *Change) {
 		if r.closed[key] {
@@ -263,7 +272,7 @@ func (c *Context) closeHook(call, key string) error {
 		}
 		r.closed[key] = true
 		ch.Entries = append(ch.Entries, Entry{Seq: r.nextSeq(), Kind: KindHookClosed, Key: entry, At: now()})
-		ch.Unhooks = []string{key}
+		ch.Unhooks = append(ch.Unhooks, key)
 	})
 	return nil
 }

@@ -329,6 +329,9 @@ func (r *live) collect(ch *Change) *Change {
 	if len(p.Settles) > 0 {
 		ch.Settles, p.Settles = p.Settles, nil
 	}
+	if len(p.Unhooks) > 0 {
+		ch.Unhooks, p.Unhooks = p.Unhooks, nil
+	}
 	return ch
 }
 

@@ -73,6 +73,7 @@ func (s *Stream) put(call string, v any, closed bool) error {
 		}
 		ch.Entries = append(ch.Entries, e)
 	})
+	b.tell(chunk.At)
 	return full
 }
 

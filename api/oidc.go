@@ -23,6 +23,7 @@ type OIDC struct {
 	RedirectURL  string        // where the provider sends people back to: the server's /login/callback
 	Scopes       []string      // what to ask the provider for, beside openid. nil means profile and email
 	Grants       []Grant       // what claims are worth; a person whom none fits is refused
+	Name         string        // the claim that names a person, who decides approvals in that name. "" means email if it is verified, or else sub
 	Lifetime     time.Duration // of a session. 0 means 12 h
 	HTTP         *http.Client  // to the provider. nil means one that waits for at most 30 s
 
@@ -136,9 +137,17 @@ func (o *OIDC) redeem(ctx context.Context, code, verifier, nonce string) (map[st
 	return claims, nil
 }
 
-// nameIn returns what to call a person.
-func nameIn(claims map[string]any) string {
-	for _, claim := range []string{"email", "preferred_username", "name", "sub"} {
+// nameIn returns the name in which a person decides: that of the claim that the settings say, or
+// else the mail address if the provider has verified it. A claim that people may fill in
+// themselves would let one take another's name; sub is the provider's own.
+func (o *OIDC) nameIn(claims map[string]any) string {
+	name := o.Name
+	if name == "" {
+		if verified, _ := claims["email_verified"].(bool); verified {
+			name = "email"
+		}
+	}
+	for _, claim := range []string{name, "sub"} {
 		if text, _ := claims[claim].(string); strings.TrimSpace(text) != "" {
 			return text
 		}

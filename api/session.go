@@ -199,11 +199,11 @@ func (s *server) callback(ctx context.Context, in *callbackInput) (*redirect, er
 	}
 	tenant, scopes := o.granted(claims)
 	if len(scopes) == 0 {
-		return nil, newProblem(http.StatusForbidden, codeLogin, "%s may do nothing here: no grant of the server fits what the provider says", nameIn(claims))
+		return nil, newProblem(http.StatusForbidden, codeLogin, "%s may do nothing here: no grant of the server fits what the provider says", o.nameIn(claims))
 	}
 	life := cmp.Or(o.Lifetime, 12*time.Hour)
 	token, subject := rand.Text()+rand.Text(), claims["sub"]
-	stored := storedSession{Subject: fmt.Sprint(subject), Name: nameIn(claims), Tenant: tenant, Scopes: scopes, Expires: time.Now().Add(life).UTC()}
+	stored := storedSession{Subject: fmt.Sprint(subject), Name: o.nameIn(claims), Tenant: tenant, Scopes: scopes, Expires: time.Now().Add(life).UTC()}
 	data, err := json.Marshal(stored)
 	if err != nil {
 		return nil, err

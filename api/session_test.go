@@ -178,14 +178,14 @@ func TestPeopleLogIn(t *testing.T) {
 			code, state := p.authorize(r.header.Get("Location"))
 			return back([]*http.Cookie{c}, code, state)
 		}
-		r := login(map[string]any{"groups": []string{"all", "ops", "starters", "others"}, "email": "ann@example.org"})
+		r := login(map[string]any{"groups": []string{"all", "ops", "starters", "others"}, "email": "boss@example.org", "name": "boss", "preferred_username": "boss"})
 		session := cookieOf(r, "__Host-pawl")
 		if r.status != 302 || r.header.Get("Location") != "/ui/runs" || session == nil || !session.HttpOnly || !session.Secure || session.SameSite != http.SameSiteLaxMode || session.MaxAge != 3600 {
 			t.Fatalf("%d %s %v", r.status, r.body, r.header)
 		}
 		var who api.Whoami
 		h.send("GET", "/api/whoami", "", with(session)).into(t, &who)
-		if who.Name != "ann@example.org" || who.Tenant != "a" || !who.Session || fmt.Sprint(who.Scopes) != "[runs:read runs:operate runs:start]" {
+		if who.Name != "u1" || who.Tenant != "a" || !who.Session || fmt.Sprint(who.Scopes) != "[runs:read runs:operate runs:start]" {
 			t.Errorf("%+v", who)
 		}
 		records, err := h.engine.Records(t.Context(), "api.sessions", "", "", 10)

@@ -1,6 +1,7 @@
 package approval_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -261,6 +262,51 @@ func TestAnApprovalEndsWithItsRun(t *testing.T) {
 		equal(t, "list", line(len(list.Items), err), "0 <nil>")
 		events, err := approval.History(t.Context(), e, pawl.Ref{ID: a.ID})
 		equal(t, "history", line(told(events), err), "[asked] <nil>")
+	})
+}
+
+// An approval that is given up while its run goes on is over: nobody decides what nobody waits for.
+func TestAnApprovalThatLosesARaceIsOver(t *testing.T) {
+	eachStore(t, func(t *testing.T, s pawl.Store) {
+		w := pawl.Define("races", func(c *pawl.Context, _ string) (approval.Decision, error) {
+			buy := pawl.Go(c, "buy", func(c *pawl.Context) (approval.Decision, error) {
+				return approval.Ask(c, "consent", approval.Request{Approvers: []string{"ann"}})
+			})
+			sold := pawl.Go(c, "sold", func(c *pawl.Context) (approval.Decision, error) {
+				return pawl.WaitFor[approval.Decision](c, "sold")
+			})
+			if _, err := pawl.Race(c, buy, sold); err != nil {
+				return approval.Decision{}, err
+			}
+			if err := pawl.Do(c, "after", func(context.Context) error { return nil }); err != nil {
+				return approval.Decision{}, err
+			}
+			return pawl.WaitFor[approval.Decision](c, "go")
+		})
+		e, _ := work(t, s, w)
+		run := start(t, e, w, "one")
+		a := asked(t, e, "one/buy/consent")
+		if err := e.Signal(t.Context(), "one", "sold", approval.Decision{}); err != nil {
+			t.Fatal(err)
+		}
+		for entry, err := range e.Follow(t.Context(), pawl.Ref{ID: "one"}, -1) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if entry.Key == "after" {
+				break
+			}
+		}
+		_, err := approval.Decide(t.Context(), e, pawl.Ref{ID: a.ID}, approval.Answer{By: "ann", Approved: true, Shown: a.Shown})
+		if !errors.Is(err, pawl.ErrEnded) {
+			t.Errorf("decided: %v", err)
+		}
+		if err := e.Signal(t.Context(), "one", "go", approval.Decision{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run.Result(t.Context()); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

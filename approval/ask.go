@@ -16,8 +16,8 @@ import (
 // A rejection is a Decision, not an error. The error is [ErrExpired] when nobody has decided
 // in time and there is no OnExpire; pawl.ErrInput in a *pawl.StepError for a Request that can't
 // be asked; that of Notify in a *pawl.StepError when asking did not work; or that of a scope
-// that was cancelled. With the run, or with what the run waits for in its place, ends the
-// approval: nobody can decide it from then on.
+// that was cancelled. That of a scope, as of the loser of a race, and the end of the run end
+// the approval: nobody can decide it from then on.
 //
 // A fork that begins behind the asking asks nobody again. Its approval is one of its own: it is
 // listed, links to it come with the next notice, and time goes on for it from where it was.
@@ -31,11 +31,22 @@ func Ask(c *pawl.Context, name string, q Request) (Decision, error) {
 		if a.hook, err = pawl.NewHook[vote](c, pawl.HookKind(Kind), pawl.Meta(s)); err != nil {
 			return Decision{}, err
 		}
-		if err := a.notify(c, Asked, nil); err != nil {
-			return Decision{}, err
+		d, err := a.decision(c)
+		var step *pawl.StepError
+		if err != nil && !errors.As(err, &step) { // nobody is to decide what nobody waits for; a step may be retried
+			if cerr := a.hook.Close(c); cerr != nil {
+				return d, cerr
+			}
 		}
-		return a.wait(c)
+		return d, err
 	}).Wait(c)
+}
+
+func (a *asking) decision(c *pawl.Context) (Decision, error) {
+	if err := a.notify(c, Asked, nil); err != nil {
+		return Decision{}, err
+	}
+	return a.wait(c)
 }
 
 // asking is an Ask under way.
