@@ -198,7 +198,8 @@ func (c *Client) Signal(ctx context.Context, id, event string, data json.RawMess
 	return call[Run](ctx, c, http.MethodPost, RunPath(id)+"/signal/"+segment(event), nil, orNull(data))
 }
 
-// Publish sends an event to every run that waits for it now.
+// Publish makes an event known: to every run that waits for it, and to subscriptions, which start
+// runs: see [trigger.Publish]. With [WithIdempotencyKey] the key is the event's id.
 func (c *Client) Publish(ctx context.Context, event string, data json.RawMessage) (Published, error) {
 	return call[Published](ctx, c, http.MethodPost, "/api/events/"+segment(event), nil, orNull(data))
 }

@@ -17,6 +17,7 @@ import (
 type Hook struct {
 	Key    string          `json:"key"`
 	Token  string          `json:"token,omitempty" doc:"For callers who may send to hooks, where the server knows it."`
+	URL    string          `json:"url,omitempty" doc:"Of a webhook: where it is called."`
 	Run    string          `json:"run"`
 	Kind   string          `json:"kind,omitempty" doc:"webhook, approval, …; left out: of the code's own."`
 	Meta   json.RawMessage `json:"meta,omitempty"`
@@ -81,7 +82,7 @@ func (s *server) hookRoutes() {
 	add(s, route{id: "hook", method: http.MethodGet, path: "/api/hooks/{token...}", scope: RunsRead, free: true, summary: "Look at a live hook"},
 		func(ctx context.Context, in *tokenInput) (*output[Hook], error) {
 			h, err := s.findHook(ctx, in.Token)
-			return &output[Hook]{hookOf(ctx, h)}, err
+			return &output[Hook]{s.hookOf(ctx, h)}, err
 		})
 	add(s, route{id: "hookPage", method: http.MethodGet, path: "/api/hooks", scope: RunsRead, summary: "List live hooks"}, s.hookPage)
 	add(s, route{id: "sendHook", method: http.MethodPost, path: "/api/hooks/{token...}", scope: HooksSend, status: http.StatusAccepted, free: true, once: true,
@@ -125,7 +126,7 @@ func (s *server) hooks(ctx context.Context, in *idInput) (*output[HookList], err
 	list := HookList{Items: []Hook{}}
 	for _, h := range infos {
 		h.Run.ID = in.ID
-		list.Items = append(list.Items, hookOf(ctx, h))
+		list.Items = append(list.Items, s.hookOf(ctx, h))
 	}
 	return &output[HookList]{list}, nil
 }
@@ -149,7 +150,7 @@ func (s *server) hookPage(ctx context.Context, in *hooksInput) (*output[HookPage
 	}
 	page := HookPage{Items: []Hook{}}
 	for _, h := range found[:min(in.Limit, len(found))] {
-		page.Items = append(page.Items, hookOf(ctx, h))
+		page.Items = append(page.Items, s.hookOf(ctx, h))
 	}
 	if len(found) > in.Limit {
 		page.NextCursor = mark("hook:", strconv.FormatInt(found[in.Limit-1].ID, 10))
@@ -159,10 +160,13 @@ func (s *server) hookPage(ctx context.Context, in *hooksInput) (*output[HookPage
 
 // hookOf tells of a hook. Who may not send to hooks is not told the token, which is all that a
 // webhook asks of a stranger.
-func hookOf(ctx context.Context, h pawl.HookInfo) Hook {
+func (s *server) hookOf(ctx context.Context, h pawl.HookInfo) Hook {
 	hook := Hook{Key: h.Key, Run: h.Run.ID, Kind: h.Kind, Meta: h.Meta, Schema: h.Schema, Public: h.Public, At: h.At}
 	if allows(callerOf(ctx).scopes, HooksSend) {
 		hook.Token = h.Token
+		if h.Public && h.Token != "" {
+			hook.URL = s.webhooks.base(exchangeOf(ctx).r) + pawl.WebhookPath + h.Token
+		}
 	}
 	return hook
 }

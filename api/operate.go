@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // ReasonRequest is the body of a cancel or a pause. It may be left out.
@@ -30,8 +31,12 @@ type ForkRequest struct {
 
 // Published answers a published event.
 type Published struct {
-	Event string `json:"event"`
-	Count int    `json:"count" doc:"How many runs waited for it."`
+	Event   string   `json:"event"`
+	ID      string   `json:"id" doc:"The Idempotency-Key, or one that was made."`
+	Count   int      `json:"count" doc:"How many runs that waited got it, as far as is known yet."`
+	Runs    []string `json:"runs,omitempty" doc:"Ids of the runs that subscriptions start."`
+	Pending bool     `json:"pending,omitempty" doc:"A server still does what is left."`
+	Errors  []string `json:"errors,omitempty" doc:"Of expressions that failed on it, and of starts that were refused."`
 }
 
 // Empty is the body of a call that takes nothing. It may be left out.
@@ -65,6 +70,7 @@ type signalInput struct {
 
 type publishInput struct {
 	Name string `path:"name"`
+	Keep span   `query:"keep" doc:"How long it is remembered for waits that look back; left out, and at least: 24h."`
 	Body json.RawMessage
 }
 
@@ -121,18 +127,31 @@ func (s *server) orderRoutes() {
 		}
 		return &signalOutput{Replayed: replayed, Body: out.Body}, nil
 	})
-	publish := post("publish", "/api/events/{name...}", "Send an event to every run that waits for it")
+	publish := post("publish", "/api/events/{name...}", "Publish an event: to runs that wait for it, and to subscriptions, which start runs")
 	publish.free, publish.status, publish.once = true, http.StatusAccepted, true
-	add(s, publish, func(ctx context.Context, in *publishInput) (*publishOutput, error) {
-		if in.Name == "" {
-			return nil, badRequest("the path names no event")
-		}
-		r, replayed, err := s.deliver(ctx, pawl.Delivery{Tenant: tenantOf(ctx), Publish: in.Name, Data: payload(in.Body)})
-		return &publishOutput{Replayed: replayed, Body: Published{Event: in.Name, Count: r.Count}}, err
-	})
+	add(s, publish, s.publish)
 	fork := post("fork", "/api/runs/{id}/fork", "Start a new run from the journal of another")
 	fork.status, fork.once = http.StatusAccepted, true
 	add(s, fork, s.fork)
+}
+
+// publish takes the caller's Idempotency-Key for the event's id: an event is one however often it
+// is sent, for as long as it is kept.
+func (s *server) publish(ctx context.Context, in *publishInput) (*publishOutput, error) {
+	if in.Name == "" {
+		return nil, badRequest("the path names no event")
+	}
+	once, err := s.once(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := trigger.Publish(ctx, s.engine, trigger.Event{
+		ID: exchangeOf(ctx).r.Header.Get(headerIdempotencyKey), Name: in.Name, Tenant: tenantOf(ctx), Data: payload(in.Body), Keep: in.Keep.Duration,
+	})
+	return &publishOutput{
+		Replayed: once.replayed(p.Repeated),
+		Body:     Published{Event: in.Name, ID: p.ID, Count: p.Waiters, Runs: p.Runs, Pending: p.Pending, Errors: p.Errors},
+	}, err
 }
 
 // ordered answers an order with the run as it then is.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // paged is the query of a page; zero fields are left out.
@@ -129,6 +130,60 @@ func (c *Client) ForkAsked(ctx context.Context, id string, q ForkAskedRequest) (
 // [agent.Report].
 func (c *Client) Backtest(ctx context.Context, q BacktestRequest) (Run, error) {
 	return call[Run](ctx, c, http.MethodPost, "/api/backtests", nil, q)
+}
+
+// Schedules returns a page of schedules whose id begins with prefix, by id. limit 0 means 50; at
+// most 500.
+func (c *Client) Schedules(ctx context.Context, prefix, cursor string, limit int) (SchedulePage, error) {
+	query := paged(cursor, limit)
+	if prefix != "" {
+		query.Set("q", prefix)
+	}
+	return call[SchedulePage](ctx, c, http.MethodGet, "/api/schedules", query, nil)
+}
+
+func schedulePath(id string) string { return "/api/schedules/" + segment(id) }
+
+// Schedule looks at a schedule.
+func (c *Client) Schedule(ctx context.Context, id string) (Schedule, error) {
+	return call[Schedule](ctx, c, http.MethodGet, schedulePath(id), nil, nil)
+}
+
+// PutSchedule makes a schedule, or changes one: with [WithIfMatch] only if it still has an ETag.
+func (c *Client) PutSchedule(ctx context.Context, id string, q ScheduleRequest) (Schedule, error) {
+	return call[Schedule](ctx, c, http.MethodPut, schedulePath(id), nil, q)
+}
+
+// DeleteSchedule removes a schedule. Its runs go on.
+func (c *Client) DeleteSchedule(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, schedulePath(id), nil, nil)
+	return err
+}
+
+// PauseSchedule stops a schedule until ResumeSchedule.
+func (c *Client) PauseSchedule(ctx context.Context, id, reason string) (Schedule, error) {
+	return call[Schedule](ctx, c, http.MethodPost, schedulePath(id)+"/pause", nil, ReasonRequest{Reason: reason})
+}
+
+// ResumeSchedule lets a paused schedule go on with the next slot.
+func (c *Client) ResumeSchedule(ctx context.Context, id string) (Schedule, error) {
+	return call[Schedule](ctx, c, http.MethodPost, schedulePath(id)+"/resume", nil, nil)
+}
+
+// TriggerSchedule fires a schedule now, and returns what became of it so far.
+func (c *Client) TriggerSchedule(ctx context.Context, id string, q TriggerRequest) (trigger.Occurrence, error) {
+	return call[trigger.Occurrence](ctx, c, http.MethodPost, schedulePath(id)+"/trigger", nil, q)
+}
+
+// NextSlots returns when a schedule comes next. limit 0 means 10; at most 500.
+func (c *Client) NextSlots(ctx context.Context, id string, limit int) (SlotList, error) {
+	return call[SlotList](ctx, c, http.MethodGet, schedulePath(id)+"/next", paged("", limit), nil)
+}
+
+// Occurrences returns a page of what became of a schedule's slots, newest slot first. limit 0
+// means 50; at most 500.
+func (c *Client) Occurrences(ctx context.Context, id, cursor string, limit int) (OccurrencePage, error) {
+	return call[OccurrencePage](ctx, c, http.MethodGet, schedulePath(id)+"/occurrences", paged(cursor, limit), nil)
 }
 
 // Whoami says what the server takes the client for.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // browser are the operations that a browser calls, for which the client has no method.
@@ -180,8 +182,16 @@ func TestEveryRouteIsDriven(t *testing.T) {
 			{"signal", func() { v, err := c.Signal(ctx, "w/1", "go/now", nil); must(v.ID == "w/1", err, v) }},
 			{"publish", func() {
 				begin("waits", "w2", "null", pawl.Waiting)
+				once := api.WithIdempotencyKey(ctx, "event-1")
+				for range 2 {
+					v, err := c.Publish(once, "go/now", json.RawMessage(`1`))
+					must(v.Count == 1 && v.ID == "event-1", err, v)
+				}
+				_, err := c.Publish(once, "go/now", json.RawMessage(`2`))
+				var p *api.Problem
+				must(errors.As(err, &p) && p.Status == 422, nil, err)
 				v, err := c.Publish(ctx, "go/now", nil)
-				must(v.Count == 1, err, v)
+				must(v.Count == 0 && v.ID != "" && v.ID != "event-1", err, v)
 			}},
 			{"hooks", func() {
 				begin("hooks", "h", "null", pawl.Waiting)
@@ -352,6 +362,91 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				v, err = c.Run(ctx, "bt", 20*time.Second)
 				var report agent.Report
 				must(json.Unmarshal(v.Result, &report) == nil && report.Asked == 1 && strings.Contains(report.Decisions[0].Is, "farewell"), err, v)
+			}},
+			{"putSchedule", func() {
+				q := api.ScheduleRequest{Workflow: "echo", Cron: "0 9 * * MON-FRI", Zone: "Europe/Berlin", Input: json.RawMessage(`{"text":"tick"}`), Jitter: "30s", Attributes: map[string]string{"team": "red"}}
+				v, err := c.PutSchedule(ctx, "daily:echo", q)
+				must(v.Revision > 0 && v.ETag != "" && v.Jitter == "30s" && strings.Contains(v.Description, "09:00") && v.Next.After(time.Now()), err, v)
+				same, err := c.PutSchedule(api.WithIfMatch(ctx, v.ETag), "daily:echo", q)
+				must(same.ETag == v.ETag, err, same)
+				q.Cron, q.Every = "", "1h"
+				now, err := c.PutSchedule(api.WithIfMatch(ctx, v.ETag), "daily:echo", q)
+				must(now.ETag != v.ETag && now.Every == "1h0m0s", err, now)
+				var p *api.Problem
+				for _, match := range []string{v.ETag, `"1"`} {
+					_, err = c.PutSchedule(api.WithIfMatch(ctx, match), "daily:echo", q)
+					must(errors.As(err, &p) && p.Status == 412 && p.Code == "changed", nil, err)
+				}
+				_, err = c.PutSchedule(api.WithIfMatch(ctx, "*"), "none", q)
+				must(errors.Is(err, pawl.ErrNotFound), nil, err)
+				r := h.send("PUT", "/api/schedules/daily:echo", `{"workflow":"echo","every":"1h"}`, bearer(secret), func(r *http.Request) { r.Header.Set("If-None-Match", "*") })
+				must(r.status == 412, nil, r)
+				for _, bad := range []api.ScheduleRequest{{Workflow: "echo"}, {Workflow: "echo", Every: "soon"}, {Cron: "@daily"}, {Workflow: "echo", Cron: "0 9 30 2 *"}, {Workflow: "echo", Cron: "@daily", Zone: "Mars"}, {Workflow: "echo", At: time.Now().Add(-time.Hour)}} {
+					_, err = c.PutSchedule(ctx, "bad", bad)
+					must(errors.As(err, &p) && p.Status == 400, nil, err)
+				}
+				must(true, second(c.PutSchedule(ctx, "weekly", api.ScheduleRequest{Workflow: "echo", Cron: "@weekly", Paused: true})), "")
+			}},
+			{"schedule", func() {
+				v, err := c.Schedule(ctx, "daily:echo")
+				must(v.Attributes["team"] == "red" && string(v.Input) == `{"text":"tick"}`, err, v)
+			}},
+			{"schedules", func() {
+				v, err := c.Schedules(ctx, "", "", 1)
+				must(len(v.Items) == 1 && v.Items[0].ID == "daily:echo" && v.NextCursor != "", err, v)
+				v, err = c.Schedules(ctx, "", v.NextCursor, 0)
+				must(len(v.Items) == 1 && v.Items[0].ID == "weekly" && v.NextCursor == "", err, v)
+				v, err = c.Schedules(ctx, "w", "", 0)
+				must(len(v.Items) == 1, err, v)
+			}},
+			{"nextSlots", func() {
+				v, err := c.NextSlots(ctx, "weekly", 2)
+				must(len(v.Items) == 2 && v.Items[1].Sub(v.Items[0]) == 7*24*time.Hour, err, v)
+				must(errors.Is(second(c.NextSlots(ctx, "none", 0)), pawl.ErrNotFound), nil, "")
+			}},
+			{"pauseSchedule", func() {
+				v, err := c.PauseSchedule(ctx, "daily:echo", "holidays")
+				must(v.Paused && v.Reason == "holidays", err, v)
+				was, err := c.Schedule(ctx, "weekly")
+				must(true, err, "")
+				must(true, second(c.PauseSchedule(api.WithIfMatch(ctx, was.ETag), "weekly", "another reason")), "")
+				var p *api.Problem
+				must(errors.As(second(c.PauseSchedule(api.WithIfMatch(ctx, was.ETag), "weekly", "again")), &p) && p.Status == 412, nil, "")
+				must(errors.As(second(c.ResumeSchedule(api.WithIfMatch(ctx, was.ETag), "weekly")), &p) && p.Status == 412, nil, "")
+				must(errors.As(c.DeleteSchedule(api.WithIfMatch(ctx, was.ETag), "weekly"), &p) && p.Status == 412, nil, "")
+			}},
+			{"triggerSchedule", func() {
+				once := api.WithIdempotencyKey(ctx, "by hand")
+				_, err := c.TriggerSchedule(once, "daily:echo", api.TriggerRequest{})
+				var p *api.Problem
+				must(errors.As(err, &p) && p.Status == 400, nil, err) // a space in a key
+				once = api.WithIdempotencyKey(ctx, "by-hand")
+				o, err := c.TriggerSchedule(once, "daily:echo", api.TriggerRequest{Overlap: "allow"})
+				must(o.Outcome == trigger.Started && o.Run != "", err, o)
+				again, err := c.TriggerSchedule(once, "daily:echo", api.TriggerRequest{Overlap: "allow"})
+				must(again.Run == o.Run && again.Slot.Equal(o.Slot), err, again)
+				r := h.send("POST", "/api/schedules/daily:echo/trigger", `{"overlap":"allow"}`, bearer(secret), func(r *http.Request) { r.Header.Set("Idempotency-Key", "by-hand") })
+				must(r.status == 200 && r.header.Get("Idempotency-Replayed") == "true", nil, r)
+				_, err = c.TriggerSchedule(once, "daily:echo", api.TriggerRequest{Overlap: "skip"})
+				must(errors.As(err, &p) && p.Status == 422, nil, err)
+				run, err := c.Run(ctx, o.Run, 20*time.Second)
+				must(string(run.Result) == `{"text":"tick"}` && run.Attrs["team"] == "red" && run.Attrs["schedule"] == "daily:echo", err, run)
+				o, err = c.TriggerSchedule(ctx, "daily:echo", api.TriggerRequest{})
+				must(o.Outcome == trigger.Started, err, o)
+			}},
+			{"occurrences", func() {
+				v, err := c.Occurrences(ctx, "daily:echo", "", 1)
+				must(len(v.Items) == 1 && v.Items[0].Cause == trigger.ByHand && v.NextCursor != "", err, v)
+				v, err = c.Occurrences(ctx, "daily:echo", v.NextCursor, 0)
+				must(len(v.Items) == 1 && v.NextCursor == "", err, v)
+				v, err = c.Occurrences(ctx, "weekly", "", 0)
+				must(len(v.Items) == 0, err, v)
+				must(errors.Is(second(c.Occurrences(ctx, "none", "", 0)), pawl.ErrNotFound), nil, "")
+			}},
+			{"resumeSchedule", func() { v, err := c.ResumeSchedule(ctx, "daily:echo"); must(!v.Paused, err, v) }},
+			{"deleteSchedule", func() {
+				must(true, c.DeleteSchedule(ctx, "daily:echo"), "")
+				must(errors.Is(c.DeleteSchedule(ctx, "daily:echo"), pawl.ErrNotFound), nil, "")
 			}},
 			{"createKey", func() {
 				var err error

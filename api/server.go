@@ -119,6 +119,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.stepRoutes()
 	s.promptRoutes()
 	s.askedRoutes()
+	s.scheduleRoutes()
 	s.statRoutes()
 	s.keyRoutes()
 	s.sessionRoutes()

@@ -100,6 +100,7 @@ deploy, a power cut or a week of waiting.
   3. Start a run:            %[1]s start WORKFLOW --input JSON
   4. See what it waits for:  %[1]s runs show RUN
   5. Answer it:              %[1]s signal RUN EVENT --data JSON
+     (or curl, hooks send, approve, reject: step 4 shows the command that fits)
   6. See what came of it:    %[1]s runs result RUN
 
 A RUN is the id that start prints, or as much of its beginning as is not another's.
@@ -130,9 +131,9 @@ reachable, 8 the run that was waited for failed, 124 --timeout is over, 130 inte
 		}
 	}
 	add(groupStart, a.local(a.devCommand()), a.workflowsCommand(), a.startCommand())
-	add(groupRuns, a.runsCommand(), a.stepsCommand(), a.journalCommand(), a.streamCommand(), a.costsCommand())
-	add(groupWaiting, a.signalCommand(), a.eventsCommand(), a.hooksCommand())
-	add(groupOperate, a.healthCommand(), a.statsCommand(), a.doctorCommand(), a.local(a.contextCommand()), a.local(a.versionCommand()), a.local(a.manCommand()))
+	add(groupRuns, a.runsCommand(), a.stepsCommand(), a.journalCommand(), a.streamCommand(), a.costsCommand(), a.askedCommand(), a.watchCommand())
+	add(groupWaiting, a.signalCommand(), a.eventsCommand(), a.hooksCommand(), a.approvalsCommand(), a.approveCommand(), a.rejectCommand())
+	add(groupOperate, a.healthCommand(), a.statsCommand(), a.doctorCommand(), a.schedulesCommand(), a.budgetsCommand(), a.promptsCommand(), a.backtestCommand(), a.local(a.contextCommand()), a.local(a.versionCommand()), a.local(a.manCommand()))
 	add(groupServer, a.local(a.serveCommand()), a.keysCommand(), a.local(a.configCommand()), a.local(a.checkCommand()), a.local(a.benchCommand()), a.local(a.mockLLMCommand()))
 	root.SetHelpCommandGroupID(groupOperate)
 	root.SetCompletionCommandGroupID(groupOperate)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/sqlite"
 	"github.com/spf13/cobra"
 )
 
@@ -32,7 +34,12 @@ HTTP API, and the example workflows. Kill it in any way and start it again: runs
 
 The workflows ask OpenAI, or what speaks its protocol, if OPENAI_API_KEY or
 OPENAI_BASE_URL is set, and Anthropic if ANTHROPIC_API_KEY is. If none of them is, a
-script answers in place of a model.`,
+script answers in place of a model.
+
+webhook-demo and approval-demo ask no model: the one waits for a request, the other for a
+person. The secret that tokens of hooks are derived from is kept beside the store, as
+pawl.db.secret; for a database in ./pawl.secret, or give PAWL_SECRET. Secrets of senders that sign
+their webhooks are given as to "pawl serve", in PAWL_WEBHOOKS or PAWL_WEBHOOKS_FILE.`,
 		Example: a.examples("dev", "dev --model anthropic/claude-haiku-4-5") + "\n  OPENAI_BASE_URL=http://localhost:11434/v1 " + a.self + " dev --model llama3.2 --embedder nomic-embed-text",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
@@ -63,13 +70,17 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: drain, PublicURL: address})
+	secret, verify, err := a.devSecrets(o.store)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: drain, PublicURL: address, Secret: secret})
 	if err := engine.Register(exampleWorkflows(found.Models)...); err != nil {
 		return errors.Join(err, store.Close())
 	}
 	a.banner(engine, o, address, found)
 	err = errors.Join(a.work(ctx, server{engine: engine, works: true, l: l, drain: drain, log: log,
-		api: api.Options{Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}}}), engine.Close())
+		api: api.Options{Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify}}), engine.Close())
 	if cerr := store.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
 	}
@@ -77,6 +88,27 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		a.note("stopped; %s", "runs go on at the next start")
 	}
 	return err
+}
+
+// devSecrets are what tokens of hooks are derived of, and what checks signatures. The first is made
+// beside the store; for a database, in this directory; for a store in memory it is kept nowhere.
+func (a *app) devSecrets(store string) ([]byte, verifyFunc, error) {
+	s := defaultSettings()
+	if err := a.envSettings(&s, map[string]string{}); err != nil {
+		return nil, nil, err
+	}
+	verify, err := s.Webhooks.verify()
+	if err != nil {
+		return nil, nil, a.usage("%w", err)
+	}
+	if store == sqlite.Memory && s.Secret == "" && s.SecretFile == "" {
+		return []byte(rand.Text() + rand.Text()), verify, nil
+	}
+	if s.Store = store; s.SecretFile == "" && strings.Contains(store, "://") {
+		s.SecretFile = "pawl.secret"
+	}
+	secret, err := a.secret(s)
+	return secret, verify, err
 }
 
 // listen refuses addresses that others can reach: there are no accounts yet.
@@ -110,6 +142,7 @@ func (a *app) banner(engine *pawl.Engine, o devOptions, address string, found *d
 	}
 	p.line("In another terminal:")
 	p.line("  %s", style(a.hint(`start research-agent --input '{"topic":"tidal power"}' --follow`)))
+	p.line("  %s", style(a.hint("start webhook-demo --follow")))
 	p.line("  %s", style(a.hint("runs list")))
 	p.line("")
 }

@@ -67,10 +67,11 @@ func TestDevWithoutAModelSaysSo(t *testing.T) {
 
 func TestDevOnPostgreSQL(t *testing.T) {
 	env, _ := provider(t, 0)
+	t.Chdir(t.TempDir()) // where the secret of a database's server is made
 	store := pgtest.URL(t)
 	url, stop := dev(t, env, "--store", store)
 	pawlAt(t, url, "start", "research-agent", "--id", "r", "--input", `{"topic":"tidal power"}`, "--follow").want(t, 0, "completed in")
-	stop().want(t, 0, "stopped")
+	stop().want(t, 0, "stopped", "made the secret pawl.secret")
 	url, _ = dev(t, env, "--store", store)
 	pawlAt(t, url, "runs", "list").want(t, 0, "r ", "completed")
 }

@@ -185,7 +185,7 @@ func (a *app) idle(ctx context.Context, run api.Run, said string) string {
 	if err != nil {
 		return said
 	}
-	for _, line := range a.answers(run, why.Why, hooks) {
+	for _, line := range a.answers(ctx, run, why.Why, hooks) {
 		a.note("           %s", style(line))
 	}
 	return why.Why

@@ -24,6 +24,7 @@ import (
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/sqlite"
@@ -169,7 +170,7 @@ func eachStore(t *testing.T, test func(t *testing.T, h *house), defs ...pawl.Def
 func serveOn(t *testing.T, store pawl.Store, defs ...pawl.Definition) *house {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	engine := pawl.New(store, &pawl.Options{Logger: log})
+	engine := pawl.New(store, &pawl.Options{Logger: log, Secret: []byte(strings.Repeat("s", 32))})
 	if err := engine.Register(defs...); err != nil {
 		t.Fatal(err)
 	}
@@ -266,6 +267,19 @@ func testWorkflows() []pawl.Definition {
 			}
 			return "end of the chain", nil
 		}),
+	}
+}
+
+// asks are workflows whose model is scripted.
+func asks() []pawl.Definition {
+	models := agent.New(agent.Options{Model: "scripted/m", Providers: map[string]llm.Model{"scripted": llmtest.Script(
+		llmtest.Rule{Contains: "Hello", Text: "good day"}, llmtest.Rule{Contains: "Bye", Text: "farewell"},
+	)}})
+	return []pawl.Definition{
+		pawl.Define("asks", func(c *pawl.Context, text string) (string, error) {
+			return agent.Generate[string](c, models, "greet", agent.Call{Prompt: text})
+		}),
+		models.Backtester(),
 	}
 }
 

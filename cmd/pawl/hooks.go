@@ -5,88 +5,174 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/approval"
 	"github.com/spf13/cobra"
 )
 
 func (a *app) eventsCommand() *cobra.Command {
 	return a.noun(&cobra.Command{
-		Use: "events", Aliases: []string{"event"}, Short: "Send an event to every run that waits for it",
+		Use: "events", Aliases: []string{"event"}, Short: "Publish an event to all who want it",
 		Example: a.examples(`events send invoice.paid --data '{"invoice":"42"}'`, "events send stock.arrived"),
 	}, a.eventsSendCommand())
 }
 
 func (a *app) eventsSendCommand() *cobra.Command {
-	var text string
+	var text, id string
 	cmd := &cobra.Command{
-		Use: "send EVENT", Short: "Send an event to every run that waits for it now",
-		Long:    `Send an event to every run that waits for it now. To one run only: "signal RUN EVENT".`,
-		Example: a.examples(`events send invoice.paid --data '{"invoice":"42"}'`, "events send invoice.paid --data @invoice.json"),
+		Use: "send EVENT", Short: "Publish an event to all who want it",
+		Long: `Publish an event: every run that waits for it gets it, and subscriptions to it start a run each.
+The same --id again does nothing. To one run only: "signal RUN EVENT".`,
+		Example: a.examples(`events send invoice.paid --data '{"invoice":"42"}'`, "events send invoice.paid --data @invoice.json --id invoice-42"),
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := a.payload("--data", text)
 			if err != nil {
 				return err
 			}
-			sent, err := a.client.Publish(cmd.Context(), args[0], data)
+			ctx := cmd.Context()
+			if id != "" {
+				ctx = api.WithIdempotencyKey(ctx, id)
+			}
+			sent, err := a.client.Publish(ctx, args[0], data)
 			if err != nil {
 				return a.explain(err, "RUN")
 			}
-			return a.show(view{body: a.last.body, of: sent, name: "event", table: func() { a.out.line("%s", sent.Event) }})
+			return a.show(view{body: a.last.body, of: sent, table: func() {
+				a.out.line("%s", sent.ID)
+				a.note("%d waiting runs got it, %d are started by it", sent.Count, len(sent.Runs))
+				for _, run := range sent.Runs {
+					a.note("  %s", style(a.hint("runs follow %s", run)))
+				}
+			}})
 		},
 	}
 	cmd.Flags().StringVarP(&text, "data", "d", "", "the event's data: JSON, @file, or - for standard input (default null)")
+	cmd.Flags().StringVar(&id, "id", "", "the event's id, which makes it one however often it is sent (default a new one)")
 	return cmd
 }
 
 func (a *app) hooksCommand() *cobra.Command {
 	return a.noun(&cobra.Command{
-		Use: "hooks", Aliases: []string{"hook"}, Short: "See the hooks of a run, and answer them",
-		Example: a.examples("hooks list run_01JD", `hooks send TOKEN --data '{"approved":true}'`),
+		Use: "hooks", Aliases: []string{"hook"}, Short: "See the hooks of runs, and answer them",
+		Example: a.examples("hooks list run_01JD", `hooks send run_01JD review --data '{"approved":true}'`),
 	}, a.hooksListCommand(), a.hooksSendCommand())
 }
 
 func (a *app) hooksListCommand() *cobra.Command {
-	return a.ofRun(&cobra.Command{
-		Use: "list RUN", Aliases: []string{"ls"}, Short: "List the live hooks of a run",
-		Long: `List the live hooks of a run: who has the token of one can send to it.`, Example: a.examples("hooks list run_01JD", "hooks list run_01JD --jq '.items[].token'"),
-	}, func(ctx context.Context, id string) error {
-		list, err := a.client.Hooks(ctx, id)
-		if err != nil {
-			return err
-		}
-		return a.show(view{body: a.last.body, of: api.Hook{}, list: true, name: "token", table: func() {
-			var rows [][]any
-			for _, h := range list.Items {
-				kind := "code"
-				if h.Public {
-					kind = "webhook"
+	q := api.HookQuery{}
+	cmd := &cobra.Command{
+		Use: "list [RUN]", Aliases: []string{"ls"}, Short: "List live hooks: of a run, or of all",
+		Long: `List live hooks of a run, or of all runs. A webhook's URL, and with -o wide the token of any hook,
+are shown to those who may send to hooks: who has one needs no key.`,
+		Example:           a.examples("hooks list run_01JD", "hooks list --kind webhook --jq '.items[].url'"),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeFirst(a.runIDs),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if len(args) == 1 {
+				if q.Run, err = a.runID(cmd.Context(), args[0]); err != nil {
+					return a.explain(err, args[0])
 				}
-				rows = append(rows, []any{h.Token, h.Key, kind, a.when(h.At), readable(string(h.Meta))})
 			}
-			if rows == nil {
-				a.note("it has no live hook; see what it waits for: %s", style(a.hint("runs show %s", id)))
-				return
+			page, err := a.client.HookPage(cmd.Context(), q)
+			if err != nil {
+				return err
 			}
-			a.table(columns{"TOKEN", "KEY", "KIND", "MADE", "ABOUT"}, rows)
-		}})
-	})
+			return a.show(view{body: a.last.body, of: api.Hook{}, list: true, name: "key", table: func() {
+				var rows [][]any
+				for _, h := range page.Items {
+					rows = append(rows, []any{h.Key, h.Run, kindOf(h), a.when(h.At), h.Token, style(clean(h.URL)), aboutHook(h)})
+				}
+				switch {
+				case rows == nil && q.Run != "":
+					a.note("it has no live hook; see what it waits for: %s", style(a.hint("runs show %s", q.Run)))
+				case rows == nil:
+					a.note("no run has a live hook")
+				default:
+					a.table(columns{"KEY", "RUN", "KIND", "MADE", "+TOKEN", "URL", "ABOUT"}, rows)
+				}
+				a.more(page.NextCursor)
+			}})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&q.Kind, "kind", "", "only hooks of this kind: webhook, approval, or one of the code's own")
+	flags.IntVar(&q.Limit, "limit", 50, "how many, at most 500")
+	flags.StringVar(&q.Cursor, "cursor", "", "where to go on, as told by the list before")
+	a.complete(cmd, "kind", "webhook", "approval")
+	return cmd
+}
+
+// more says how a list that is not at its end goes on.
+func (a *app) more(cursor string) {
+	if cursor != "" {
+		a.note("there are more: --limit, or --cursor %s", cursor)
+	}
+}
+
+// kindOf says what a hook waits for.
+func kindOf(h api.Hook) string {
+	switch {
+	case h.Kind != "":
+		return h.Kind
+	case h.Public:
+		return "webhook"
+	}
+	return "code"
+}
+
+// aboutHook is what the code has said of a hook. That of a webhook is how it answers, and of an
+// approval what "approvals show" has.
+func aboutHook(h api.Hook) string {
+	if h.Public || h.Kind == approval.Kind {
+		return ""
+	}
+	return readable(string(h.Meta))
+}
+
+func (a *app) hookKeys(ctx context.Context, run string) (keys []string) {
+	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	defer cancel()
+	list, err := a.client.Hooks(ctx, run)
+	if err != nil {
+		return nil
+	}
+	for _, h := range list.Items {
+		keys = append(keys, h.Key)
+	}
+	return keys
 }
 
 func (a *app) hooksSendCommand() *cobra.Command {
 	var text string
 	cmd := &cobra.Command{
-		Use: "send TOKEN", Short: "Send a payload to a hook",
-		Long:    `Send a payload to the hook with a token. It is durable when the command returns.`,
-		Example: a.examples(`hooks send TOKEN --data '{"approved":true}'`, "hooks send TOKEN --data @answer.json"),
-		Args:    cobra.ExactArgs(1),
+		Use: "send RUN KEY", Short: "Send a payload to a hook",
+		Long: `Send a payload to a hook: to that of a run with a KEY, as "hooks list" shows it; or, with one argument, to
+the one that has that TOKEN. It is durable when the command returns. A webhook is called at its URL instead, and an
+approval is decided with "approve" or "reject".`,
+		Example: a.examples(`hooks send run_01JD review --data '{"approved":true}'`, "hooks send TOKEN --data @answer.json"),
+		Args:    cobra.RangeArgs(1, 2),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) != 1 {
+				return a.completeFirst(a.runIDs)(cmd, args, typed)
+			}
+			return a.names(func(ctx context.Context) []string { return a.hookKeys(ctx, args[0]) })(cmd, args, typed)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := a.payload("--data", text)
 			if err != nil {
 				return err
 			}
-			got, err := a.client.SendHook(cmd.Context(), args[0], data)
+			var got api.Accepted
+			run := "RUN"
+			if len(args) == 1 {
+				got, err = a.client.SendHook(cmd.Context(), args[0], data)
+			} else if run, err = a.runID(cmd.Context(), args[0]); err == nil {
+				got, err = a.client.SendRunHook(cmd.Context(), run, args[1], data)
+			} else {
+				run = args[0]
+			}
 			if err != nil {
-				return a.explain(err, "RUN")
+				return a.explain(err, run)
 			}
 			return a.show(view{body: a.last.body, of: got, name: "run", table: func() {
 				a.out.line("%s", got.Run)

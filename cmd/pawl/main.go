@@ -11,12 +11,27 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // schedules have time zones, on machines without them too
 )
 
 func main() {
-	// The first signal asks for an orderly end. After it signals have their usual effect:
-	// the second one ends the process at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args, os.Getenv, os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(untilSignal(), os.Args, os.Getenv, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// untilSignal returns a context that the first signal ends, which asks for an orderly end. From
+// then on signals have their usual effect: the second one ends the process at once. So they are
+// let go before anybody can see that the context has ended, and one that came in between counts.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	got := make(chan os.Signal, 2)
+	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-got
+		signal.Stop(got)
+		if len(got) > 0 {
+			os.Exit(exitInterrupted)
+		}
+		cancel()
+	}()
+	return ctx
 }

@@ -17,7 +17,7 @@ func (a *app) runsCommand() *cobra.Command {
 		Aliases: []string{"run"},
 		Short:   "List, show, follow and steer runs",
 		Example: a.examples("runs list --state failed", "runs show run_01JD"),
-	}, a.listCommand(), a.showCommand(), a.followCommand(), a.resultCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.retryCommand(), a.wakeCommand(), a.forkCommand(), a.deleteCommand())
+	}, a.listCommand(), a.showCommand(), a.followCommand(), a.resultCommand(), a.cancelCommand(), a.pauseCommand(), a.resumeCommand(), a.retryCommand(), a.wakeCommand(), a.forkCommand(), a.forkAskedCommand(), a.deleteCommand())
 }
 
 // picking are the flags that pick runs.
@@ -130,6 +130,9 @@ func (a *app) list(ctx context.Context, q api.RunQuery) error {
 			a.note("no runs; start one: %s", style(a.hint("start WORKFLOW")))
 		} else {
 			a.runTable(page.Items)
+			if i := slices.IndexFunc(page.Items, func(run pawl.RunInfo) bool { return run.State == pawl.Waiting }); i >= 0 {
+				a.note("see what a waiting run waits for, and how it is answered: %s", style(a.hint("runs show %s", page.Items[i].ID)))
+			}
 		}
 		if page.NextCursor != "" {
 			a.note("there are more: --limit, or --cursor %s", page.NextCursor)

@@ -80,6 +80,10 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	if err != nil {
 		return err
 	}
+	verify, err := s.Webhooks.verify()
+	if err != nil {
+		return a.usage("%w", err)
+	}
 	address := s.address(l)
 	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: s.Drain, Secret: secret, PublicURL: cmp.Or(s.PublicURL, address)})
 	defer func() { err = errors.Join(err, engine.Close()) }()
@@ -108,7 +112,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		log.Warn("keys go over the network unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before this server")
 	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log,
-		api: api.Options{Hosts: hosts, Auth: &api.Auth{Keys: keys}}})
+		api: api.Options{Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // drain is how long steps under way and requests may take after the first signal.
@@ -21,15 +22,15 @@ const drain = 10 * time.Second
 // server is an API on an engine, as dev and serve run it.
 type server struct {
 	engine *pawl.Engine
-	works  bool // the engine takes runs; otherwise it is a client of the store
+	works  bool // the engine takes runs, and schedules are fired; otherwise it is a client of the store
 	l      net.Listener
 	api    api.Options
 	drain  time.Duration
 	log    *slog.Logger
 }
 
-// work runs the engine and the server until ctx ends or one of them fails, and returns
-// when both have ended.
+// work runs the engine, what starts runs by the clock, and the server until ctx ends or one of them fails, and
+// returns when all have ended.
 func (a *app) work(ctx context.Context, s server) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -40,7 +41,7 @@ func (a *app) work(ctx context.Context, s server) error {
 	s.api.Ready = func(context.Context) error { return ctx.Err() }
 	var handler http.Handler = api.New(s.engine, s.api)
 	var parts sync.WaitGroup
-	var failed [2]error
+	var failed [3]error
 	part := func(i int, what string, work func() error) {
 		parts.Go(func() {
 			defer stop() // one without the other is of no use
@@ -55,6 +56,8 @@ func (a *app) work(ctx context.Context, s server) error {
 	}
 	if s.works {
 		part(0, "the engine", func() error { return s.engine.Run(ctx) })
+		runner := &trigger.Runner{Engine: s.engine, Logger: s.log}
+		part(2, "the schedules", func() error { return runner.Run(ctx) })
 	}
 	part(1, "the server", func() error { return api.Serve(ctx, s.l, handler, s.drain) })
 	parts.Wait()

@@ -21,19 +21,21 @@ import (
 // not set) and one as a flag, of which the flag goes before the environment, that before
 // the file, and that before the default.
 type settings struct {
-	Store        string        `yaml:"store" env:"PAWL_STORE" also:"DATABASE_URL" flag:"store" help:"where the runs are kept: a file, or a postgres:// URL"`
-	Listen       string        `yaml:"listen" env:"PAWL_LISTEN" flag:"listen" help:"address to serve on"`
-	PublicURL    string        `yaml:"publicUrl" env:"PAWL_PUBLIC_URL" flag:"public-url" help:"address at which others reach the server, for links and webhooks"`
-	Hosts        []string      `yaml:"hosts" env:"PAWL_HOSTS" flag:"host" help:"further names, without port, under which the server may be addressed"`
-	TLSCert      string        `yaml:"tlsCert" env:"PAWL_TLS_CERT" flag:"tls-cert" help:"file with the certificate chain, PEM; read anew when it changes"`
-	TLSKey       string        `yaml:"tlsKey" env:"PAWL_TLS_KEY" flag:"tls-key" help:"file with the certificate's key, PEM"`
-	Secret       string        `yaml:"-" env:"PAWL_SECRET" secret:"yes" help:"the secret itself, in place of a file"`
-	SecretFile   string        `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
-	AdminKeyFile string        `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
-	Workflows    string        `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
-	Drain        time.Duration `yaml:"drain" env:"PAWL_DRAIN" flag:"drain" help:"how long steps under way and requests may take after the first signal"`
-	LogLevel     string        `yaml:"logLevel" env:"PAWL_LOG_LEVEL" also:"LOG_LEVEL" flag:"log-level" help:"debug, info, warn or error"`
-	LogFormat    string        `yaml:"logFormat" env:"PAWL_LOG_FORMAT" flag:"log-format" help:"text or json (default text on a terminal, else json)"`
+	Store          string         `yaml:"store" env:"PAWL_STORE" also:"DATABASE_URL" flag:"store" help:"where the runs are kept: a file, or a postgres:// URL"`
+	Listen         string         `yaml:"listen" env:"PAWL_LISTEN" flag:"listen" help:"address to serve on"`
+	PublicURL      string         `yaml:"publicUrl" env:"PAWL_PUBLIC_URL" flag:"public-url" help:"address at which others reach the server, for links and webhooks"`
+	Hosts          []string       `yaml:"hosts" env:"PAWL_HOSTS" flag:"host" help:"further names, without port, under which the server may be addressed"`
+	TLSCert        string         `yaml:"tlsCert" env:"PAWL_TLS_CERT" flag:"tls-cert" help:"file with the certificate chain, PEM; read anew when it changes"`
+	TLSKey         string         `yaml:"tlsKey" env:"PAWL_TLS_KEY" flag:"tls-key" help:"file with the certificate's key, PEM"`
+	Secret         string         `yaml:"-" env:"PAWL_SECRET" secret:"yes" help:"the secret itself, in place of a file"`
+	SecretFile     string         `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
+	AdminKeyFile   string         `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
+	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
+	TrustForwarded bool           `yaml:"trustForwarded" env:"PAWL_TRUST_FORWARDED" flag:"trust-forwarded" help:"take callers' addresses from X-Forwarded-For: only behind a proxy of yours that writes it"`
+	Webhooks       webhookSecrets `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
+	Drain          time.Duration  `yaml:"drain" env:"PAWL_DRAIN" flag:"drain" help:"how long steps under way and requests may take after the first signal"`
+	LogLevel       string         `yaml:"logLevel" env:"PAWL_LOG_LEVEL" also:"LOG_LEVEL" flag:"log-level" help:"debug, info, warn or error"`
+	LogFormat      string         `yaml:"logFormat" env:"PAWL_LOG_FORMAT" flag:"log-format" help:"text or json (default text on a terminal, else json)"`
 }
 
 func defaultSettings() settings {
@@ -67,6 +69,8 @@ func (a *app) configFlags(cmd *cobra.Command) {
 			flags.StringSlice(name, v, help)
 		case time.Duration:
 			flags.Duration(name, v, help)
+		case bool:
+			flags.Bool(name, v, help)
 		}
 	}
 	a.complete(cmd, "workflows", "examples", "none")
@@ -102,6 +106,8 @@ func (a *app) settings(flags *pflag.FlagSet) (s settings, all []setting, err err
 				*p, _ = flags.GetStringSlice(flag.Name)
 			case *time.Duration:
 				*p, _ = flags.GetDuration(flag.Name)
+			case *bool:
+				*p, _ = flags.GetBool(flag.Name)
 			}
 			origin[key] = "--" + flag.Name
 		}
@@ -113,6 +119,8 @@ func (a *app) settings(flags *pflag.FlagSet) (s settings, all []setting, err err
 				one.Value = "•••"
 			}
 		case time.Duration:
+			one.Value = value.String()
+		case webhookSecrets:
 			one.Value = value.String()
 		}
 		if one.Origin == "" {
@@ -173,6 +181,11 @@ func (a *app) readSettings(file string, s *settings, origin map[string]string) e
 			return a.usage("%s: %s: %w", file, name.Value, err)
 		}
 		origin[name.Value] = fmt.Sprintf("%s:%d", file, name.Line)
+		if s.Webhooks.inline() { // then they stand in this file
+			if err := a.closedToOthers(file); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -222,6 +235,10 @@ func (a *app) checkSettings(s settings) error {
 		err = one("logFormat", s.LogFormat, "text", "json")
 	case (s.TLSCert == "") != (s.TLSKey == ""):
 		err = a.usage("tlsCert and tlsKey belong together; give both")
+	case s.Webhooks != nil:
+		if _, verr := s.Webhooks.verify(); verr != nil {
+			err = a.usage("%w", verr)
+		}
 	case s.Drain < 0:
 		err = a.usage("drain is %s; it is a time such as 10s", s.Drain)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/approval"
 	"github.com/spf13/cobra"
 )
 
@@ -109,9 +110,9 @@ func (a *app) showRun(ctx context.Context, id string) error {
 		a.fact("claims", run.Epoch)
 	}
 	for _, h := range hooks.Items {
-		a.fact("hook", h.Key+" "+h.Token)
+		a.fact("hook", strings.TrimSpace(h.Key+" "+kindOf(h)+" "+h.URL))
 	}
-	for _, line := range a.answers(run, why, hooks) {
+	for _, line := range a.answers(ctx, run, why, hooks) {
 		a.fact("next", style(line))
 	}
 	p.line("")
@@ -131,7 +132,7 @@ func (a *app) showRun(ctx context.Context, id string) error {
 }
 
 // answers are commands that help a run that does not move.
-func (a *app) answers(run api.Run, why string, hooks api.HookList) (lines []string) {
+func (a *app) answers(ctx context.Context, run api.Run, why string, hooks api.HookList) (lines []string) {
 	switch run.State {
 	case pawl.Paused:
 		return []string{a.hint("runs resume %s", run.ID)}
@@ -143,8 +144,20 @@ func (a *app) answers(run api.Run, why string, hooks api.HookList) (lines []stri
 		if event := eventIn(why); event != "" {
 			lines = append(lines, a.hint("signal %s %s --data JSON", run.ID, event))
 		}
+		asks := false
 		for _, h := range hooks.Items {
-			lines = append(lines, a.hint("hooks send %s --data JSON", h.Token))
+			switch kind := kindOf(h); {
+			case kind == approval.Kind:
+				asks = true
+			case h.URL != "":
+				lines = append(lines, "curl -d TEXT "+shellQuote(h.URL))
+			case h.Public: // this key may not send to hooks
+			default:
+				lines = append(lines, a.hint("hooks send %s %s --data JSON", run.ID, h.Key))
+			}
+		}
+		if asks {
+			lines = append(lines, a.toDecide(ctx, run.ID)...)
 		}
 	}
 	return lines

@@ -6,9 +6,10 @@ import (
 	"github.com/pawlrun/pawl/examples/content-pipeline/content"
 	"github.com/pawlrun/pawl/examples/rag-agent/rag"
 	"github.com/pawlrun/pawl/examples/research-agent/research"
+	"github.com/pawlrun/pawl/examples/waits"
 )
 
 // exampleWorkflows are what dev has ready to run.
 func exampleWorkflows(models *agent.Models) []pawl.Definition {
-	return []pawl.Definition{research.New(models), content.New(models, ""), rag.New(models), models.Backtester()}
+	return []pawl.Definition{research.New(models), content.New(models, ""), rag.New(models), waits.NewWebhook(), waits.NewApproval(), models.Backtester()}
 }
