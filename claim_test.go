@@ -61,7 +61,7 @@ func TestAClaimIsInTheJournalOfWhoNeverWaited(t *testing.T) {
 		claimer := start(n, holder, seize{Token: "t-robbed", Claim: true})
 		n.until("the token to change hands", func() bool { return n.hook("t-robbed").Run.ID == claimer.ID() })
 		n.signal(victim.ID(), "go on", none{})
-		failure(n, victim)
+		_ = failure(n, victim)
 		equal(t, "its journal", hookLog(n, victim.ID()), []string{"hook", "hook_closed"})
 
 		mended.open()

@@ -146,7 +146,7 @@ func TestAFailedAttemptTellsItsFailure(t *testing.T) {
 		})
 		n := boot(t, open(), nil, w)
 		r := start(n, w, none{})
-		failure(n, r)
+		_ = failure(n, r)
 		all := n.journal(r.ID(), pawl.KindAttempt, pawl.KindStep, pawl.KindResult)
 		equal(t, "entries", len(all), 3)
 		for _, e := range all {

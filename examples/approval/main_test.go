@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -43,7 +44,7 @@ func TestAKilledExpenseIsApprovedByItsLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, err := io.ReadAll(page.Body)
-	if err = page.Body.Close(); err != nil || !strings.Contains(string(body), "Pay $249.00 to eve?") {
+	if err = errors.Join(err, page.Body.Close()); err != nil || !strings.Contains(string(body), "Pay $249.00 to eve?") {
 		t.Fatalf("the page is %s, %v", body, err)
 	}
 	res, err := client.PostForm(link[1], url.Values{"decision": {"approve"}, "f.account": {`"travel"`}})
