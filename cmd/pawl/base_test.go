@@ -342,9 +342,9 @@ func TestHooksAndEvents(t *testing.T) {
 	eachStore(t, func(t *testing.T, h *house) {
 		pawlAt(t, h.url, "start", "hooks", "--id", "h").want(t, 0)
 		until(t, h.client, "h", pawl.Waiting)
-		token := strings.TrimSpace(pawlAt(t, h.url, "hooks", "list", "h", "-o", "name").want(t, 0).stdout)
-		pawlAt(t, h.url, "runs", "show", "h").want(t, 0, "pawl hooks send "+token+" --data JSON")
-		pawlAt(t, h.url, "hooks", "list", "h").want(t, 0, token, `{"for":"you"}`)
+		token := strings.TrimSpace(pawlAt(t, h.url, "hooks", "list", "h", "--jq", ".items[0].token").want(t, 0).stdout)
+		pawlAt(t, h.url, "runs", "show", "h").want(t, 0, "pawl hooks send h '$hook' --data JSON")
+		pawlAt(t, h.url, "hooks", "list", "h", "-o", "wide").want(t, 0, token, `{"for":"you"}`)
 		pawlAt(t, h.url, "hooks", "send", token, "-d", `"yes"`).want(t, 0, "pawl runs follow h")
 		pawlAt(t, h.url, "runs", "result", "h", "--wait").want(t, 0, "yes")
 		pawlAt(t, h.url, "start", "waits", "--id", "e").want(t, 0)

@@ -38,7 +38,7 @@ The same --id again does nothing. To one run only: "signal RUN EVENT".`,
 				return a.explain(err, "RUN")
 			}
 			return a.show(view{body: a.last.body, of: sent, table: func() {
-				a.out.line("%s", sent.ID)
+				a.out.line("%s %s", sent.Event, sent.ID)
 				a.note("%d waiting runs got it, %d are started by it", sent.Count, len(sent.Runs))
 				for _, run := range sent.Runs {
 					a.note("  %s", style(a.hint("runs follow %s", run)))

@@ -131,7 +131,7 @@ func (a *app) list(ctx context.Context, q api.RunQuery) error {
 		} else {
 			a.runTable(page.Items)
 			if i := slices.IndexFunc(page.Items, func(run pawl.RunInfo) bool { return run.State == pawl.Waiting }); i >= 0 {
-				a.note("see what a waiting run waits for, and how it is answered: %s", style(a.hint("runs show %s", page.Items[i].ID)))
+				a.note("why it waits: %s", style(a.hint("runs show %s", page.Items[i].ID)))
 			}
 		}
 		if page.NextCursor != "" {
