@@ -277,7 +277,7 @@ func TestASlowReaderHarmsNobody(t *testing.T) {
 			if c.SetReadDeadline(time.Now()) == nil { // a pipe says so when its other end is closed
 				t.Errorf("the slow reader %d is still connected", i)
 			}
-			c.Close()
+			_ = c.Close()
 		}
 	}, writes)
 }
