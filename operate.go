@@ -323,7 +323,14 @@ func (e *Engine) Why(ctx context.Context, run Ref) (string, error) {
 		parts = append(parts, what)
 	}
 	for _, k := range h.Hooks {
-		parts = append(parts, fmt.Sprintf("for a payload on hook %s", k.Key))
+		switch k.Kind {
+		case "":
+			parts = append(parts, "for a payload on hook "+k.Key)
+		case WebhookKind:
+			parts = append(parts, "for a request to webhook "+k.Key)
+		default:
+			parts = append(parts, fmt.Sprintf("for a payload on hook %s (%s)", k.Key, k.Kind))
+		}
 	}
 	if len(h.Children) > 0 {
 		parts = append(parts, "for its children "+ids(h.Children))
