@@ -70,7 +70,7 @@ func TestP7_aStepThatWaitsForMoneyEndsInTime(t *testing.T) {
 				w := pawl.Define("spends", func(c *pawl.Context, _ none) (none, error) {
 					return none{}, pawl.Do(c, "ask", func(ctx context.Context) error {
 						if bodies.add("ask") == 1 {
-							began = time.Now()
+							began = pawl.InfoOf(ctx).FirstStarted
 						}
 						return buys(ctx, 30, 30)
 					}, pawl.Timeout(limit))

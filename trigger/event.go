@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pawlrun/pawl"
 )
@@ -120,8 +122,8 @@ func (s *Subscription) check() error {
 	if err := checkTenant(s.Tenant); err != nil {
 		return bad(err)
 	}
-	if s.Event == "" || s.Workflow == "" {
-		return bad(errors.New("name an event and a workflow"))
+	if !nameable(s.Event) || s.Workflow == "" {
+		return bad(errors.New("name a workflow and an event, whose name is text of 1 to 256 bytes that does not begin with $"))
 	}
 	if _, err := matchOf(s.Where); err != nil {
 		return bad(err)
@@ -177,8 +179,8 @@ func Unsubscribe(ctx context.Context, e *pawl.Engine, tenant, id string) error {
 // [Runner] does. The same ID again does nothing and tells what became of the first.
 // ErrInput, ErrTooLarge.
 func Publish(ctx context.Context, e *pawl.Engine, ev Event) (Published, error) {
-	if ev.Name == "" || len(ev.Name) > 256 || len(ev.ID) > 1024 || checkTenant(ev.Tenant) != nil {
-		return Published{}, fmt.Errorf("%w: event %.40q: its name must have 1 to 256 bytes, its id at most 1024, its tenant at most %d", pawl.ErrInput, ev.Name, maxTenant)
+	if !nameable(ev.Name) || len(ev.ID) > 1024 || checkTenant(ev.Tenant) != nil {
+		return Published{}, fmt.Errorf("%w: event %.40q: its name must be text of 1 to 256 bytes that does not begin with $, its id at most 1024, its tenant at most %d", pawl.ErrInput, ev.Name, maxTenant)
 	}
 	data, err := json.Marshal(ev.Data)
 	if err != nil {
@@ -203,6 +205,11 @@ func Publish(ctx context.Context, e *pawl.Engine, ev Event) (Published, error) {
 	}
 	_ = row.dispatch(ctx, e, version) // it is published; a Runner does what is left
 	return row.published(false), nil
+}
+
+// nameable reports whether the core takes a name for an event's.
+func nameable(name string) bool {
+	return name != "" && len(name) <= 256 && name[0] != '$' && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
 }
 
 // firstEvent finds what was published under an id; nil: nothing.

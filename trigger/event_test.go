@@ -240,3 +240,18 @@ func TestMatchesAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// A name that the core refuses is refused before anything is kept.
+func TestEventsNeedAName(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		e := pawl.New(open(), nil)
+		for _, name := range []string{"", "$x", "a\x00b", "\xff", strings.Repeat("n", 257)} {
+			if _, err := Publish(t.Context(), e, Event{Name: name}); !errors.Is(err, pawl.ErrInput) {
+				t.Errorf("event %q: %v", name, err)
+			}
+			if err := Subscribe(t.Context(), e, Subscription{ID: "s", Event: name, Workflow: "w"}); !errors.Is(err, pawl.ErrInput) {
+				t.Errorf("subscription to %q: %v", name, err)
+			}
+		}
+	})
+}
