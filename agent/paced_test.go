@@ -180,6 +180,24 @@ func TestEachProviderHasItsOwnBucketsAndBreaker(t *testing.T) {
 		if err != nil || !slices.Equal(names, []string{"openai-eu/a", "openai/a", "openai/b"}) {
 			t.Errorf("%q %v", names, err)
 		}
-		time.Sleep(time.Second)
+	}, w)
+}
+
+// A test may return as soon as it has its result: what the pacer still has to write down, here
+// that a call was refused, does not hang it.
+func TestATestNeedNotWaitForThePacer(t *testing.T) {
+	refusing := llmtest.Script(llmtest.Rule{Answer: func(context.Context, *llm.Request) (*llm.Response, error) {
+		return nil, &llm.Error{Kind: llm.RateLimited, Provider: "p"}
+	}})
+	m := New(Options{Providers: map[string]llm.Model{"p": refusing}, Model: "p/m", Limits: map[string]Limit{"p": {Requests: 5, Per: time.Second}}})
+	w := saysBack(m, pawl.MaxAttempts(1))
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		run, err := w.Start(t.Context(), h.Engine(), "hello")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run.Result(t.Context()); err == nil {
+			t.Error("it was to be refused")
+		}
 	}, w)
 }

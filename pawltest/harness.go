@@ -199,6 +199,10 @@ func (h *Harness) close() {
 	}
 }
 
+// lull is left to what works behind a step's back, such as the writer of what a pacer knows: a
+// goroutine of it that waits for its moment as the test returns would be told as a deadlock.
+const lull = time.Second
+
 // shut returns when nothing of the harness is left but what the ledger knows.
 func (h *Harness) shut() {
 	h.cancel(errTestEnded)
@@ -217,6 +221,9 @@ func (h *Harness) shut() {
 		if err := h.client.Close(); err != nil {
 			h.l.problem("close the client: %v", err)
 		}
+	}
+	if inBubble() {
+		time.Sleep(lull)
 	}
 	found, err := h.store.Audit(context.Background(), time.Now())
 	if err != nil {
