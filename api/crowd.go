@@ -8,11 +8,19 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
+)
+
+// A connection that has come a moment ago may have its request on the way: a thousand views that
+// open at once are no attack. Those do not count until there are very many.
+const (
+	young  = time.Second
+	atOnce = 8 // times as many as may wait
 )
 
 // crowd bounds how many connections each address has open that ask for nothing: those that
 // have sent no whole head of a request yet, and idle ones. One too many costs the one that
-// has asked for nothing for longest its place. So who opens thousands of sockets and never
+// has asked for nothing for longest its place, if that is not young. So who opens thousands of sockets and never
 // ends a request loses but his own, and who shares his address, as behind a proxy, is
 // served: a request that is sent at once is never the oldest. Connections in a request, as
 // live views are, are not counted.
@@ -29,6 +37,7 @@ type visitor struct {
 	conn    net.Conn
 	address string
 	place   *list.Element // in the list of its address; nil: it is in a request, or gone
+	since   time.Time     // since when it waits
 	asking  int           // requests under way
 	gone    bool
 }
@@ -44,26 +53,31 @@ func (c *crowd) enter(ctx context.Context, conn net.Conn) context.Context {
 	v := &visitor{conn: conn, address: clientAddress(conn.RemoteAddr().String())}
 	c.mu.Lock()
 	c.all[conn] = v
-	oldest := c.wait(v)
+	over := c.wait(v)
 	c.mu.Unlock()
-	oldest.close()
+	end(over)
 	return context.WithValue(ctx, visitorKey{}, v)
 }
 
-// wait puts a connection behind those of its address, and returns the one that is to go, or nil.
-func (c *crowd) wait(v *visitor) (oldest *visitor) {
+// wait puts a connection behind those of its address, and returns those that are to go.
+func (c *crowd) wait(v *visitor) (over []*visitor) {
 	l := c.waiting[v.address]
 	if l == nil {
 		l = list.New()
 		c.waiting[v.address] = l
 	}
 	v.place = l.PushBack(v)
-	if l.Len() > c.most {
-		oldest = l.Front().Value.(*visitor)
-		oldest.gone = true
-		c.unwait(oldest)
+	v.since = time.Now()
+	for l.Len() > c.most {
+		first := l.Front().Value.(*visitor)
+		if v.since.Sub(first.since) < young && l.Len() <= atOnce*c.most {
+			break
+		}
+		first.gone = true
+		c.unwait(first)
+		over = append(over, first)
 	}
-	return oldest
+	return over
 }
 
 func (c *crowd) unwait(v *visitor) {
@@ -106,27 +120,26 @@ func (c *crowd) around(h http.Handler) http.Handler {
 		c.mu.Unlock()
 		defer func() {
 			c.mu.Lock()
-			var oldest *visitor
+			var over []*visitor
 			if v.asking--; v.asking == 0 && !v.gone {
-				oldest = c.wait(v)
+				over = c.wait(v)
 			}
 			c.mu.Unlock()
-			oldest.close()
+			end(over)
 		}()
 		h.ServeHTTP(w, r)
 	})
 }
 
-// close closes a connection without a word, of which TLS would wait for the other end to take it.
-func (v *visitor) close() {
-	if v == nil {
-		return
+// end closes connections without a word, of which TLS would wait for the other end to take it.
+func end(over []*visitor) {
+	for _, v := range over {
+		conn := v.conn
+		if t, ok := conn.(*tls.Conn); ok {
+			conn = t.NetConn()
+		}
+		_ = conn.Close() // it is given up
 	}
-	conn := v.conn
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
-	}
-	_ = conn.Close() // it is given up
 }
 
 // clientAddress is the address of a caller, of an address with or without port. Addresses of IPv6

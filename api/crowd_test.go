@@ -55,6 +55,23 @@ func TestConnectionsThatAskNothingAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var burst []net.Conn // many that come at once and ask a moment later are answered
+	for range 6 * most {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		burst = append(burst, c)
+	}
+	for i, c := range burst {
+		if _, err := io.WriteString(c, "GET / HTTP/1.0\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(data), "answered") {
+			t.Fatalf("number %d of a burst: %q %v", i, data, err)
+		}
+		c.Close()
+	}
 	var open []net.Conn
 	for i := range sockets {
 		c, err := net.Dial("tcp", l.Addr().String())
@@ -76,19 +93,25 @@ func TestConnectionsThatAskNothingAreBounded(t *testing.T) {
 			}
 		}
 	}
-	// All but as many as may wait are closed. Those that may are closed after the 5 s that a head
-	// has: it is looked before.
-	alive := 0
-	for _, c := range open {
-		if err := c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
-			t.Fatal(err)
+	count := func() (alive int) {
+		for _, c := range open {
+			if err := c.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+				alive++
+			}
 		}
-		_, err := io.Copy(io.Discard, c)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			alive++
-		}
+		return alive
 	}
-	if alive > most || alive < most/2 {
+	if alive := count(); alive > 8*most {
+		t.Errorf("%d of %d sockets that came at once are open, want at most %d", alive, sockets, 8*most)
+	}
+	time.Sleep(time.Second) // none of them is young now, and the next to come sees to it
+	if got := get("/"); got != "answered" {
+		t.Error(got)
+	}
+	if alive := count(); alive > most {
 		t.Errorf("%d of %d sockets are open, want at most %d", alive, sockets, most)
 	}
 	close(release)

@@ -27,7 +27,8 @@ type serving struct{ waiting int }
 
 // MaxWaiting bounds how many connections one address may have open that are in no request: idle
 // ones, and those that have not sent the whole head of one. One more closes the one that has
-// waited for longest. The default is 512. It must be at least as many as a proxy in front of
+// waited for longest, if it has for a second, or if there are eight times as many: connections may
+// come in a burst. The default is 512. It must be at least as many as a proxy in front of
 // the server keeps idle.
 func MaxWaiting(n int) ServeOption { return func(s *serving) { s.waiting = max(n, 1) } }
 
