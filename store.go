@@ -371,8 +371,10 @@ type Order struct {
 	RunID  string
 	Data   json.RawMessage // reason, or what to wake: journalled with the order
 	Keys   []string        // Retry: keys whose failures are to be forgotten
-	Hooks  []string        // Retry: tokens, as they are stored, that the run must have again
-	Also   []*Order        // Retry: children, failed or cancelled, that go on with it; their ends so far are dropped
+	// Hooks are those that a Retry opens again. A row may be gone, as when another run has had the
+	// token: then it is made anew.
+	Hooks []HookSpec
+	Also  []*Order // Retry: children, failed or cancelled, that go on with it; their ends so far are dropped
 
 	// Answers.
 	Info RunInfo

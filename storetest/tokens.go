@@ -97,7 +97,7 @@ var tokens = []promise{
 			d.same("the ended run", words(d.look(victim.ID), len(d.journal(victim.Key))), before)
 			d.ok(d.resume(tok, `1`).Err)
 		}
-		o := &pawl.Order{Verb: pawl.VerbRetry, RunID: "victimfailed", Data: json.RawMessage(`{}`), Hooks: []string{"failed"}}
+		o := &pawl.Order{Verb: pawl.VerbRetry, RunID: "victimfailed", Data: json.RawMessage(`{}`), Hooks: []pawl.HookSpec{{Key: "h", Token: "failed"}}}
 		d.commit(&pawl.Batch{Orders: []*pawl.Order{o}})
 		d.is("a retry of the failed one", o.Err, pawl.ErrConflict)
 	}},
@@ -225,7 +225,7 @@ var tokens = []promise{
 		d.hook(r, pawl.HookSpec{Key: "h", Token: "tok"})
 		d.end(r, pawl.Failed, `{"message":"no"}`)
 		d.hook(d.hold(w, "own"), pawl.HookSpec{Key: "h", Token: "tok"})
-		o := &pawl.Order{Verb: pawl.VerbRetry, Tenant: "acme", RunID: "acme", Data: json.RawMessage(`{}`), Hooks: []string{"tok"}}
+		o := &pawl.Order{Verb: pawl.VerbRetry, Tenant: "acme", RunID: "acme", Data: json.RawMessage(`{}`), Hooks: []pawl.HookSpec{{Key: "h", Token: "tok"}}}
 		d.commit(&pawl.Batch{Orders: []*pawl.Order{o}})
 		d.ok(o.Err)
 		s := d.send(pawl.Send{Tenant: "acme", Token: "tok", Data: json.RawMessage(`1`)})
