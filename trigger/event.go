@@ -52,7 +52,6 @@ const (
 	subscriptionSpace = "trigger.subscriptions:"
 	eventSpace        = "trigger.events:"
 	eventIDSpace      = "trigger.event.ids:"
-	waitSpace         = "trigger.waits:"
 	takenSpace        = "trigger.taken:"
 
 	leastKept = 24 * time.Hour
@@ -375,40 +374,36 @@ func (r *eventRow) tell(ctx context.Context, e *pawl.Engine) error {
 		return err
 	}
 	count := got.Count
-	for after := ""; ; {
-		page, err := e.Records(ctx, waitSpace+r.Tenant, hashOf(r.Name)+".", after, 1000)
+	for f := (pawl.HookFilter{Tenant: r.Tenant, Kind: waitKind(r.Name), Limit: 1000}); ; {
+		page, err := e.ListHooks(ctx, f)
 		if err != nil {
 			return err
 		}
-		for _, record := range page {
-			after = record.Key
+		for _, hook := range page {
+			f.After = hook.ID
 			var w waiter
-			if err := json.Unmarshal(record.Data, &w); err != nil {
-				return err
+			if err := json.Unmarshal(hook.Meta, &w); err != nil {
+				return fmt.Errorf("hook %s of run %s: %w", hook.Key, hook.Run.ID, err)
 			}
-			if w.After.After(r.At) {
+			if hook.At.Add(-w.LookBack).After(r.At) {
 				continue
 			}
 			fits, err := r.fits(ctx, w.Where)
 			if err != nil {
-				r.Errors = append(r.Errors, fmt.Sprintf("run %s: %v", w.Run, err))
+				r.Errors = append(r.Errors, fmt.Sprintf("run %s: %v", hook.Run.ID, err))
 			}
 			if !fits {
 				continue
 			}
-			_, err = e.Deliver(ctx, pawl.Delivery{Run: pawl.Ref{Tenant: r.Tenant, ID: w.Run}, Hook: w.Hook, Data: kept{ID: r.ID, Data: r.Data, Until: r.Until}, Once: once, Window: window})
+			_, err = e.Deliver(ctx, pawl.Delivery{Run: pawl.Ref{Tenant: r.Tenant, ID: hook.Run.ID}, Hook: hook.Key, Data: kept{ID: r.ID, Data: r.Data, Until: r.Until}, Once: once, Window: window})
 			switch {
-			case errors.Is(err, pawl.ErrNotFound), errors.Is(err, pawl.ErrEnded): // nobody waits there any more
-				if _, err := e.Write(ctx, pawl.Put{Space: record.Space, Key: record.Key, If: record.Version}); err != nil && !errors.Is(err, pawl.ErrConflict) {
-					return err
-				}
-			case err != nil:
-				return err
-			default:
+			case err == nil:
 				count++
+			case !errors.Is(err, pawl.ErrNotFound) && !errors.Is(err, pawl.ErrEnded): // else nobody waits there any more
+				return err
 			}
 		}
-		if len(page) < 1000 {
+		if len(page) < f.Limit {
 			r.Count = count
 			return nil
 		}
