@@ -21,7 +21,8 @@ import (
 // Runner fires what is due: slots of schedules, and starts that an event has asked for and that
 // its publisher did not get to. Any number may run on one store, in as many processes: none leads,
 // and each slot starts one run. A Runner starts workflows that its engine has registered, and leaves
-// others to those that know them; if for a minute none does, the ledger says so.
+// others to those that know them. If for a minute none does, the log and the ledger say so, or what
+// [Publish] tells of the event; they are started as soon as one does.
 type Runner struct {
 	Engine *pawl.Engine
 	// Poll is how often the store is asked whether something has become due sooner than was known.
@@ -149,7 +150,7 @@ func (s Schedules) turn(ctx context.Context, tenant, id string) (did, more bool,
 		return false, false, nil
 	}
 	known := slices.Contains(s.Engine.Workflows(), r.Workflow)
-	if !known && now.Sub(r.Due) < late {
+	if !known && now.Sub(r.Due) < late { // else it is this Runner that says so, once a minute
 		return false, false, nil
 	}
 	if err := s.refresh(ctx, r); err != nil {
@@ -184,7 +185,10 @@ func (s Schedules) turn(ctx context.Context, tenant, id string) (did, more bool,
 		}
 		results = append(results, o)
 	}
-	return true, true, s.finish(ctx, r, version, results)
+	if err := s.finish(ctx, r, version, results); err != nil || known {
+		return true, true, err
+	}
+	return true, false, errors.New(unknownWorkflow(r.Workflow))
 }
 
 // finish takes what was started out of the queue. Whoever wrote meanwhile left it there.
@@ -249,6 +253,13 @@ func (s Schedules) refresh(ctx context.Context, r *row) (err error) {
 // start starts the run of an occurrence. An error means that it is not known what came of it, and
 // that this engine can't tell.
 func (s Schedules) start(ctx context.Context, sch *Schedule, q pending) (Occurrence, error) {
+	if !slices.Contains(s.Engine.Workflows(), sch.Workflow) { // it stays due, for whoever knows it
+		now := time.Now().UTC()
+		if now.Sub(q.Since) > giveUp {
+			return q.line(now, Failed, "given up after a day: %s", unknownWorkflow(sch.Workflow)), nil
+		}
+		return q.line(now, Retrying, "%s", unknownWorkflow(sch.Workflow)), nil
+	}
 	// The id must stay one and the same: a workflow's own policy could make another of it.
 	opts := append(sch.options(q.Run, q.Slot), pawl.OnConflict(pawl.ReturnExisting))
 	info, err := s.Engine.StartRun(ctx, sch.Workflow, sch.Input, opts...)
