@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,28 +22,30 @@ type Schedules struct{ Engine *pawl.Engine }
 // AnyRevision lets Put write over whatever is there.
 const AnyRevision = -1
 
-// RevisionError reports a Put of a schedule that is not of the revision it was to be of. It is a
+// RevisionError reports a change of a schedule or a subscription that is not of the revision it was to be of. It is a
 // pawl.ErrConflict. Nothing was written.
 type RevisionError struct {
 	ID   string
 	Want int64 // 0: it was to be new
 	Have int64 // 0: there is none
+	of   string
 }
 
 func (e *RevisionError) Error() string {
+	of := cmp.Or(e.of, "schedule")
 	switch {
 	case e.Want == 0:
-		return fmt.Sprintf("schedule %s is there already, with revision %d", e.ID, e.Have)
+		return fmt.Sprintf("%s %s is there already, with revision %d", of, e.ID, e.Have)
 	case e.Have == 0:
-		return fmt.Sprintf("schedule %s is not there any more", e.ID)
+		return fmt.Sprintf("%s %s is not there any more", of, e.ID)
 	}
-	return fmt.Sprintf("schedule %s has revision %d and not %d: somebody has changed it; read it again", e.ID, e.Have, e.Want)
+	return fmt.Sprintf("%s %s has revision %d and not %d: somebody has changed it; read it again", of, e.ID, e.Have, e.Want)
 }
 
 // Is makes it an ErrConflict.
 func (e *RevisionError) Is(target error) bool { return target == pawl.ErrConflict }
 
-// IfRevision lets a change be made only of a schedule that has this revision: else
+// IfRevision lets a change be made only of a schedule or a subscription that has this revision: else
 // *[RevisionError]. It is decided in the write.
 type IfRevision int64
 
@@ -277,7 +280,10 @@ func (s Schedules) Trigger(ctx context.Context, tenant, id string, opt TriggerOp
 
 // BackfillSlots returns the slots that Backfill with the same times would fire, and fires none. Its
 // errors are those of Backfill.
-func (s Schedules) BackfillSlots(ctx context.Context, tenant, id string, from, to time.Time) ([]time.Time, error) {
+func (s Schedules) BackfillSlots(ctx context.Context, tenant, id string, from, to time.Time, overlap Overlap) ([]time.Time, error) {
+	if err := checkOverlap(overlap); err != nil {
+		return nil, fmt.Errorf("%w: %w", pawl.ErrInput, err)
+	}
 	r, _, err := s.read(ctx, tenant, id)
 	if err == nil && (r.Revision == 0 || r.Deleted) {
 		err = fmt.Errorf("%w: schedule %.128q", pawl.ErrNotFound, id)
