@@ -328,7 +328,12 @@ func (h *house) start(workflow, input string) string {
 // until waits for a run to be in a state.
 func (h *house) until(id string, state pawl.State) api.Run {
 	h.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	return h.untilWithin(id, state, 20*time.Second)
+}
+
+func (h *house) untilWithin(id string, state pawl.State, limit time.Duration) api.Run {
+	h.t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
 		run, err := h.client.Run(h.t.Context(), id, 0)
 		if err != nil {
 			h.t.Fatal(err)
