@@ -125,9 +125,14 @@ func TestB1_023_outputStream(t *testing.T) {
 		h.until(id, pawl.Waiting)
 		v := h.view(api.RunPath(id)+"/streams/", "") // live
 		h.signal(id, "go")
-		v.expect(`0 chunk {"index":0,`)
+		live := []string{v.expect(`0 chunk {"index":0,`)}
 		h.signal(id, "go")
-		v.expect(`1 chunk {"index":1,`)
+		live = append(live, v.expect(`1 chunk {"index":1,`))
+		for i, want := range []string{bytesOf("Hello, world!"), `{"foo":"test"}`} {
+			if !strings.HasSuffix(live[i], `,"data":`+want+`}`) {
+				t.Errorf("live chunk %d: %s, want %s", i, live[i], want)
+			}
+		}
 		v.expect("1-end end {}")
 		run := h.until(id, pawl.Completed)
 		same(t, "result", string(run.Result), `"done"`)
@@ -341,6 +346,14 @@ func TestB2_streamer(t *testing.T) {
 			})
 		}
 		readers.Wait()
+		page, err := h.client.ChunkPage(t.Context(), id, "a", 0, 0)
+		if err != nil || len(page.Items) != 100 || !page.HasMore || page.Done || page.NextFrom != 100 {
+			t.Errorf("a page of the size that nobody has asked for: %d chunks, %d %v %v %v", len(page.Items), page.NextFrom, page.HasMore, page.Done, err)
+		}
+		page, err = h.client.ChunkPage(t.Context(), id, "a", 0, 1000)
+		if err != nil || len(page.Items) != size || page.HasMore {
+			t.Errorf("the largest page: %d chunks, %v %v", len(page.Items), page.HasMore, err)
+		}
 		same(t, "odd ones", h.chunks(id, "odd", 0), []string{`""`, `"AP8KDQ=="`, `""`, `"text"`, `null`})
 		same(t, "of an empty stream", len(h.chunks(id, "empty", 0)), 0)
 		list, err := h.client.Streams(t.Context(), id)
