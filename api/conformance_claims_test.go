@@ -47,11 +47,15 @@ func holder() pawl.Definition {
 		}
 		from, _ := h.ClaimedFrom()
 		out = part{Role: "owner", From: from.Run, Token: h.Token()}
+		ended := false
 		for n, err := range h.All(c) {
+			if ended {
+				return out, errors.New("the loop goes on after the token was claimed")
+			}
 			var claimed *pawl.HookClaimedError
-			if errors.As(err, &claimed) {
+			if ended = errors.As(err, &claimed); ended {
 				out.Role, out.By, out.Hook, out.Token = "claimed", claimed.RunID, claimed.Hook, claimed.Token
-				return out, nil
+				continue
 			}
 			if err != nil {
 				return out, err
@@ -60,7 +64,10 @@ func holder() pawl.Definition {
 				return out, h.Close(c)
 			}
 		}
-		return out, errors.New("the loop has ended without a word")
+		if !ended {
+			return out, errors.New("the loop has ended without a word")
+		}
+		return out, nil
 	})
 }
 

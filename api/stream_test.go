@@ -315,6 +315,7 @@ func TestB1_029_streamOfARunStartedInAStep(t *testing.T) {
 // at once, and nothing lost or doubled when chunks come while what is there is being read.
 func TestB2_streamer(t *testing.T) {
 	const size = 600
+	reached, goOn := make(chan int64), make(chan struct{})
 	mixed := pawl.Define("mixed", func(c *pawl.Context, _ any) (any, error) {
 		return nil, pawl.Do(c, "write", func(ctx context.Context) error {
 			for _, v := range []any{[]byte{}, []byte{0, 255, 10, 13}, "", "text", nil} {
@@ -325,25 +326,51 @@ func TestB2_streamer(t *testing.T) {
 			errs := []error{pawl.StreamOf(ctx, "odd").Close(), pawl.StreamOf(ctx, "empty").Close()}
 			for i := range size {
 				errs = append(errs, pawl.StreamOf(ctx, "a").Write(i), pawl.StreamOf(ctx, "b").Write(-i))
+				if i%100 == 99 {
+					reached <- int64(i)
+					<-goOn
+				}
 			}
 			return errors.Join(errs...)
 		})
 	})
 	eachHouse(t, func(t *testing.T, h *house) {
 		id := h.start("mixed", "null")
+		seen := make(chan int64, size) // what the first reader of a has
 		var readers sync.WaitGroup
-		for range 4 { // while it is written
-			readers.Go(func() {
-				for name, sign := range map[string]int{"a": 1, "b": -1} {
-					var want []string
-					for i := range size {
+		for range size / 100 { // readers that begin while it is written, each at another place
+			at := <-reached
+			for name, sign := range map[string]int64{"a": 1, "b": -1} {
+				readers.Go(func() {
+					var got, want []string
+					for e, err := range h.client.ReadStream(t.Context(), id, name, 0) {
+						if err != nil {
+							t.Errorf("stream %s: %v", name, err)
+							return
+						}
+						if e.Type != api.EventChunk {
+							continue
+						}
+						if got = append(got, string(e.Chunk.Data)); name == "a" && at == 99 {
+							seen <- e.Chunk.Index
+						}
+					}
+					for i := range int64(size) {
 						want = append(want, fmt.Sprint(sign*i))
 					}
-					if got := h.chunks(id, name, 0); !slices.Equal(got, want) {
+					if !slices.Equal(got, want) {
 						t.Errorf("stream %s: %d chunks, want %d in order: %.200q", name, len(got), size, got)
 					}
+				})
+			}
+			for last := int64(-1); last < at; { // one reader at least has come to the end of what is there
+				select {
+				case last = <-seen:
+				case <-time.After(20 * time.Second):
+					t.Fatalf("chunk %d does not arrive; %d did", at, last)
 				}
-			})
+			}
+			goOn <- struct{}{}
 		}
 		readers.Wait()
 		page, err := h.client.ChunkPage(t.Context(), id, "a", 0, 0)

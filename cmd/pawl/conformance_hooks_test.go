@@ -139,8 +139,8 @@ func TestB1_055_067_hooksByCommandLine(t *testing.T) {
 		hooksOf(t, h.url, "owner", 1)
 		begin("loser", taking{Token: "t-60"})
 		pawlAt(t, h.url, "runs", "result", "loser", "--wait").want(t, exitRunFailed, "already in use by run owner")
-		r := pawlAt(t, h.url, "runs", "show", "loser", "--jq", `[.state, .error.code] | join(" ")`).want(t, 0)
-		same(t, "the loser", strings.TrimSpace(r.stdout), "failed hook_conflict")
+		r := pawlAt(t, h.url, "runs", "show", "loser", "--jq", `[.state, .error.code, .error.message] | join("; ")`).want(t, 0)
+		same(t, "the loser", strings.TrimSpace(r.stdout), `failed; hook_conflict; hook token "t-60" is already in use by run owner`)
 		made := entries(t, h.url, "loser", pawl.KindHook)
 		if len(made) != 1 || !made[0].Failed {
 			t.Errorf("the loser's journal: %+v", made)
@@ -155,14 +155,18 @@ func TestB1_055_067_hooksByCommandLine(t *testing.T) {
 		result("retains")
 		pawlAt(t, h.url, "hooks", "send", "t-67", "--data", `{"message":"late"}`).want(t, exitConflict, "ended")
 		begin("late", taking{Token: "t-67"})
-		pawlAt(t, h.url, "runs", "result", "late", "--wait").want(t, exitRunFailed, "already in use by run retains")
+		r = pawlAt(t, h.url, "runs", "result", "late", "--wait", "--jq", ".error.message").want(t, exitRunFailed)
+		same(t, "who wants it", strings.TrimSpace(r.stdout), `hook token "t-67" is already in use by run retains`)
 		same(t, "payloads of the run that has ended", len(entries(t, h.url, "retains", pawl.KindPayload)), 1)
 
 		// 071: a claim.
 		begin("victim", taking{Token: "t-71"})
 		hooksOf(t, h.url, "victim", 1)
 		begin("claimer", taking{Token: "t-71", Claim: true})
-		pawlAt(t, h.url, "runs", "result", "victim", "--wait").want(t, exitRunFailed, "claimed by run claimer")
+		r = pawlAt(t, h.url, "runs", "result", "victim", "--wait", "--jq", ".error.message").want(t, exitRunFailed)
+		if !strings.HasPrefix(r.stdout, `hook token "t-71" was claimed by run claimer: `) {
+			t.Errorf("the victim: %s", r.stdout)
+		}
 		pawlAt(t, h.url, "hooks", "send", "t-71", "--data", `{"message":"after-takeover"}`).want(t, 0, "claimer")
 		same(t, "claimer", result("claimer"), `{"customData":"","hookCleanupTestData":"workflow_completed","message":"after-takeover"}`)
 		closed := entries(t, h.url, "victim", pawl.KindHookClosed)
