@@ -54,7 +54,7 @@ $(GOLANGCI):
 	mv bin/golangci-lint $@
 
 crash: test-needs ## Run the long crash tests, for about 25 minutes (CRASH_PACKAGES=./sqlite/...)
-	PAWL_CRASH=long $(GO) test -run 'Crash|Power|Fsync' -count=1 -timeout 3h $(CRASH_PACKAGES)
+	PAWL_CRASH=long $(GO) test -run 'Crash|Power|Fsync|sleepersCost' -count=1 -timeout 3h $(CRASH_PACKAGES)
 
 fuzz: test-needs ## Fuzz every Fuzz function for a while (FUZZ_TIME=5m)
 	@set -e; listing=$$($(GO) test -list '^Fuzz' ./...); \
