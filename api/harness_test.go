@@ -120,7 +120,7 @@ func open(t testing.TB, opt api.Options, defs ...pawl.Definition) *house {
 
 func fileStore(t testing.TB) pawl.Store {
 	t.Helper()
-	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
+	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), &sqlite.Options{WALSize: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,6 +140,7 @@ func closeAtEnd(t testing.TB, store pawl.Store) {
 // process would have it; SQLite's file has one owner, so there it is the same one.
 func eachStore(t *testing.T, f func(t *testing.T, store func() pawl.Store)) {
 	t.Helper()
+	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		s := fileStore(t)
 		f(t, func() pawl.Store { return s })
