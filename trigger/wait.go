@@ -32,6 +32,16 @@ func Timeout(d time.Duration) WaitOption {
 	return func(o *waitOptions) { o.timeout, o.timed = d, true }
 }
 
+// HookKind is the kind of the hooks that [WaitFor] waits on. Their meta is an [Awaited].
+const HookKind = "event"
+
+// Awaited tells who looks at the hook of a [WaitFor] what it waits for: an event that is to be
+// published, as the hook itself takes nothing from people.
+type Awaited struct {
+	Event string `json:"event"`
+	Where string `json:"where,omitempty"` // see [Where]
+}
+
 // waiter is a wait as publishers find it.
 type waiter struct {
 	Run   string    `json:"run"`
@@ -63,7 +73,7 @@ func WaitFor[T any](c *pawl.Context, event string, opts ...WaitOption) (T, error
 	if _, err := matchOf(o.where); err != nil {
 		return out, fmt.Errorf("wait for event %s: %w", event, err)
 	}
-	hook, err := pawl.NewHook[kept](c)
+	hook, err := pawl.NewHook[kept](c, pawl.HookKind(HookKind), pawl.Meta(Awaited{Event: event, Where: o.where}))
 	if err != nil {
 		return out, err
 	}

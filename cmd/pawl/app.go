@@ -131,7 +131,7 @@ reachable, 8 the run that was waited for failed, 124 --timeout is over, 130 inte
 		}
 	}
 	add(groupStart, a.local(a.devCommand()), a.workflowsCommand(), a.startCommand())
-	add(groupRuns, a.runsCommand(), a.stepsCommand(), a.journalCommand(), a.streamCommand(), a.costsCommand(), a.askedCommand(), a.watchCommand())
+	add(groupRuns, a.runsCommand(), a.stepsCommand(), a.journalCommand(), a.graphCommand(), a.streamCommand(), a.costsCommand(), a.askedCommand(), a.watchCommand())
 	add(groupWaiting, a.signalCommand(), a.eventsCommand(), a.hooksCommand(), a.approvalsCommand(), a.approveCommand(), a.rejectCommand())
 	add(groupOperate, a.healthCommand(), a.statsCommand(), a.doctorCommand(), a.schedulesCommand(), a.budgetsCommand(), a.promptsCommand(), a.backtestCommand(), a.local(a.contextCommand()), a.local(a.versionCommand()), a.local(a.manCommand()))
 	add(groupServer, a.local(a.serveCommand()), a.keysCommand(), a.local(a.configCommand()), a.local(a.checkCommand()), a.local(a.benchCommand()), a.local(a.mockLLMCommand()))
@@ -154,10 +154,25 @@ func (a *app) globalFlags(root *cobra.Command) {
 	flags.StringVar(&a.color, "color", "auto", "auto, always or never (also $NO_COLOR and $CLICOLOR_FORCE)")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "data and errors only, no hints")
 	flags.DurationVar(&a.timeout, "timeout", 0, "give up after so long, such as 90s (default never)")
-	a.complete(root, "output", formats...)
+	if err := root.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return formatsOf(cmd), cobra.ShellCompDirectiveNoFileComp
+	}); err != nil {
+		panic(err)
+	}
 	a.complete(root, "time", "relative", "iso", "local")
 	a.complete(root, "color", "auto", "always", "never")
-	a.completeNames(root, "context", func(context.Context) []string { return a.contextNames() })
+	a.completeNames(root, "context", func(context.Context, string) []string { return a.contextNames() })
+}
+
+// moreFormats marks commands that know further formats than others, separated by commas.
+const moreFormats = "formats"
+
+// formatsOf are what -o takes with a command.
+func formatsOf(cmd *cobra.Command) []string {
+	if more := cmd.Annotations[moreFormats]; more != "" {
+		return append(slices.Clip(formats), strings.Split(more, ",")...)
+	}
+	return formats
 }
 
 // isLocal marks commands that ask no server: they need no address, and no --timeout.
@@ -175,7 +190,7 @@ func (a *app) begin(cmd *cobra.Command) error {
 		value string
 		words []string
 	}{
-		"-o": {a.output, formats}, "--time": {a.times, []string{"relative", "iso", "local"}}, "--color": {a.color, []string{"auto", "always", "never"}},
+		"-o": {a.output, formatsOf(cmd)}, "--time": {a.times, []string{"relative", "iso", "local"}}, "--color": {a.color, []string{"auto", "always", "never"}},
 	} {
 		if !slices.Contains(known.words, known.value) {
 			return a.usage("%s is %q; it is one of %s", flag, known.value, strings.Join(known.words, ", "))

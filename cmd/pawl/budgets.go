@@ -18,17 +18,14 @@ func (a *app) budgetsCommand() *cobra.Command {
 	}, a.budgetsListCommand(), a.budgetsSetCommand(), a.budgetsTopupCommand(), a.budgetsDeleteCommand())
 }
 
-func (a *app) budgetNames(ctx context.Context) (names []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
-	page, err := a.client.Budgets(ctx, "", 0)
-	if err != nil {
-		return nil
-	}
-	for _, b := range page.Items {
-		names = append(names, b.Name)
-	}
-	return names
+func (a *app) budgetNames(ctx context.Context, typed string) []string {
+	return pages(typed, func(cursor string) (names []string, next string, err error) {
+		page, err := a.client.Budgets(ctx, cursor, enough)
+		for _, b := range page.Items {
+			names = append(names, b.Name)
+		}
+		return names, page.NextCursor, err
+	})
 }
 
 // elsewhere says where a name that there is not can be looked up. It is no run's.

@@ -176,19 +176,13 @@ func (a *app) idle(ctx context.Context, run api.Run, said string) string {
 	if run.State != pawl.Waiting && run.State != pawl.Paused || soon {
 		return said
 	}
-	why, err := a.client.Why(ctx, run.ID)
-	if err != nil || why.State != run.State || why.Why == said {
+	s, err := a.stands(ctx, run)
+	if err != nil || s.run.State != run.State || s.why == said {
 		return said
 	}
-	a.out.line("%s %s %s", a.out.dim("         ⧗"), a.out.yellow(run.State.String()+":"), why.Why)
-	hooks, err := a.client.Hooks(ctx, run.ID)
-	if err != nil {
-		return said
-	}
-	for _, line := range a.answers(ctx, run, why.Why, hooks) {
-		a.note("           %s", style(line))
-	}
-	return why.Why
+	a.out.line("%s %s %s", a.out.dim("         ⧗"), a.out.yellow(run.State.String()+":"), s.why)
+	a.tell("           ", s.helps)
+	return s.why
 }
 
 // end prints how a run ended. A failure is told by verdict.

@@ -186,7 +186,7 @@ func serveOn(t *testing.T, store pawl.Store, defs ...pawl.Definition) *house {
 		}
 	})
 	parts.Go(func() {
-		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log}), 10*time.Second); err != nil {
+		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log, Draw: drawings(defs)}), 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	})

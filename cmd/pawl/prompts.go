@@ -23,9 +23,7 @@ func (a *app) promptsCommand() *cobra.Command {
 	}, a.promptsListCommand(), a.promptsShowCommand(), a.promptsPutCommand(), a.promptsActivateCommand(), a.promptsRollbackCommand())
 }
 
-func (a *app) promptNames(ctx context.Context) (names []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
+func (a *app) promptNames(ctx context.Context, _ string) (names []string) {
 	list, err := a.client.Prompts(ctx)
 	if err != nil {
 		return nil
