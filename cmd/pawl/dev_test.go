@@ -46,7 +46,7 @@ func TestDevRunsTheExamples(t *testing.T) {
 	if embeds := script.Embeds(); len(embeds) == 0 || embeds[0].Model != "tiny-vectors" {
 		t.Errorf("asked for %d embeddings, want some of what --embedder says", len(embeds))
 	}
-	r := stop().want(t, 0, "tiny-1 at "+env["OPENAI_BASE_URL"]+", without a key", "content-pipeline, rag-agent, research-agent",
+	r := stop().want(t, 0, "tiny-1 at "+env["OPENAI_BASE_URL"]+", without a key", "content-pipeline, parity-check, rag-agent, research-agent",
 		"pawl start research-agent", "pawl runs list", "stopping", "stopped")
 	if strings.Contains(r.stdout, "SCRIPT") {
 		t.Errorf("it warns of a script: %s", r.stdout)

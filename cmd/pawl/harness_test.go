@@ -332,3 +332,10 @@ func refusing(t *testing.T, to, path string) string {
 	t.Cleanup(server.Close)
 	return server.URL
 }
+
+// refusingAll is a server that answers in one way only.
+func refusingAll(t *testing.T, answer http.HandlerFunc) (url string) {
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	return server.URL
+}

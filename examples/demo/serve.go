@@ -36,6 +36,7 @@ type Server struct {
 	Listen      string // an address, such as 127.0.0.1:8421
 	Store       string // a file or a postgres:// URL
 	PublicURL   string // where others reach it; "" means where it listens
+	Secret      []byte // what tokens of hooks are derived of; nil means what [Secret] finds
 	Definitions []pawl.Definition
 	// Handler makes what answers requests. The engine does not work yet, and may be used to start
 	// runs. ctx ends when the server is to stop; at is where it listens, as a URL.
@@ -54,8 +55,13 @@ func (s Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if s.Secret == nil {
+		if s.Secret, err = Secret(s.Store, os.Getenv); err != nil {
+			return err
+		}
+	}
 	at := "http://" + l.Addr().String()
-	e := pawl.New(store, &pawl.Options{Logger: slog.Default(), Drain: drain, PublicURL: cmp.Or(s.PublicURL, at)})
+	e := pawl.New(store, &pawl.Options{Logger: slog.Default(), Drain: drain, PublicURL: cmp.Or(s.PublicURL, at), Secret: s.Secret})
 	if err := e.Register(s.Definitions...); err != nil {
 		return err
 	}
