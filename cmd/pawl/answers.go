@@ -102,7 +102,7 @@ func (a *app) standsAt(ctx context.Context, run api.Run, depth int) (s standing,
 		switch {
 		case strings.HasPrefix(s.why, "it waits for its timer "): // and for nothing else
 			next("runs wake %s", id)
-		case strings.Contains(s.why, "waits for a worker that knows"):
+		case strings.Contains(s.why, toBeTaken):
 			next("doctor")
 		}
 	}
@@ -153,6 +153,9 @@ func (a *app) children(ctx context.Context, id string, depth int) (helps []help,
 	return helps, nil
 }
 
+// toBeTaken is what the sentence says of a run that waits for nothing but a worker.
+const toBeTaken = "waits for a worker that knows"
+
 // eventMark is what stands before the name of an event that a run waits for.
 const eventMark = "for the event "
 
@@ -194,8 +197,8 @@ func (a *app) settles(ctx context.Context, run api.Run) {
 			if err != nil {
 				break
 			}
-			soon := !s.run.Due.IsZero() && time.Until(s.run.Due) < lookFor // a timer of its own moves it
-			if found = &s; len(s.helps) > 0 && !soon || s.run.State.Terminal() {
+			moves := strings.Contains(s.why, toBeTaken) || !s.run.Due.IsZero() && time.Until(s.run.Due) < lookFor
+			if found = &s; len(s.helps) > 0 && !moves || s.run.State.Terminal() {
 				break
 			}
 		}

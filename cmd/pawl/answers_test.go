@@ -32,7 +32,7 @@ func waiting(t *testing.T) []pawl.Definition {
 	return append(testWorkflows(), draft, asks, waits.NewWebhook(), waits.NewApproval(),
 		pawl.Define("parent", func(c *pawl.Context, _ any) (any, error) { return asks.Call(c, nil, pawl.ID("of-parent")) }),
 		pawl.Define("stock", func(c *pawl.Context, _ any) (any, error) {
-			return trigger.WaitFor[any](c, "stock.arrived", trigger.Where("n > 1"))
+			return trigger.WaitFor[any](c, "stock.arrived", trigger.Where("event.data.n > 1"))
 		}),
 		pawl.Define("two", func(c *pawl.Context, _ any) (any, error) {
 			a := pawl.Go(c, "a", func(c *pawl.Context) (any, error) { return pawl.WaitFor[any](c, "left") })

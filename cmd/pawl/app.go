@@ -75,11 +75,17 @@ func run(ctx context.Context, args []string, env func(string) string, stdin io.R
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	a.completionHelp(root) // it remembers where root writes
+	a.refuseArgs(root)
 	err := root.ExecuteContext(ctx)
 	a.cancel()
 	if err != nil && !a.started {
 		var known *exitError
 		if !errors.As(err, &known) {
+			head, near, ok := strings.Cut(err.Error(), "\n\nDid you mean this?\n") // cobra's, over several lines
+			if near = strings.TrimSpace(near); ok {
+				near, _, _ = strings.Cut(near, "\n")
+				err = fmt.Errorf("%s; did you mean %q?", head, near)
+			}
 			err = a.usage("%w", err)
 		}
 	}
@@ -202,6 +208,9 @@ func (a *app) begin(cmd *cobra.Command) error {
 	if a.people() && a.fields != nil || a.output == "name" && (a.fields != nil || a.jq != "") {
 		return a.usage("--json and --jq don't go with -o %s", a.output)
 	}
+	if a.timeout < 0 {
+		return a.usage("--timeout %s: write how long to wait, such as 90s", a.timeout)
+	}
 	if a.jq != "" {
 		q, err := gojq.Parse(a.jq)
 		if err == nil {
@@ -214,7 +223,7 @@ func (a *app) begin(cmd *cobra.Command) error {
 	a.out = a.printerOn(a.stdout)
 	local := false
 	for c := cmd; c != nil; c = c.Parent() {
-		local = local || c.Annotations[isLocal] != ""
+		local = local || c.Annotations[isLocal] != "" || strings.HasPrefix(c.Name(), cobra.ShellCompRequestCmd) // which asks only if it must, and says nothing
 	}
 	if !local {
 		if err := a.connect(); err != nil {
@@ -228,6 +237,30 @@ func (a *app) begin(cmd *cobra.Command) error {
 	}
 	a.started = true
 	return nil
+}
+
+// refuseArgs lets every command below cmd say of arguments that it does not take how it is called, and
+// where its help is.
+func (a *app) refuseArgs(cmd *cobra.Command) {
+	for _, child := range cmd.Commands() {
+		a.refuseArgs(child)
+		check := child.Args
+		if check == nil {
+			continue
+		}
+		child.Args = func(cmd *cobra.Command, args []string) error {
+			a.command = cmd.CommandPath()
+			err := check(cmd, args)
+			switch {
+			case err == nil:
+			case strings.HasPrefix(err.Error(), "accepts "): // cobra's counts, which name nothing
+				err = fmt.Errorf("it is called as: %s", strings.Replace(cmd.UseLine(), " [flags]", "", 1))
+			case !cmd.HasSubCommands() && strings.HasPrefix(err.Error(), "unknown command "):
+				err = fmt.Errorf("%s takes no argument: %q is too much", cmd.CommandPath(), args[0])
+			}
+			return err
+		}
+	}
 }
 
 // noun is a command that only holds others.

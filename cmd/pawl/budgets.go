@@ -35,7 +35,7 @@ func (a *app) elsewhere(err error, list string) error {
 			return &exitError{exitNotFound, err, []string{"see what is there: " + a.hint("%s", style(list))}}
 		}
 	}
-	if p, ok := errors.AsType[*api.Problem](err); ok && p.Status == 412 {
+	if p, ok := errors.AsType[*api.Problem](err); ok && (p.Status == 412 || p.Status == 409) {
 		return &exitError{exitConflict, err, []string{"see how it is now: " + a.hint("%s", style(list))}}
 	}
 	return err

@@ -32,7 +32,7 @@ func TestExamplesInHelpRun(t *testing.T) {
 	if err := os.Symlink(binary, filepath.Join(path, "pawl")); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"question.json": `{"question":"fees?"}`, "review.json": `{"approved":true}`, "answer.json": "{}", "invoice.json": "{}", "greeting.txt": "Hello", "prompt.md": "Hello"} {
+	for name, text := range map[string]string{"question.json": `{"question":"fees?"}`, "review.json": `{"approved":true}`, "answer.json": "{}", "invoice.json": "{}", "greet.txt": "Hello", "prompt.md": "Hello"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -75,6 +75,10 @@ func TestExamplesInHelpRun(t *testing.T) {
 			}
 		}
 	})
+	pawlAt(t, h.url, "keys", "revoke", "none").want(t, 3, "pawl keys list")
+	pawlAt(t, h.url, "prompts", "rollback", "greet").want(t, 5, "pawl prompts list")
+	pawlAt(t, h.url, "hooks", "send", "run_01JD", "none").want(t, 3, "pawl hooks list run_01JD")
+	pawlAt(t, h.url, "hooks", "send", "none").want(t, 3, "pawl hooks list")
 	if len(ran) < 30 {
 		t.Errorf("only %d commands have an example that worked: %v", len(ran), ran)
 	}

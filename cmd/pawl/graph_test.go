@@ -89,7 +89,6 @@ func TestGraphs(t *testing.T) {
 		at("runs", "list", "-o", "dot").want(t, 2)
 
 		at("start", "tour", "--id", "t", "-q").want(t, 0)
-		until(t, h.client, "tour-child", pawl.Completed)
 		eventuallyAt(t, h, "t", `"go/now"`)
 		at("graph", "tour").want(t, 1, "pawl graph t")
 		open := at("graph", "t").want(t, 0, "flowchart TD", "it waits for the event #quot;go/now#quot;")

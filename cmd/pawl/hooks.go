@@ -164,22 +164,13 @@ called at its URL instead, an approval is decided with "approve" or "reject", an
 			if err != nil {
 				return err
 			}
-			var got api.Accepted
-			run := "RUN"
+			send := a.sendKey
 			if len(args) == 1 {
-				if got, err = a.client.SendHook(cmd.Context(), args[0], data); errors.Is(err, pawl.ErrNotFound) {
-					if id, rerr := a.runID(cmd.Context(), args[0]); rerr == nil {
-						run = id
-						got, err = a.sendOnly(cmd.Context(), id, data)
-					}
-				}
-			} else if run, err = a.runID(cmd.Context(), args[0]); err == nil {
-				got, err = a.client.SendRunHook(cmd.Context(), run, args[1], data)
-			} else {
-				run = args[0]
+				send = a.sendToken
 			}
+			got, err := send(cmd.Context(), args, data)
 			if err != nil {
-				return a.explain(err, run)
+				return err
 			}
 			return a.show(view{body: a.last.body, of: got, name: "run", table: func() {
 				a.out.line("%s", got.Run)
@@ -189,6 +180,33 @@ called at its URL instead, an approval is decided with "approve" or "reject", an
 	}
 	cmd.Flags().StringVarP(&text, "data", "d", "", "the payload: JSON, @file, or - for standard input (default null)")
 	return cmd
+}
+
+// sendKey sends to the hook that a run has under a key.
+func (a *app) sendKey(ctx context.Context, args []string, data json.RawMessage) (got api.Accepted, err error) {
+	id, err := a.runID(ctx, args[0])
+	if err != nil {
+		return got, a.explain(err, args[0])
+	}
+	got, err = a.client.SendRunHook(ctx, id, args[1], data)
+	if errors.Is(err, pawl.ErrNotFound) {
+		return got, &exitError{exitNotFound, err, []string{"see what hooks it has: " + a.hint("hooks list %s", id)}}
+	}
+	return got, a.explain(err, id)
+}
+
+// sendToken sends to the hook with a token; if none has it, to the only one of the run with that id.
+func (a *app) sendToken(ctx context.Context, args []string, data json.RawMessage) (got api.Accepted, err error) {
+	got, err = a.client.SendHook(ctx, args[0], data)
+	if !errors.Is(err, pawl.ErrNotFound) {
+		return got, a.explain(err, "RUN")
+	}
+	id, rerr := a.runID(ctx, args[0])
+	if rerr != nil {
+		return got, a.elsewhere(err, "hooks list")
+	}
+	got, err = a.sendOnly(ctx, id, data)
+	return got, a.explain(err, id)
 }
 
 // sendOnly sends to the only hook of a run that takes something from people.

@@ -113,7 +113,7 @@ func (a *app) keysRevokeCommand() *cobra.Command {
 		ValidArgsFunction: a.completeFirst(a.keyIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.client.RevokeKey(cmd.Context(), args[0]); err != nil {
-				return a.explain(err, "RUN")
+				return a.elsewhere(err, "keys list")
 			}
 			a.note("revoked")
 			return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/pawlrun/pawl"
@@ -131,6 +132,9 @@ over, that step and what follows run anew. Without --from all of it does.`,
 			return err
 		}
 		run, err := a.client.Fork(ctx, id, q)
+		if q.From != "" && errors.Is(err, pawl.ErrNotFound) {
+			return &exitError{exitNotFound, err, []string{"see its keys: " + a.hint("journal %s", id)}}
+		}
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -410,7 +411,7 @@ the flags pick runs, newest first. It is a run itself; its result is the report.
 					q.Runs = append(q.Runs, run.ID)
 				}
 				if q.Runs == nil {
-					return a.usage("no run is as the flags say")
+					return &exitError{exitNotFound, errors.New("no run is as the flags say"), []string{"see what there is: " + a.hint("runs list")}}
 				}
 			}
 			if cmd.Flags().Changed("budget") {

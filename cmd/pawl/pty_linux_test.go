@@ -109,6 +109,14 @@ func TestTablesFitTheTerminal(t *testing.T) {
 			t.Errorf("nothing is cut, or there is no colour: %q", shown)
 		}
 	}
+	// A column in which there is nothing takes no room from others.
+	narrow := openTerminal(t, 24, 60)
+	if _, shown := narrow.pawl(env, "", "journal", "short"); strings.Contains(shown, "ATTEMPT") || strings.Contains(shown, "TOOK") || !strings.Contains(shown, "DATA") {
+		t.Errorf("on 60 columns: %s", shown)
+	}
+	if _, shown := narrow.pawl(env, "", "journal", "short", "--no-header"); strings.Contains(shown, " - ") {
+		t.Errorf("on 60 columns: %s", shown)
+	}
 	// With -o wide nothing is cut.
 	term := openTerminal(t, 24, 70)
 	if _, shown := term.pawl(env, "", "runs", "list", "-o", "wide"); strings.Contains(shown, "…") {

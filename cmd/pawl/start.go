@@ -153,7 +153,11 @@ func (a *app) oneArg(name string, known known) cobra.PositionalArgs {
 		if len(args) > 1 {
 			return fmt.Errorf("%s takes one %s, not %d arguments: put text with spaces in quotes", cmd.CommandPath(), name, len(args))
 		}
-		text := fmt.Sprintf("%s needs a %s", cmd.CommandPath(), name)
+		article := "a"
+		if strings.ContainsRune("AEIO", rune(name[0])) {
+			article = "an"
+		}
+		text := fmt.Sprintf("%s needs %s %s", cmd.CommandPath(), article, name)
 		if a.connect() == nil {
 			if names := known.find(cmd.Context(), ""); len(names) > 0 {
 				text += "; there are: " + strings.Join(names[:min(len(names), 10)], ", ")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -41,6 +42,29 @@ type Server struct {
 	// Handler makes what answers requests. The engine does not work yet, and may be used to start
 	// runs. ctx ends when the server is to stop; at is where it listens, as a URL.
 	Handler func(ctx context.Context, e *pawl.Engine, at string) (http.Handler, error)
+}
+
+// Flags defines the flags that all servers have: where it listens, and which store holds what it keeps;
+// that is also read from the variable env.
+func (s *Server) Flags(listen, what, env, store string) {
+	flag.StringVar(&s.Listen, "listen", listen, "the address to serve on")
+	flag.StringVar(&s.Store, "store", cmp.Or(os.Getenv(env), store), "what holds the "+what+": a file, or a postgres:// URL; also "+env)
+}
+
+// Main is Run until the first Ctrl-C or SIGTERM. It ends the process with code 1 if that fails.
+func (s Server) Main() {
+	ctx, stop := UntilSignal()
+	defer stop()
+	if err := s.Run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// Refused says what is wrong with the command line, and ends the process with code 2.
+func Refused(why string) {
+	fmt.Fprintln(os.Stderr, why)
+	os.Exit(2)
 }
 
 // Run serves and works until ctx ends. Then what is under way has 10 s to finish.
