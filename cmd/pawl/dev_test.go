@@ -120,7 +120,7 @@ func TestDevRefuses(t *testing.T) {
 		{[]string{"--listen", "127.0.0.1:0", "--store", filepath.Join(dir, "no", "pawl.db")}, 1, "no such file"},
 		{[]string{"--listen", "127.0.0.1:0", "--store", "mysql://x"}, 2, "neither"},
 		{[]string{"--listen", "127.0.0.1:0", "--store", ""}, 2, "neither"},
-		{[]string{"now"}, 2, "unknown command"},
+		{[]string{"now"}, 2, "takes no argument"},
 	} {
 		pawlWith(t, environment{}, "", append([]string{"dev"}, c.args...)...).want(t, c.code, c.text)
 	}

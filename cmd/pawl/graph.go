@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -254,15 +255,9 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// branchOf is the path of the branch that an entry's key is of; "": the workflow's own. What follows
-// a $ may have slashes itself, as names of events do.
+// branchOf is the path of the branch that an entry's key, or another branch, is of; "": the workflow's
+// own. Slashes in names are escaped in keys.
 func branchOf(key string) string {
-	if strings.HasPrefix(key, "$") {
-		return ""
-	}
-	if branch, _, ok := strings.Cut(key, "/$"); ok {
-		return branch
-	}
 	branch, _, ok := cutLast(key, "/")
 	if !ok {
 		return ""
@@ -272,9 +267,12 @@ func branchOf(key string) string {
 
 // nameIn is the name of an event, a hook or a workflow in a key such as a/$event:review#2.
 func nameIn(key string) string {
-	name := strings.TrimPrefix(strings.TrimPrefix(key, branchOf(key)), "/")
+	_, name, _ := cutLast("/"+key, "/")
 	if _, rest, ok := strings.Cut(name, ":"); ok {
-		return rest
+		name = rest
+	}
+	if plain, err := url.PathUnescape(name); err == nil {
+		return plain
 	}
 	return name
 }
@@ -320,7 +318,7 @@ func (t *tracer) add(branch string, n graphNode) bool {
 	if branch == "" {
 		return true
 	}
-	above := parentOf(branch)
+	above := branchOf(branch)
 	if t.ends[above] == nil {
 		t.ends[above] = map[string]string{}
 	}
@@ -334,14 +332,6 @@ func (t *tracer) own(branch string) string {
 		if id := t.last[branch]; id != "" || branch == "" {
 			return id
 		}
-		branch = parentOf(branch)
+		branch = branchOf(branch)
 	}
-}
-
-func parentOf(branch string) string {
-	above, _, ok := cutLast(branch, "/")
-	if !ok {
-		return ""
-	}
-	return above
 }

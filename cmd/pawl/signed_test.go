@@ -155,6 +155,9 @@ func TestSignedWebhooksEndToEnd(t *testing.T) {
 		if n := strings.Count(seen, "✓ count"); n != 1 {
 			t.Errorf("%s: the watcher saw it %d times:\n%s", scheme, n, seen)
 		}
+		if n := strings.Count(seen, "waiting:"); n != 1 || strings.Contains(seen, `"stored"`) {
+			t.Errorf("%s: the watcher was told %d times why it waits, or what is of no use to it:\n%s", scheme, n, seen)
+		}
 		payloads := 0
 		for e, err := range client.Journal(t.Context(), scheme) {
 			if err != nil {
