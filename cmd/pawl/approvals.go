@@ -119,6 +119,13 @@ func (a *app) approval(ctx context.Context, verb, typed string) (api.ApprovalAns
 			break
 		}
 	}
+	if len(ofRun) == 0 { // a run that asks for nothing is not another whose id begins so
+		for _, id := range []string{typed, "run_" + typed} {
+			if _, rerr := a.client.Run(ctx, id, 0); rerr == nil {
+				return one, a.notFor(ctx, id, "asks for no approval")
+			}
+		}
+	}
 	text := fmt.Sprintf("%q is the beginning of several approvals' ids: type more of it", typed)
 	if len(ofRun) > 0 { // that another run's id begins so does not matter
 		found, text = ofRun, fmt.Sprintf("run %s asks for %d approvals: say which", typed, len(ofRun))

@@ -251,7 +251,7 @@ func TestCrashInTheMiddleOfResearch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pawlAt(t, "http://"+listen, "start", "research-agent", "--id", "r", "--input", `{"topic":"`+topic+`"}`).want(t, 0)
+	pawlAt(t, "http://"+listen, "start", "research-agent", "--id", "r", "--input", `{"topic":"`+topic+`"}`, "-q").want(t, 0)
 	watched := make(chan result, 1)
 	go func() { watched <- pawlAt(t, "http://"+listen, "runs", "follow", "r") }()
 
