@@ -83,7 +83,6 @@ func TestExitCodesAndWhatToDoNext(t *testing.T) {
 		{"signal done review", 5, "ended"},
 		{"signal", 2, "needs a RUN, and an EVENT"},
 		{"signal done", 5, "waits for no event: it is completed"},
-		{"signal done", 5, "waits for no event: it is completed"},
 		{"signal open review --data {", 2, "not JSON"},
 		{"runs", 0, "Available Commands"},
 		{"runs lsit", 2, `did you mean "list"?`},
