@@ -178,8 +178,8 @@ func quotedAfter(why, mark string) (names []string) {
 	}
 }
 
-// lookFor is how long start looks for what its run comes to wait for.
-const lookFor = time.Second
+// lookFor is how long start looks for what its run comes to wait for. A test on a busy machine looks longer.
+var lookFor = time.Second
 
 // settles looks for a moment whether a run comes to an end, or to wait for something that can be
 // answered, and says so. That it can't be seen is no trouble: the run is started.

@@ -63,6 +63,8 @@ func waiting(t *testing.T) []pawl.Definition {
 
 // What "start" says of a run that waits, and "runs show" after it, answers the run when it is typed.
 func TestStartSaysWhatAnswersTheRun(t *testing.T) {
+	lookFor = 20 * time.Second
+	t.Cleanup(func() { lookFor = time.Second })
 	eachStore(t, func(t *testing.T, h *house) {
 		at := func(args ...string) result {
 			return pawlWith(t, environment{"PAWL_SERVER": h.url, "USER": "ada"}, "", args...)
