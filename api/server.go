@@ -53,6 +53,9 @@ type Options struct {
 	// not there, and answered with 503; any other with 401 and its text. nil: such webhooks
 	// answer 503.
 	Verify func(scheme, secretName string, header http.Header, body []byte, now time.Time) (deliveryID string, err error)
+	// Draw returns the Mermaid text of a workflow that is a state machine, as its Mermaid method has
+	// it; "": it is none. nil: none is.
+	Draw func(workflow string) string
 	// Metrics answers GET /metrics, such as a telemetry.Metrics, to keys of the default tenant that
 	// may read runs. nil: that is answered with 404.
 	Metrics http.Handler

@@ -107,12 +107,13 @@ func (a *app) keysListCommand() *cobra.Command {
 func (a *app) keysRevokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke ID", Short: "Revoke a key, at once",
-		Long:    `Revoke a key. Within a second no process of the server takes it any more.`,
-		Example: a.examples("keys revoke 3f5k2m", "keys revoke 3f5k2m -q"),
-		Args:    cobra.ExactArgs(1),
+		Long:              `Revoke a key. Within a second no process of the server takes it any more.`,
+		Example:           a.examples("keys revoke 3f5k2m", "keys revoke 3f5k2m -q"),
+		Args:              a.oneArg("ID", a.keyIDs),
+		ValidArgsFunction: a.completeFirst(a.keyIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.client.RevokeKey(cmd.Context(), args[0]); err != nil {
-				return a.explain(err, "RUN")
+				return a.elsewhere(err, "keys list")
 			}
 			a.note("revoked")
 			return nil

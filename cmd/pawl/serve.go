@@ -36,10 +36,12 @@ from: all servers of a store must have the same, so for a PostgreSQL database gi
 PAWL_SECRET, PAWL_SECRET_FILE or --secret-file.
 
 It has the example workflows. With --workflows none it works no runs: it is an API beside the workers
-of your own program, where runs are looked at, steered and answered. To serve your own workflows, embed
+of your own program, where runs are looked at, steered and answered, and not started: what a start
+needs, such as limits and the check of the input, is in the program that has the workflow. To serve your own workflows, embed
 the same handler in your program: http.Handle("/", api.New(engine, api.Options{Auth: &api.Auth{}})), beside engine.Run.
 
-Settings come from flags, the environment and a file; see "config show --origin".`,
+The examples ask the model of --model, or the first whose OPENAI_API_KEY, OPENAI_BASE_URL or ANTHROPIC_API_KEY is
+set, as with "pawl dev". Settings come from flags, the environment and a file; see "config show --origin".`,
 		Example: a.examples("serve --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem --public-url https://pawl.example.com:8443", "serve --config pawl.yaml", "serve --store postgres://db.example.com/pawl --secret-file /run/secrets/pawl --workflows none"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -89,14 +91,16 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	metrics := telemetry.New()
 	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, PublicURL: cmp.Or(s.PublicURL, address)})
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	var defs []pawl.Definition
 	if s.Workflows == "examples" {
-		models, err := a.exampleModels(log)
+		models, err := a.exampleModels(s, log)
 		if err != nil {
 			return err
 		}
-		if err := engine.Register(exampleWorkflows(models)...); err != nil {
-			return err
-		}
+		defs = exampleWorkflows(models)
+	}
+	if err := engine.Register(defs...); err != nil {
+		return err
 	}
 	keys := api.Keys{Engine: engine}
 	if err := a.adminKey(ctx, keys, s, newKey); err != nil {
@@ -114,7 +118,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		log.Warn("keys go over the network unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before this server")
 	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
-		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify}})
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Draw: drawings(defs)}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
 	}
@@ -156,14 +160,16 @@ func (a *app) logger(s settings) *slog.Logger {
 }
 
 // exampleModels are what the example workflows ask.
-func (a *app) exampleModels(log *slog.Logger) (*agent.Models, error) {
-	source := demo.Source{Env: a.env, Script: demo.Paced(0)}
+func (a *app) exampleModels(s settings, log *slog.Logger) (*agent.Models, error) {
+	source := demo.Source{Env: a.env, Model: s.Model, Embedder: s.Embedder, BaseURL: s.BaseURL, Prices: s.Prices, Script: demo.Paced(0)}
 	found, err := source.Models()
 	if err != nil {
 		return nil, a.usage("%w", err)
 	}
 	if found.Model.Scripted {
 		log.Warn(demo.Warning)
+	} else {
+		log.Info("models", "model", found.Model.String(), "embedder", found.Embedder.String())
 	}
 	return found.Models, nil
 }

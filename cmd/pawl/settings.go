@@ -31,6 +31,10 @@ type settings struct {
 	SecretFile     string         `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
 	AdminKeyFile   string         `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
 	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
+	Model          string         `yaml:"model" env:"PAWL_MODEL" flag:"model" help:"the model that the examples ask, such as openai/gpt-4o-mini (default the first that the environment has a key for)"`
+	Embedder       string         `yaml:"embedder" env:"PAWL_EMBEDDER" flag:"embedder" help:"the embedding model that they ask, such as openai/text-embedding-3-small"`
+	BaseURL        string         `yaml:"baseUrl" env:"PAWL_BASE_URL" flag:"base-url" help:"address of a server that speaks OpenAI's protocol; goes before OPENAI_BASE_URL"`
+	Prices         string         `yaml:"prices" env:"PAWL_PRICES" flag:"prices" help:"file of prices that go before the known ones"`
 	TrustForwarded bool           `yaml:"trustForwarded" env:"PAWL_TRUST_FORWARDED" flag:"trust-forwarded" help:"take callers' addresses from X-Forwarded-For: only behind a proxy of yours that writes it"`
 	MaxWaiting     int            `yaml:"maxWaiting" env:"PAWL_MAX_WAITING" flag:"max-waiting" help:"connections of one address that ask for nothing; behind a proxy at least as many as it keeps idle"`
 	Webhooks       webhookSecrets `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
