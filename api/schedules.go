@@ -218,7 +218,7 @@ func (s *server) scheduleRoutes() {
 		return scheduled(all.Resume(ctx, tenantOf(ctx), in.ID))
 	})
 	fire := change(http.MethodPost, "triggerSchedule", "/api/schedules/{id}/trigger", "Fire a schedule now, paused or not")
-	fire.once = true
+	fire.once, fire.queues = true, true
 	add(s, fire, s.triggerSchedule)
 }
 

@@ -34,6 +34,7 @@ type webhooks struct {
 	log     *slog.Logger
 	clients *limiters // by address: before anything is looked up
 	tokens  *limiters // of webhooks that exist
+	unread  *gauge[int64]
 }
 
 func newWebhooks(engine *pawl.Engine, opt Options, log *slog.Logger) *webhooks {
@@ -131,6 +132,14 @@ func (s *webhooks) receive(w http.ResponseWriter, r *http.Request) (*pawl.Respon
 	if err != nil {
 		return nil, err
 	}
+	sent, err := s.unread.enter(ctx, h.Run.Key)
+	switch {
+	case err != nil:
+		return nil, err
+	case sent == nil:
+		return nil, &refusal{status: http.StatusTooManyRequests, why: "the run has not taken what was sent to it before", after: backlogRetry}
+	}
+	defer sent()
 	return s.deliver(r.Context(), token, &a, once, s.request(r, token, body))
 }
 

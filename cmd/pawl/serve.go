@@ -112,7 +112,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		log.Warn("keys go over the network unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before this server")
 	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log,
-		api: api.Options{Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify}})
+		api: api.Options{Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, MaxQueued: s.MaxQueued, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
 	}

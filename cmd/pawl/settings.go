@@ -33,13 +33,15 @@ type settings struct {
 	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
 	TrustForwarded bool           `yaml:"trustForwarded" env:"PAWL_TRUST_FORWARDED" flag:"trust-forwarded" help:"take callers' addresses from X-Forwarded-For: only behind a proxy of yours that writes it"`
 	Webhooks       webhookSecrets `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
+	MaxQueued      int            `yaml:"maxQueued" env:"PAWL_MAX_QUEUED" flag:"max-queued" help:"runs of a tenant that may wait for their beginning before more are refused; -1: any number"`
+	MaxUnread      int            `yaml:"maxUnread" env:"PAWL_MAX_UNREAD" flag:"max-unread" help:"events and payloads that may wait in one run before more are refused; -1: any number"`
 	Drain          time.Duration  `yaml:"drain" env:"PAWL_DRAIN" flag:"drain" help:"how long steps under way and requests may take after the first signal"`
 	LogLevel       string         `yaml:"logLevel" env:"PAWL_LOG_LEVEL" also:"LOG_LEVEL" flag:"log-level" help:"debug, info, warn or error"`
 	LogFormat      string         `yaml:"logFormat" env:"PAWL_LOG_FORMAT" flag:"log-format" help:"text or json (default text on a terminal, else json)"`
 }
 
 func defaultSettings() settings {
-	return settings{Store: "./pawl.db", Listen: defaultListen, Workflows: "examples", Drain: drain, LogLevel: "info"}
+	return settings{Store: "./pawl.db", Listen: defaultListen, Workflows: "examples", MaxQueued: 100_000, MaxUnread: 10_000, Drain: drain, LogLevel: "info"}
 }
 
 // A setting is one value and where it was set.
@@ -71,6 +73,8 @@ func (a *app) configFlags(cmd *cobra.Command) {
 			flags.Duration(name, v, help)
 		case bool:
 			flags.Bool(name, v, help)
+		case int:
+			flags.Int(name, v, help)
 		}
 	}
 	a.complete(cmd, "workflows", "examples", "none")
@@ -108,6 +112,8 @@ func (a *app) settings(flags *pflag.FlagSet) (s settings, all []setting, err err
 				*p, _ = flags.GetDuration(flag.Name)
 			case *bool:
 				*p, _ = flags.GetBool(flag.Name)
+			case *int:
+				*p, _ = flags.GetInt(flag.Name)
 			}
 			origin[key] = "--" + flag.Name
 		}
@@ -239,6 +245,8 @@ func (a *app) checkSettings(s settings) error {
 		if _, verr := s.Webhooks.verify(); verr != nil {
 			err = a.usage("%w", verr)
 		}
+	case s.MaxQueued == 0 || s.MaxUnread == 0:
+		err = a.usage("maxQueued and maxUnread are counts from 1, or -1 for any number; with 0 nothing could be started or sent")
 	case s.Drain < 0:
 		err = a.usage("drain is %s; it is a time such as 10s", s.Drain)
 	}
