@@ -80,12 +80,16 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	if err != nil {
 		return err
 	}
+	others, err := a.otherSecrets(s)
+	if err != nil {
+		return err
+	}
 	verify, err := s.Webhooks.verify()
 	if err != nil {
 		return a.usage("%w", err)
 	}
 	address := s.address(l)
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: s.Drain, Secret: secret, PublicURL: cmp.Or(s.PublicURL, address)})
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address)})
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	if s.Workflows == "examples" {
 		models, err := a.exampleModels(log)
@@ -194,6 +198,27 @@ func (a *app) secret(s settings) ([]byte, error) {
 	if err != nil {
 		return nil, a.usage("the secret: %w", err)
 	}
+	return a.readSecret(file, data)
+}
+
+// otherSecrets are those that still hold, or will: see pawl.Options.OtherSecrets.
+func (a *app) otherSecrets(s settings) (all [][]byte, err error) {
+	for _, file := range s.OtherSecrets {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, a.usage("otherSecretFiles: %w", err)
+		}
+		secret, err := a.readSecret(file, data)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, secret)
+	}
+	return all, nil
+}
+
+// readSecret takes the secret out of what a file has, which nobody else may read.
+func (a *app) readSecret(file string, data []byte) ([]byte, error) {
 	if err := a.closedToOthers(file); err != nil {
 		return nil, err
 	}

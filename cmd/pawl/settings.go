@@ -29,6 +29,7 @@ type settings struct {
 	TLSKey         string         `yaml:"tlsKey" env:"PAWL_TLS_KEY" flag:"tls-key" help:"file with the certificate's key, PEM"`
 	Secret         string         `yaml:"-" env:"PAWL_SECRET" secret:"yes" help:"the secret itself, in place of a file"`
 	SecretFile     string         `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
+	OtherSecrets   []string       `yaml:"otherSecretFiles" env:"PAWL_OTHER_SECRET_FILES" flag:"other-secret-file" help:"files with further secrets, whose tokens and links hold too; to change the secret"`
 	AdminKeyFile   string         `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
 	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
 	TrustForwarded bool           `yaml:"trustForwarded" env:"PAWL_TRUST_FORWARDED" flag:"trust-forwarded" help:"take callers' addresses from X-Forwarded-For: only behind a proxy of yours that writes it"`
