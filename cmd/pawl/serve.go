@@ -20,6 +20,7 @@ import (
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/telemetry"
 	"github.com/spf13/cobra"
 )
 
@@ -89,7 +90,8 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		return a.usage("%w", err)
 	}
 	address := s.address(l)
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address)})
+	metrics := telemetry.New()
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address)})
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	if s.Workflows == "examples" {
 		models, err := a.exampleModels(log)
@@ -116,7 +118,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		log.Warn("keys go over the network unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before this server")
 	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log,
-		api: api.Options{Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, MaxQueued: s.MaxQueued, MaxUnread: s.MaxUnread}})
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, MaxQueued: s.MaxQueued, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
 	}
