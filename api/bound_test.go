@@ -277,7 +277,7 @@ var allowed = []allowance{
 
 // notForTenants are the operations that a tenant's key can't succeed with here, and why.
 var notForTenants = map[string]string{
-	"prompts": "global", "prompt": "global", "promptVersion": "global", "putPrompt": "global", "activatePrompt": "global", "rollbackPrompt": "global", "stats": "global",
+	"prompts": "global", "prompt": "global", "promptVersion": "global", "putPrompt": "global", "activatePrompt": "global", "rollbackPrompt": "global", "stats": "global", "metrics": "global",
 	"backtest": "no run has asked a model", "forkAsked": "no run has asked a model",
 	"showApprovalLink": "a link has its tenant in it, signed", "decideApprovalLink": "a link has its tenant in it, signed",
 	"login": "there is no provider", "loginCallback": "there is no provider",
