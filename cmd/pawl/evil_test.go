@@ -30,7 +30,7 @@ func evilWorkflows(evil string) []pawl.Definition {
 			return "", pawl.Fatal(errors.New(in + body))
 		}),
 		pawl.Define("asks", func(c *pawl.Context, in string) (approval.Decision, error) {
-			return approval.Ask(c, "pay", approval.Request{Title: in, Approvers: []string{in}})
+			return approval.Ask(c, "pay", approval.Request{Title: in, Approvers: []string{"ann"}})
 		}),
 	)
 }
@@ -67,7 +67,6 @@ func evilEverywhere(t *testing.T, evil string) []result {
 		{"runs", "pause", "ask" + evil, "--reason", evil}, {"runs", "show", "ask" + evil}, {"runs", "resume", "ask" + evil}, {"runs", "cancel", "ask" + evil, "--reason", evil},
 		{"runs", "fork", id}, {"runs", "retry", id}, {"runs", "follow", "no" + evil}, {"runs", "show", "no" + evil}, {"runs", "delete", "no" + evil},
 		{"budgets", "topup", "no" + evil, "1"}, {"prompts", "show", "no" + evil}, {"approvals", "show", "no" + evil}, {"keys", "revoke", "no" + evil},
-		{"runs", "list", "-o", "json"}, {"runs", "show", id, "-o", "yaml"}, {"runs", "journal", id, "-o", "json"}, {"hooks", "list", "-o", "yaml"},
 	} {
 		all = append(all, run(args...))
 	}
