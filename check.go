@@ -16,7 +16,8 @@ type Check struct {
 	Run RunInfo `json:"run"`
 	// Diverged says why the run would be blocked; "": it would go on.
 	Diverged string `json:"diverged,omitempty"`
-	// Drift are keys of entries, at most 100, that the code no longer asks for.
+	// Drift are keys of entries, at most 100, that the code has not asked for when it comes to what
+	// Next says. What it asks for later it still finds.
 	Drift []string `json:"drift,omitempty"`
 	// Next says what the run would do where its journal ends: begin a step, by its key, wait, end.
 	Next string `json:"next,omitempty"`
