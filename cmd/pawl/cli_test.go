@@ -266,6 +266,14 @@ func TestOutputIsCleaned(t *testing.T) {
 			t.Errorf("the text itself is gone: %s%s", r.stdout, r.stderr)
 		}
 	}
+	outputs = evilEverywhere(t, evil)
+	for _, r := range outputs {
+		for _, out := range []string{r.stdout, r.stderr} {
+			if i := strings.IndexFunc(out, dangerous); i >= 0 {
+				t.Errorf("%q stands in %q", out[i:min(i+3, len(out))], out)
+			}
+		}
+	}
 	p := &printer{w: &strings.Builder{}, tty: true}
 	p.json([]byte(`{"a":"` + "\u202e\u009b" + `"}` + "\n"))
 	if got := p.w.(*strings.Builder).String(); got != `{"a":"\u202e\u009b"}`+"\n" {

@@ -83,13 +83,17 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	if err != nil {
 		return err
 	}
+	others, err := a.otherSecrets(s)
+	if err != nil {
+		return err
+	}
 	verify, err := s.Webhooks.verify()
 	if err != nil {
 		return a.usage("%w", err)
 	}
 	address := s.address(l)
 	metrics := telemetry.New()
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, PublicURL: cmp.Or(s.PublicURL, address)})
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address)})
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	var defs []pawl.Definition
 	if s.Workflows == "examples" {
@@ -118,7 +122,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		log.Warn("keys go over the network unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before this server")
 	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
-		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Draw: drawings(defs)}})
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
 	}
@@ -202,6 +206,27 @@ func (a *app) secret(s settings) ([]byte, error) {
 	if err != nil {
 		return nil, a.usage("the secret: %w", err)
 	}
+	return a.readSecret(file, data)
+}
+
+// otherSecrets are those that still hold, or will: see pawl.Options.OtherSecrets.
+func (a *app) otherSecrets(s settings) (all [][]byte, err error) {
+	for _, file := range s.OtherSecrets {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, a.usage("otherSecretFiles: %w", err)
+		}
+		secret, err := a.readSecret(file, data)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, secret)
+	}
+	return all, nil
+}
+
+// readSecret takes the secret out of what a file has, which nobody else may read.
+func (a *app) readSecret(file string, data []byte) ([]byte, error) {
 	if err := a.closedToOthers(file); err != nil {
 		return nil, err
 	}
