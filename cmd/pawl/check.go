@@ -78,7 +78,7 @@ func (a *app) check(ctx context.Context, where, workflow string) (err error) {
 	return &exitError{exitFailure, err, []string{"keep the old program for them, or let the code ask Context.Version which way to go"}}
 }
 
-// checkTable shows what does not fit, and what the code no longer asks for.
+// checkTable shows what does not fit, and what the code has not asked for when it comes to something new.
 func (a *app) checkTable(checks []pawl.Check) {
 	fits := 0
 	var rows [][]any
@@ -87,7 +87,7 @@ func (a *app) checkTable(checks []pawl.Check) {
 		case c.Diverged != "":
 			rows = append(rows, []any{c.Run.ID, c.Run.Workflow, a.out.red("blocks"), c.Diverged})
 		case len(c.Drift) > 0:
-			rows = append(rows, []any{c.Run.ID, c.Run.Workflow, a.out.yellow("drifts"), "no longer asked for: " + strings.Join(c.Drift, ", ")})
+			rows = append(rows, []any{c.Run.ID, c.Run.Workflow, a.out.yellow("drifts"), "not asked for before something new: " + strings.Join(c.Drift, ", ")})
 			fallthrough
 		default:
 			fits++
