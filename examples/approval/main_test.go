@@ -17,10 +17,15 @@ import (
 	"github.com/pawlrun/pawl/examples/demo/demotest"
 )
 
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(m.Run())
+}
+
 // The program is killed while it waits for a decision, and started again: a link from before
 // still decides.
 func TestAKilledExpenseIsApprovedByItsLink(t *testing.T) {
-	program, nobody, dir := demotest.Build(t), demotest.Serve(t, demo.Model()), t.TempDir()
+	program, nobody, dir := demotest.Program(t), demotest.Serve(t, demo.Model()), t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
