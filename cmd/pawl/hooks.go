@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
@@ -163,15 +164,23 @@ approval is decided with "approve" or "reject".`,
 				return err
 			}
 			var got api.Accepted
-			run := "RUN"
+			run, found := "RUN", false
 			if len(args) == 1 {
 				got, err = a.client.SendHook(cmd.Context(), args[0], data)
 			} else if run, err = a.runID(cmd.Context(), args[0]); err == nil {
+				found = true
 				got, err = a.client.SendRunHook(cmd.Context(), run, args[1], data)
 			} else {
 				run = args[0]
 			}
-			if err != nil {
+			switch {
+			case errors.Is(err, pawl.ErrState):
+				return &exitError{exitConflict, err, []string{"see how it is answered: " + a.hint("runs show %s", run)}}
+			case errors.Is(err, pawl.ErrNotFound) && found:
+				return &exitError{exitNotFound, err, []string{"see what hooks it has: " + a.hint("hooks list %s", run)}}
+			case errors.Is(err, pawl.ErrNotFound) && len(args) == 1:
+				return &exitError{exitNotFound, err, []string{"see what hooks there are: " + a.hint("hooks list")}}
+			case err != nil:
 				return a.explain(err, run)
 			}
 			return a.show(view{body: a.last.body, of: got, name: "run", table: func() {
