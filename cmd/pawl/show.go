@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -141,8 +142,14 @@ func (a *app) answers(ctx context.Context, run api.Run, why string, hooks api.Ho
 	case pawl.Blocked:
 		return []string{a.hint("runs retry %s", run.ID), a.hint("runs cancel %s", run.ID)}
 	case pawl.Waiting:
-		if event := eventIn(why); event != "" {
+		for _, event := range eventsIn(why) {
 			lines = append(lines, a.hint("signal %s %s --data JSON", run.ID, event))
+		}
+		if _, rest, ok := strings.Cut(why, "for money: budget "); ok {
+			if quoted, err := strconv.QuotedPrefix(rest); err == nil {
+				name, _ := strconv.Unquote(quoted) // it is one
+				lines = append(lines, a.hint("budgets topup %s", name)+" AMOUNT")
+			}
 		}
 		asks := false
 		for _, h := range hooks.Items {
@@ -163,22 +170,23 @@ func (a *app) answers(ctx context.Context, run api.Run, why string, hooks api.Ho
 	return lines
 }
 
-// eventIn finds the event that a run waits for in the sentence that says why; "" if it
-// waits for none.
-func eventIn(why string) string {
-	_, rest, ok := strings.Cut(why, "for the event ")
-	if !ok {
-		return ""
+// eventsIn finds the events that a run waits for in the sentence that says why, each once.
+func eventsIn(why string) (events []string) {
+	for {
+		_, rest, ok := strings.Cut(why, "for the event ")
+		if !ok {
+			return events
+		}
+		why = rest
+		quoted, err := strconv.QuotedPrefix(rest)
+		if err != nil {
+			continue
+		}
+		if event, err := strconv.Unquote(quoted); err == nil && !slices.Contains(events, event) {
+			events = append(events, event)
+		}
+		why = rest[len(quoted):]
 	}
-	quoted, err := strconv.QuotedPrefix(rest)
-	if err != nil {
-		return ""
-	}
-	event, err := strconv.Unquote(quoted)
-	if err != nil {
-		return ""
-	}
-	return event
 }
 
 // stamp is a moment for people.
