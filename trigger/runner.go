@@ -107,7 +107,7 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger) (did bool, next tim
 			places <- struct{}{}
 			work.Go(func() {
 				defer func() { <-places }()
-				moved, err := r.one(ctx, e)
+				moved, err := r.one(ctx, e, log)
 				if moved {
 					wrote.Store(true)
 				}
@@ -123,12 +123,12 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger) (did bool, next tim
 }
 
 // one moves a row on until it rests. moved: something was written.
-func (r *Runner) one(ctx context.Context, e dueEntry) (moved bool, err error) {
+func (r *Runner) one(ctx context.Context, e dueEntry, log *slog.Logger) (moved bool, err error) {
 	if e.Event != "" {
 		return turnEvent(ctx, r.Engine, e.Tenant, e.Event)
 	}
 	for ctx.Err() == nil {
-		did, more, err := Schedules{r.Engine}.turn(ctx, e.Tenant, e.ID)
+		did, more, err := Schedules{r.Engine}.turn(ctx, e.Tenant, e.ID, log)
 		moved = moved || did
 		if err != nil || !more {
 			return moved, err
@@ -139,7 +139,7 @@ func (r *Runner) one(ctx context.Context, e dueEntry) (moved bool, err error) {
 
 // turn moves a row on by what is due: it decides, which is one write, then starts, then writes
 // what came of it. did: it wrote; more: it is worth another turn at once.
-func (s Schedules) turn(ctx context.Context, tenant, id string) (did, more bool, err error) {
+func (s Schedules) turn(ctx context.Context, tenant, id string, log *slog.Logger) (did, more bool, err error) {
 	r, version, err := s.read(ctx, tenant, id)
 	if err != nil || version == 0 {
 		return false, false, err
@@ -181,6 +181,9 @@ func (s Schedules) turn(ctx context.Context, tenant, id string) (did, more bool,
 		o, err := s.start(ctx, &r.Schedule, q)
 		if err != nil {
 			return true, false, err // the claim runs out, and another one goes on
+		}
+		if o.Outcome == Failed || o.Outcome == Retrying {
+			log.Warn("trigger: a slot could not be started", "schedule", id, "tenant", tenant, "workflow", r.Workflow, "slot", o.Slot, "outcome", o.Outcome, "reason", o.Reason)
 		}
 		results = append(results, o)
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -238,7 +239,7 @@ func (s Schedules) Trigger(ctx context.Context, tenant, id string, opt TriggerOp
 	if err != nil {
 		return Occurrence{}, err
 	}
-	if _, _, err := s.turn(ctx, tenant, id); err != nil {
+	if _, _, err := s.turn(ctx, tenant, id, slog.New(slog.DiscardHandler)); err != nil {
 		return Occurrence{}, err
 	}
 	o := Occurrence{Schedule: id, Slot: q.Slot, Cause: ByHand, Outcome: Starting, Run: q.Run, At: q.Since}
