@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -223,7 +224,11 @@ func (a *app) decisions(one *approval.Approval) []string {
 			}
 		}
 	}
-	return []string{approve, a.hint("reject %s --comment WHY", one.ID)}
+	by := ""
+	if a.person() == "" {
+		by = " --by NAME"
+	}
+	return []string{approve + by, a.hint("reject %s --comment WHY", one.ID) + by}
 }
 
 // toDecide are the commands that decide what a run asks for.
@@ -316,12 +321,10 @@ func (a *app) decider(ctx context.Context, by string) (string, error) {
 		return "", a.explain(err, "RUN")
 	}
 	if who.ID == "" && !who.Session {
-		for _, name := range []string{by, a.env("USER"), a.env("LOGNAME")} {
-			if name != "" {
-				return name, nil
-			}
+		if name := cmp.Or(by, a.person()); name != "" {
+			return name, nil
 		}
-		return "", a.usage("who decides? give --by")
+		return "", a.usage("who decides? give --by NAME")
 	}
 	name := who.Name
 	if quoted, ok := strings.CutPrefix(name, "the key "); ok {
@@ -333,6 +336,18 @@ func (a *app) decider(ctx context.Context, by string) (string, error) {
 		return "", a.usage("this server knows who decides: the key's name, %q; leave --by out", name)
 	}
 	return name, nil
+}
+
+// person is who runs the program, as far as this machine knows; "": it does not.
+func (a *app) person() string {
+	if name := cmp.Or(a.env("USER"), a.env("LOGNAME")); name != "" {
+		return name
+	}
+	u, err := a.account()
+	if err != nil {
+		return ""
+	}
+	return u.Username
 }
 
 // fieldValues reads what --field says.
