@@ -42,6 +42,8 @@ type Spending struct {
 // Reservation is an amount set aside by [Spend].
 type Reservation struct {
 	s      *stepContext
+	what   Spending
+	at     time.Time
 	charge int64
 	done   bool // under the account's mu
 }
@@ -92,7 +94,7 @@ func Spend(ctx context.Context, what Spending) (*Reservation, error) {
 	if res.Over != nil {
 		return nil, &BudgetError{Budget: *res.Over, Need: what.Most}
 	}
-	return &Reservation{s: s, charge: res.Charge}, nil
+	return &Reservation{s: s, what: what, at: now(), charge: res.Charge}, nil
 }
 
 // Settle says what was spent. It is recorded with what the step records next, its result or
@@ -116,7 +118,7 @@ func (v *Reservation) Settle(amount int64, guess bool, detail any) error {
 		defer a.mu.Unlock()
 		if v.s.account.Load() == a && !v.done { // else it was closed meanwhile
 			v.done = true
-			a.settles = append(a.settles, set)
+			a.settles, a.spent = append(a.settles, set), append(a.spent, v)
 			return nil
 		}
 	}
@@ -154,6 +156,7 @@ func Note(ctx context.Context, v any) error {
 type account struct {
 	mu      sync.Mutex
 	settles []*Settle
+	spent   []*Reservation // that of each of settles
 	notes   []json.RawMessage
 }
 
@@ -181,10 +184,17 @@ func (s *stepContext) settle() {
 		return
 	}
 	a.mu.Lock()
-	settles, notes := a.settles, a.notes
-	a.settles, a.notes = nil, nil
+	settles, spent, notes := a.settles, a.spent, a.notes
+	a.settles, a.spent, a.notes = nil, nil, nil
 	a.mu.Unlock()
 	at := now()
+	for i, set := range settles {
+		v, run := spent[i], &s.r.info
+		s.r.e.opt.Observer.StepSpent(*run, Charge{
+			ID: set.Charge, Tenant: run.Tenant, RunID: run.ID, Workflow: run.Workflow, Step: s.key, Attempt: s.attempt, Meter: v.what.Meter, Item: v.what.Item,
+			Reserved: v.what.Most, Amount: set.Amount, Guess: set.Guess, At: v.at, Settled: at, Detail: set.Detail,
+		})
+	}
 	s.r.mu.Lock()
 	s.r.pend.Settles = append(s.r.pend.Settles, settles...)
 	for _, note := range notes {

@@ -42,6 +42,7 @@ var rooms = []room{
 	{"flow", []string{"pawl", "machine", "llm", "agent", "service"}},
 	{"trigger", []string{"pawl"}},
 	{"api", []string{"pawl", "flow", "trigger", "llm", "agent", "approval"}},
+	{"telemetry", []string{"pawl"}},
 	{"ui", nil},
 	{"cmd/pawl", everything},
 	{"cmd/pawl/...", everything},

@@ -15,6 +15,9 @@ type Observer interface {
 	RunWaits(RunInfo)                  // suspended
 	RunEnded(info RunInfo, end *Entry) // terminal
 	StepEnded(info RunInfo, key string, attempt int, took time.Duration, err error)
+	// StepSpent is told what an attempt has settled (see [Reservation.Settle]), before StepEnded.
+	// What an attempt reserved and never settled is not told: the ledger has it.
+	StepSpent(info RunInfo, spent Charge)
 }
 
 // NoObserver observes nothing.
@@ -34,6 +37,9 @@ func (NoObserver) RunEnded(RunInfo, *Entry) {}
 
 // StepEnded does nothing.
 func (NoObserver) StepEnded(RunInfo, string, int, time.Duration, error) {}
+
+// StepSpent does nothing.
+func (NoObserver) StepSpent(RunInfo, Charge) {}
 
 // watchers are those in this process who wait for news of a run: of every commit, which
 // without watchers costs one atomic load, or of its end.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -21,6 +22,20 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 // 503 says what is wrong.
 func (c *Client) Ready(ctx context.Context) (Health, error) {
 	return call[Health](ctx, c, http.MethodGet, "/readyz", nil, nil)
+}
+
+// Metrics returns what Prometheus reads, as text. An error that is [pawl.ErrNotFound]: the server keeps none.
+func (c *Client) Metrics(ctx context.Context) (string, error) {
+	res, err := c.do(ctx, http.MethodGet, "/metrics", nil, nil, http.Header{"Accept": {metricsType}})
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		return "", c.lost(ctx, err)
+	}
+	return string(data), nil
 }
 
 // OpenAPI returns the server's OpenAPI document.

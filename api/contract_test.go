@@ -177,6 +177,9 @@ func (c *contract) schema(t testing.TB, pointer string) *jsonschema.Schema {
 func (c *contract) check(t testing.TB, method, escaped string, status int, header http.Header, body []byte) {
 	t.Helper()
 	media := header.Get("Content-Type")
+	if plain, version, _ := strings.Cut(media, "; version="); version != "" { // of Prometheus' format
+		media = plain
+	}
 	pointer := "/components/schemas/Problem"
 	d, found := c.find(method, escaped)
 	if found {

@@ -21,6 +21,7 @@ import (
 	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
+	"github.com/pawlrun/pawl/telemetry"
 )
 
 // house is a real server on a real port, with a real engine on a real file.
@@ -191,7 +192,8 @@ func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Defini
 	t.Helper()
 	h := &house{t: t, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
-	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Poll: 50 * time.Millisecond, Secret: bytes.Repeat([]byte("s"), 32)})
+	metrics := telemetry.New()
+	h.engine = pawl.New(store, &pawl.Options{Logger: logger, Observer: metrics, Poll: 50 * time.Millisecond, Secret: bytes.Repeat([]byte("s"), 32)})
 	if defs == nil {
 		defs = workflows(func() error { return nil })
 	}
@@ -203,6 +205,10 @@ func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Defini
 	go func() { ran <- h.engine.Run(ctx) }()
 	if opt.Logger == nil {
 		opt.Logger = logger
+	}
+	if opt.Metrics == nil {
+		metrics.Watch(h.engine)
+		opt.Metrics, opt.Observe = metrics, metrics.Served
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

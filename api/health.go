@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/pawlrun/pawl"
 )
 
@@ -19,6 +21,7 @@ type Health struct {
 func (s *server) healthRoutes() {
 	add(s, route{id: "health", method: http.MethodGet, path: "/healthz", scope: public, summary: "Say that the server is there"},
 		func(context.Context, *struct{}) (*output[Health], error) { return s.healthy(), nil })
+	add(s, route{id: "metrics", method: http.MethodGet, path: "/metrics", scope: RunsRead, global: true, media: metricsType, summary: "Metrics of this process and of the store, for Prometheus"}, s.metrics)
 	add(s, route{id: "ready", method: http.MethodGet, path: "/readyz", scope: public, summary: "Say whether the server can work"}, s.ready)
 }
 
@@ -41,4 +44,20 @@ func (s *server) ready(ctx context.Context, _ *struct{}) (*output[Health], error
 		return nil, newProblem(http.StatusServiceUnavailable, codeNotReady, "not ready: %v", plain(err))
 	}
 	return s.healthy(), nil
+}
+
+const metricsType = "text/plain"
+
+// metrics lets Options.Metrics answer.
+func (s *server) metrics(ctx context.Context, _ *struct{}) (*liveOutput, error) {
+	x := exchangeOf(ctx)
+	if s.opt.Metrics == nil {
+		p := newProblem(http.StatusNotFound, codeNoRoute, "this server keeps no metrics")
+		p.Hint = "set api.Options.Metrics, as to a telemetry.Metrics"
+		return nil, p
+	}
+	return &liveOutput{func(huma.Context) {
+		x.live = true
+		s.opt.Metrics.ServeHTTP(x.w, x.r)
+	}}, nil
 }

@@ -25,7 +25,7 @@ var bodies = map[string]string{
 }
 
 // global are the operations about what belongs to no tenant.
-var global = []string{"stats", "prompts", "prompt", "promptVersion", "putPrompt", "activatePrompt", "rollbackPrompt"}
+var global = []string{"stats", "metrics", "prompts", "prompt", "promptVersion", "putPrompt", "activatePrompt", "rollbackPrompt"}
 
 // pathOf fills in a path; fill is asked for the value of each parameter.
 func pathOf(d documented, fill func(param string) string) string {

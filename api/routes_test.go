@@ -110,6 +110,10 @@ func TestEveryRouteIsDriven(t *testing.T) {
 		}{
 			{"health", func() { v, err := c.Health(ctx); must(v.Status == "ok", err, v) }},
 			{"ready", func() { v, err := c.Ready(ctx); must(v.Status == "ok", err, v) }},
+			{"metrics", func() {
+				v, err := c.Metrics(ctx)
+				must(strings.Contains(v, "\npawl_workers 1\n") && strings.Contains(v, `pawl_http_requests_total{code="200",method="GET",route="/healthz"} `), err, v)
+			}},
 			{"openAPI", func() { v, err := c.OpenAPI(ctx); must(strings.Contains(string(v), `"3.1.0"`), err, "") }},
 			{"whoami", func() { v, err := c.Whoami(ctx); must(v.Name == `the key "test"`, err, v) }},
 			{"stats", func() { v, err := c.Stats(ctx); must(v.Workers == 1, err, v) }},

@@ -53,6 +53,13 @@ type Options struct {
 	// not there, and answered with 503; any other with 401 and its text. nil: such webhooks
 	// answer 503.
 	Verify func(scheme, secretName string, header http.Header, body []byte, now time.Time) (deliveryID string, err error)
+	// Metrics answers GET /metrics, such as a telemetry.Metrics, to keys of the default tenant that
+	// may read runs. nil: that is answered with 404.
+	Metrics http.Handler
+	// Observe is told of each request that was answered: the pattern of its route, with
+	// "{token}" and not the token, or "none" where there is no such route; the status; how long it
+	// took. live: it was a view that lasts as long as its reader stays. It must be quick. nil: nobody is.
+	Observe func(route, method string, status int, took time.Duration, live bool)
 	// Version is shown by /healthz.
 	Version string
 	// Auth says who may call. nil: nobody is asked for a key, and every caller may do all in
@@ -131,8 +138,19 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	return s
 }
 
-// ServeHTTP checks the request, finds its route and lets it answer.
+// ServeHTTP lets a request be answered, and tells who observes.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.opt.Observe == nil {
+		s.answer(w, r)
+		return
+	}
+	seen, began := &seen{ResponseWriter: w}, time.Now()
+	defer func() { s.opt.Observe(s.routeOf(r), methodOf(r), seen.code(), time.Since(began), seen.live()) }()
+	s.answer(seen, r)
+}
+
+// answer checks the request, finds its route and lets it answer.
+func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 	expectBody(w, r)
 	if strings.HasPrefix(r.URL.Path, pawl.WebhookPath) { // public: none of the checks below is for them
 		s.webhooks.ServeHTTP(w, r)

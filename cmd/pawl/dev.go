@@ -15,6 +15,7 @@ import (
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/sqlite"
+	"github.com/pawlrun/pawl/telemetry"
 	"github.com/spf13/cobra"
 )
 
@@ -74,13 +75,14 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: drain, PublicURL: address, Secret: secret})
+	metrics := telemetry.New()
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: drain, PublicURL: address, Secret: secret})
 	if err := engine.Register(exampleWorkflows(found.Models)...); err != nil {
 		return errors.Join(err, store.Close())
 	}
 	a.banner(engine, o, address, found)
 	err = errors.Join(a.work(ctx, server{engine: engine, works: true, l: l, drain: drain, log: log,
-		api: api.Options{Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify}}), engine.Close())
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify}}), engine.Close())
 	if cerr := store.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/telemetry"
 	"github.com/spf13/cobra"
 )
 
@@ -85,7 +86,8 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		return a.usage("%w", err)
 	}
 	address := s.address(l)
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{log: log}, Drain: s.Drain, Secret: secret, PublicURL: cmp.Or(s.PublicURL, address)})
+	metrics := telemetry.New()
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, PublicURL: cmp.Or(s.PublicURL, address)})
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	if s.Workflows == "examples" {
 		models, err := a.exampleModels(log)
@@ -115,7 +117,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		log.Warn("others can reach this server, but it answers only to localhost and to the address it listens on: say under which names it is called, with --public-url or --host", "address", address)
 	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log,
-		api: api.Options{Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify}})
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
 	}

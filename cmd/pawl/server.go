@@ -13,6 +13,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/telemetry"
 	"github.com/pawlrun/pawl/trigger"
 )
 
@@ -77,17 +78,19 @@ func (a *app) bind(address, command string) (net.Listener, error) {
 	return l, nil
 }
 
-// chronicle tells the log how runs begin and end.
+// chronicle tells the log how runs begin and end, and the metrics all.
 type chronicle struct {
-	pawl.NoObserver
+	*telemetry.Metrics
 	log *slog.Logger
 }
 
 func (c *chronicle) RunStarted(run pawl.RunInfo) {
+	c.Metrics.RunStarted(run)
 	c.log.Info("run started", "run", run.ID, "workflow", run.Workflow)
 }
 
-func (c *chronicle) RunEnded(run pawl.RunInfo, _ *pawl.Entry) {
+func (c *chronicle) RunEnded(run pawl.RunInfo, end *pawl.Entry) {
+	c.Metrics.RunEnded(run, end)
 	args := []any{"run", run.ID, "workflow", run.Workflow, "took", took(run.Ended.Sub(run.Created))}
 	if run.State == pawl.Completed {
 		c.log.Info("run completed", args...)
@@ -97,6 +100,7 @@ func (c *chronicle) RunEnded(run pawl.RunInfo, _ *pawl.Entry) {
 }
 
 func (c *chronicle) StepEnded(run pawl.RunInfo, key string, attempt int, d time.Duration, err error) {
+	c.Metrics.StepEnded(run, key, attempt, d, err)
 	if err != nil {
 		c.log.Warn("step failed", "run", run.ID, "step", key, "attempt", attempt, "took", took(d), "error", err)
 	}
