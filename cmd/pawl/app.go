@@ -140,6 +140,7 @@ reachable, 8 the run that was waited for failed, 124 --timeout is over, 130 inte
 	root.SetHelpCommandGroupID(groupOperate)
 	root.SetCompletionCommandGroupID(groupOperate)
 	root.InitDefaultHelpCmd()
+	a.ownHelp(root)
 	return root
 }
 
@@ -160,6 +161,19 @@ func (a *app) globalFlags(root *cobra.Command) {
 	a.complete(root, "time", "relative", "iso", "local")
 	a.complete(root, "color", "auto", "always", "never")
 	a.completeNames(root, "context", func(context.Context) []string { return a.contextNames() })
+}
+
+// ownHelp lets a command whose arguments are wrong lead to its own help.
+func (a *app) ownHelp(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			a.command = cmd.CommandPath()
+			return check(cmd, args)
+		}
+	}
+	for _, child := range cmd.Commands() {
+		a.ownHelp(child)
+	}
 }
 
 // isLocal marks commands that ask no server: they need no address, and no --timeout.

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"os/user"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
 )
 
@@ -128,5 +131,46 @@ func TestADeciderIsTheAccountOfTheMachine(t *testing.T) {
 		if !strings.Contains(line, "--by NAME") {
 			t.Error(line)
 		}
+	}
+}
+
+// An approver without a key is sent a link, which leads to the page; one that was decided is still found.
+func TestALinkOfAnApproval(t *testing.T) {
+	url, _ := dev(t, environment{"PAWL_SECRET": strings.Repeat("x", 40)}, "--store", ":memory:")
+	pawlAt(t, url, "start", "approval-demo", "--id", "run_a", "-i", `{"text":"Tea at five"}`).want(t, 0)
+	client, err := api.NewClient(url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, client, "run_a", pawl.Waiting)
+	pawlAt(t, url, "approvals", "show", "a").want(t, 0, "pawl approvals link run_a/")
+	link := strings.TrimSpace(pawlAt(t, url, "approvals", "link", "a", "--approver", "ann").want(t, 0, "decides as ann").stdout)
+	res, err := http.Get(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	if err != nil || res.StatusCode != 200 || !strings.HasPrefix(link, url) || !strings.Contains(string(page), "Tea at five") {
+		t.Errorf("%s: %d %v", link, res.StatusCode, err)
+	}
+	pawlAt(t, url, "approve", "a", "--by", "ann").want(t, 0, "approved")
+	pawlAt(t, url, "approvals", "show", "a").want(t, 0, "approved", "ann")
+	pawlAt(t, url, "approve", "a", "--by", "bob").want(t, 5, "ann")
+}
+
+// Hints lead to what helps.
+func TestHintsLeadSomewhere(t *testing.T) {
+	h := serve(t, receivers()...)
+	pawlAt(t, h.url, "workflows", "lsit").want(t, 2, "see: pawl workflows --help")
+	pawlAt(t, h.url, "start").want(t, 2, "see: pawl start --help")
+	pawlAt(t, h.url, "signal").want(t, 2, "see: pawl signal --help")
+	pawlAt(t, h.url, "runs", "list").want(t, 0, "no runs; start one")
+	if r := pawlAt(t, h.url, "runs", "list", "--workflow", "ecko").want(t, 0, "no run fits", `did you mean "echo"?`); strings.Contains(r.stderr, "no runs") {
+		t.Error(r.stderr)
+	}
+	pawlAt(t, strings.TrimPrefix(h.url, "http://"), "runs", "list").want(t, 0)
+	if got := fit([]int{30, 9, 20, 8, 8, 20}, 60); len(got) < 2 || got[1] != 9 {
+		t.Errorf("the second column has given: %v", got)
 	}
 }
