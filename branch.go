@@ -51,7 +51,8 @@ const (
 	forTime
 	forCancel
 	forOrder
-	forBranch // another branch, or the end of replay
+	forBranch // another branch
+	forRound  // all branches have come to something new, or are in bodies
 )
 
 func newBranch(r *live, path string, s *scope) *branch {
@@ -201,8 +202,11 @@ func (b *branch) wait(s *scope, key, name string, due time.Time) reason {
 	r.active--
 	if r.active == 0 {
 		r.quiet()
-	} else if !due.IsZero() {
-		r.arm(due)
+	} else {
+		r.round()
+		if !due.IsZero() {
+			r.arm(due)
+		}
 	}
 	r.mu.Unlock()
 	<-b.back

@@ -19,7 +19,8 @@ type Check struct {
 	// NoSecret says that Diverged is only this: the run has a hook whose token is derived of a
 	// secret, and this engine has no Options.Secret. But for that the code fits.
 	NoSecret bool `json:"noSecret,omitempty"`
-	// Drift are keys of entries, at most 100, that the code no longer asks for.
+	// Drift are keys of entries, at most 100, that the code has not asked for when it comes to what
+	// Next says. What it asks for later it still finds.
 	Drift []string `json:"drift,omitempty"`
 	// Next says what the run would do where its journal ends: begin a step, by its key, wait, end.
 	Next string `json:"next,omitempty"`

@@ -51,7 +51,7 @@ func (c *Context) Rand() *rand.Rand {
 }
 
 const (
-	barrier = "$barrier" // waits for the end of replay
+	barrier = "$barrier" // waits for the end of a replay's round
 	hold    = "$hold"    // waits to be killed: the run is being paused or drained
 )
 
@@ -79,16 +79,16 @@ func (b *branch) nextKey(name string) string {
 var escape = strings.NewReplacer("/", "%2F", "#", "%23", "%", "%25")
 
 // act is called when a call was not recorded and is about to be made: it waits for the end
-// of replay, stops for a pause or a drain, and refuses in a cancelled scope. A refusal is
+// of the replay's round, stops for a pause or a drain, and refuses in a cancelled scope. A refusal is
 // not recorded, so it must not wait: what the code did after it may be.
 func (c *Context) act() error {
 	b, r := c.b, c.b.r
 	for r.replaying.Load() && c.s.ctx.Err() == nil {
 		r.mu.Lock()
-		if r.replaying.Load() && c.s.ctx.Err() == nil {
-			b.wait(c.s, barrier, "", time.Time{})
-		} else {
+		if !r.replaying.Load() || c.s.ctx.Err() != nil {
 			r.mu.Unlock()
+		} else if b.wait(c.s, barrier, "", time.Time{}) == forRound {
+			break
 		}
 	}
 	return c.actAgain()

@@ -29,7 +29,7 @@ const (
 	KindChunk      Kind = 14 // the workflow function wrote to a stream
 	KindScope      Kind = 15 // a time by which something ends was set: of a scope, of a wait, of a step that waits for a budget
 	KindOrder      Kind = 16 // an operator's order took effect: cancel, pause, retry, wake
-	KindDrift      Kind = 17 // entries that the code no longer asks for
+	KindDrift      Kind = 17 // entries that the code had not asked for when it came to something new
 	KindResult     Kind = 18 // the end: the run's result, or the failure that ended it
 	KindNote       Kind = 19 // what an attempt of a step left for people; no replay reads it
 )

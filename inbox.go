@@ -51,7 +51,7 @@ func (r *live) take(m Message) {
 			}
 		}
 	case MsgWake:
-		if !r.began || r.replaying.Load() {
+		if !r.began || r.replaying.Load() && !r.acts {
 			r.wakes = append(r.wakes, m)
 		} else if !r.wakeByOrder(m) && r.active == 0 && r.phase == running {
 			r.quiet()

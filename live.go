@@ -39,12 +39,14 @@ type live struct {
 	since time.Time // parked
 	place *list.Element
 
-	replaying atomic.Bool
+	replaying atomic.Bool  // the journal holds what the code has not asked for, or may
+	bodies    atomic.Int64 // branches in a body
 	dead      atomic.Bool
 
 	mu       sync.Mutex
 	seq      int64
-	active   int
+	active   int       // branches that are not blocked
+	acts     bool      // it has come to something new: its first round is over
 	waits    list.List // of *branch
 	byName   map[string][]*branch
 	inbox    map[string][]Message
@@ -357,7 +359,7 @@ func (r *live) quiet() {
 	case r.dead.Load() || r.phase == ending:
 		return
 	case r.replaying.Load():
-		r.endReplay()
+		r.endRound()
 		if r.active > 0 {
 			return
 		}

@@ -88,6 +88,8 @@ func (r *live) branchEnded(f *future, err error) {
 	r.active--
 	if r.active == 0 && !r.dead.Load() {
 		r.quiet()
+	} else {
+		r.round()
 	}
 }
 
@@ -122,7 +124,7 @@ func (f *Future[T]) Wait(c *Context) (T, error) {
 // scope there.
 func (c *Context) join(fs []*future, done func(*future) bool) (int, error) {
 	b, r := c.b, c.b.r
-	for {
+	for round := false; ; {
 		r.mu.Lock()
 		if r.dead.Load() {
 			r.mu.Unlock()
@@ -134,7 +136,7 @@ func (c *Context) join(fs []*future, done func(*future) bool) (int, error) {
 				return i, nil
 			}
 		}
-		if c.s.ctx.Err() != nil && r.pausing == nil && !r.draining && !r.replaying.Load() {
+		if c.s.ctx.Err() != nil && r.pausing == nil && !r.draining && (round || !r.replaying.Load()) {
 			r.mu.Unlock()
 			return 0, context.Cause(c.s.ctx)
 		}
@@ -143,7 +145,7 @@ func (c *Context) join(fs []*future, done func(*future) bool) (int, error) {
 				f.waiters = append(f.waiters, b)
 			}
 		}
-		b.wait(c.s, anyBranch, "", time.Time{})
+		round = b.wait(c.s, anyBranch, "", time.Time{}) == forRound
 	}
 }
 

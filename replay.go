@@ -283,27 +283,54 @@ func (r *live) unread(err error) {
 	r.giveBack(Pending, "", time.Now().Add(time.Second))
 }
 
-// endReplay is called, under mu, when every branch has reached something that is not in
-// the journal: from here on the run acts.
-func (r *live) endReplay() {
-	r.replaying.Store(false)
-	if len(r.past.entries) > 0 && r.pausing == nil && !r.draining { // those stop a replay halfway
+// round ends a replay's round if every branch that could go on is in a step's body. Caller
+// holds mu.
+func (r *live) round() {
+	if r.replaying.Load() && int64(r.active) <= r.bodies.Load() && !r.dead.Load() && r.phase != ending {
+		r.endRound()
+	}
+}
+
+// endRound is called, under mu, when every branch has come to something that is not in the
+// journal, or is in a body: each of the first does that one thing. While the journal holds
+// entries that were not asked for, whatever comes next that is new waits for such a moment again:
+// the code may have been changed, and what stands behind its change is still found.
+func (r *live) endRound() {
+	if !r.acts && len(r.past.entries) > 0 && r.pausing == nil && !r.draining { // those stop a replay halfway
 		r.drift()
 	}
-	r.past = past{attempts: r.past.attempts, woken: r.past.woken}
+	r.acts = true
+	if len(r.past.entries) == 0 {
+		r.replaying.Store(false)
+		r.past = past{attempts: r.past.attempts, woken: r.past.woken}
+	}
 	for el := r.waits.Front(); el != nil; {
 		b := el.Value.(*branch)
 		el = el.Next()
 		if b.key == barrier || b.key == anyBranch && b.s.ctx.Err() != nil {
-			r.wake(b, forBranch)
+			r.wake(b, forRound)
 		}
 	}
 }
 
-// drift reports entries that the code no longer asks for.
+// inBody is attempt; meanwhile the branch holds up no round of a replay.
+func (c *Context) inBody(ctx *stepContext, o *stepOptions, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
+	r := c.b.r
+	r.bodies.Add(1)
+	defer r.bodies.Add(-1)
+	if r.replaying.Load() {
+		r.mu.Lock()
+		r.round()
+		r.mu.Unlock()
+	}
+	return c.attempt(ctx, o, body)
+}
+
+// drift reports entries that the code has not asked for when it comes to something new. It may
+// come to them later, if something was put before them; what it never asks for stays as it is.
 func (r *live) drift() {
 	keys := r.unasked()
-	r.e.log.Warn("pawl: the code no longer asks for some of what a run's journal holds",
+	r.e.log.Warn("pawl: the code was changed: a run came to something new before it asked for all that its journal holds",
 		"run", r.info.ID, "workflow", r.info.Workflow, "keys", keys)
 	r.note(Entry{Kind: KindDrift, Key: "$drift", At: now(), Data: mustJSON(map[string]any{"keys": keys})})
 }

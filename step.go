@@ -201,7 +201,7 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		}
 		began := time.Now()
 		ctx := &stepContext{Context: c.s.ctx, r: r, key: key, attempt: attempt, first: first}
-		data, err := c.attempt(ctx, &o, body)
+		data, err := c.inBody(ctx, &o, body)
 		ctx.settle()
 		took := time.Since(began)
 		if err == nil && read != nil { // before it is recorded: it must give the same in every replay
