@@ -12,7 +12,7 @@ import (
 // whatever run, is over. What was delivered to it before stays there to be waited for; then
 // [Hook.Wait] and [Hook.All] return a *HookClaimedError, which names this run. From a run that
 // has ended and holds the token by [Retain] it is taken too; nothing of that run is changed, but
-// it can't be retried any more.
+// it can't be retried before the token is given back.
 //
 // A token that is free is registered as with Token. Tokens that pawl has made, as of every
 // webhook, can't be claimed. Whoever can start a run of a workflow that claims can take such a

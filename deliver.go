@@ -51,38 +51,48 @@ type Receipt struct {
 // message, so that of several at the same moment one arrives. A repeat is known for as long as
 // Window says, also when the hook is closed or the run has ended since.
 //
+// A payload is held against the [Schema] of the hook that gets it: if the token changes hands meanwhile,
+// against that of the new owner.
+//
 // ErrNotFound: no such run or hook. ErrEnded: it has ended, or was closed. ErrInput: the payload
 // does not fit the hook's [Schema], or the delivery is not well formed. ErrTooLarge.
+// ErrConflict: the token went from hand to hand; nothing was delivered.
 func (e *Engine) Deliver(ctx context.Context, d Delivery) (Receipt, error) {
-	m, what, err := d.message()
-	if err != nil {
-		return Receipt{}, fmt.Errorf("%w: %w", ErrInput, err)
-	}
-	if m.Data, err = encode(what, d.Data, e.opt.MaxPayload); err != nil {
-		return Receipt{}, err
-	}
-	if d.Token != "" || d.Hook != "" {
-		if info, err := e.address(ctx, &d, m); err != nil {
-			return Receipt{Run: info}, err
+	for range 10 {
+		m, what, err := d.message()
+		if err != nil {
+			return Receipt{}, fmt.Errorf("%w: %w", ErrInput, err)
 		}
+		if m.Data, err = encode(what, d.Data, e.opt.MaxPayload); err != nil {
+			return Receipt{}, err
+		}
+		if d.Token != "" || d.Hook != "" {
+			if info, err := e.address(ctx, &d, m); err != nil {
+				return Receipt{Run: info}, err
+			}
+		}
+		if d.Once != "" {
+			m.Once = &Once{ID: d.Once, Until: now().Add(cmp.Or(d.Window, 24*time.Hour)), Answer: d.Answer}
+		}
+		if err := e.submit(ctx, &item{send: m}); err != nil { // m may still be written to
+			return Receipt{}, err
+		}
+		if m.Moved { // what was looked at is not what would get it: its schema may be another
+			continue
+		}
+		r := Receipt{Run: m.Info, Count: m.Count, Repeated: m.Repeated, First: m.First}
+		if m.Err != nil {
+			return r, m.Err
+		}
+		if d.Publish == "" {
+			r.Count = 1
+		}
+		if r.Repeated && d.Publish == "" {
+			r.Run, err = e.whole(ctx, r.Run)
+		}
+		return r, err
 	}
-	if d.Once != "" {
-		m.Once = &Once{ID: d.Once, Until: now().Add(cmp.Or(d.Window, 24*time.Hour)), Answer: d.Answer}
-	}
-	if err := e.submit(ctx, &item{send: m}); err != nil { // m may still be written to
-		return Receipt{}, err
-	}
-	r := Receipt{Run: m.Info, Count: m.Count, Repeated: m.Repeated, First: m.First}
-	if m.Err != nil {
-		return r, m.Err
-	}
-	if d.Publish == "" {
-		r.Count = 1
-	}
-	if r.Repeated && d.Publish == "" {
-		r.Run, err = e.whole(ctx, r.Run)
-	}
-	return r, err
+	return Receipt{}, fmt.Errorf("%w: the token of the hook goes from hand to hand; send it again", ErrConflict)
 }
 
 // message makes what is sent, without what only the store knows, and says what it is.
@@ -126,7 +136,7 @@ func (d *Delivery) message() (m *Send, what string, err error) {
 // address finds the hook that a delivery is for, and holds the payload against its schema.
 func (e *Engine) address(ctx context.Context, d *Delivery, m *Send) (RunInfo, error) {
 	h, err := e.addressee(ctx, d)
-	m.Token = h.Token
+	m.Token, m.Hook = h.Token, cmp.Or(h.ID, noHook)
 	if d.Hook != "" { // it is this run's: should the token be claimed by now, it is not for its new owner
 		m.Tenant, m.RunID = d.Run.Tenant, h.Run.ID
 	}
@@ -146,6 +156,9 @@ func (e *Engine) address(ctx context.Context, d *Delivery, m *Send) (RunInfo, er
 	}
 	return h.Run, nil
 }
+
+// noHook is the ID of no hook.
+const noHook = -1
 
 // remembered is what a store keeps of a delivery with a name.
 type remembered struct {

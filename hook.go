@@ -78,6 +78,21 @@ type hookEntry struct {
 	Secret string          `json:"secret,omitempty"` // the secret's fingerprint, where Token is derived
 	Meta   json.RawMessage `json:"meta,omitempty"`
 	From   *HookRef        `json:"claimedFrom,omitempty"`
+
+	// What it takes to register the hook again, in a retry.
+	Kind   string          `json:"kind,omitempty"`
+	Schema json.RawMessage `json:"schema,omitempty"`
+	Public bool            `json:"public,omitempty"`
+	Hold   time.Duration   `json:"hold,omitempty"` // in nanoseconds
+}
+
+// spec registers the hook again that an entry tells of; false: it tells of none.
+func (h *hookEntry) spec(key string) (HookSpec, bool) {
+	s := HookSpec{Key: key, Token: h.Token, Kind: h.Kind, Meta: h.Meta, Schema: h.Schema, Public: h.Public, Hold: h.Hold}
+	if h.Stored != "" {
+		s.Token, s.Remember = h.Stored, rememberHooks
+	}
+	return s, s.Token != ""
 }
 
 // rememberHooks is how long a token that pawl has made is known to have ended.
@@ -129,7 +144,7 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 		if err := act(); err != nil {
 			return "", "", h, err
 		}
-		h = hookEntry{Token: n.Token, Meta: n.Meta}
+		h = hookEntry{Token: n.Token, Meta: n.Meta, Kind: n.Kind, Schema: n.Schema, Public: n.Public, Hold: n.Hold}
 		if token = n.Token; token == "" {
 			token = r.e.newToken(&r.info, key, &h)
 			n.Token, n.Remember = h.Stored, rememberHooks

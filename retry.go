@@ -14,11 +14,12 @@ import (
 // recorded before, and a Blocked one from where it is. If a child made it fail, that child is
 // retried with it, and children that were cancelled when it failed go on too, from their
 // own journals. What was sent to the run and not taken is still there, and its hooks are open
-// again. A run that failed by an error that its own function made is run again from its journal:
+// again, also one whose token another run has had meanwhile; one that was claimed from the live run stays over. A run that failed by an error that its own function made is run again from its journal:
 // it fails again, unless its code has changed. It takes its singleton key again, or queues for it.
 //
 // ErrState: it is neither Failed nor Blocked; or its compensations have run; or a child of it
-// is still being cancelled. ErrConflict: another run has a token of its hooks by now.
+// is still being cancelled. *HookConflictError, an ErrConflict: another run has a token of its
+// hooks; when that is given back, it can be retried.
 func (e *Engine) Retry(ctx context.Context, run Ref) (RunInfo, error) {
 	info, err := e.store.Lookup(ctx, run.Tenant, run.ID)
 	if err != nil {
@@ -28,7 +29,12 @@ func (e *Engine) Retry(ctx context.Context, run Ref) (RunInfo, error) {
 	if err != nil {
 		return info, fmt.Errorf("retry run %s: %w", run.ID, err)
 	}
-	return e.order(ctx, o)
+	info, err = e.order(ctx, o)
+	var taken *HookConflictError
+	if errors.As(err, &taken) {
+		err = fmt.Errorf("%w; retry run %s when that run has given it back, as by its end, or cancel that run", err, run.ID)
+	}
+	return info, err
 }
 
 // errUndone: what the journal holds as done, compensations have undone.
@@ -66,10 +72,10 @@ func (e *Engine) reopen(ctx context.Context, info RunInfo, o *Order) error {
 	if err != nil {
 		return err
 	}
-	for _, token := range left.hooks {
-		o.Hooks = append(o.Hooks, token)
+	for _, hook := range left.hooks {
+		o.Hooks = append(o.Hooks, hook)
 	}
-	slices.Sort(o.Hooks)
+	slices.SortFunc(o.Hooks, func(a, b HookSpec) int { return cmp.Or(cmp.Compare(a.Token, b.Token), cmp.Compare(a.Key, b.Key)) })
 	for key, ch := range left.children {
 		if err := e.reopenChild(ctx, info, o, key, ch, ch.end.ID != "" && ch.end.ID == culprit); err != nil {
 			return err
@@ -130,7 +136,7 @@ func (e *Engine) lookupLast(ctx context.Context, tenant, id string) (RunInfo, er
 
 // leftOpen is what a journal begins and does not end.
 type leftOpen struct {
-	hooks    map[string]string    // tokens as they are stored, by key
+	hooks    map[string]HookSpec  // by key
 	children map[string]openChild // by key, those that have ended too
 }
 
@@ -141,7 +147,7 @@ type openChild struct {
 
 // leftOpen reads the journal of a run that has ended. errUndone: it can't go on.
 func (e *Engine) leftOpen(ctx context.Context, info RunInfo) (*leftOpen, error) {
-	l := &leftOpen{map[string]string{}, map[string]openChild{}}
+	l := &leftOpen{map[string]HookSpec{}, map[string]openChild{}}
 	for entry, err := range e.Journal(ctx, Ref{info.Tenant, info.ID}) {
 		if err == nil {
 			err = l.read(&entry)
@@ -163,8 +169,8 @@ func (l *leftOpen) read(e *Entry) error {
 		if err := e.readable(&h); err != nil {
 			return err
 		}
-		if token := cmp.Or(h.Stored, h.Token); token != "" {
-			l.hooks[e.Key] = token
+		if spec, ok := h.spec(e.Key); ok {
+			l.hooks[e.Key] = spec
 		}
 	case e.Kind == KindHookClosed:
 		delete(l.hooks, closedHook(e.Key))

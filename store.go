@@ -338,6 +338,7 @@ type Send struct {
 	Tenant  string
 	RunID   string // with Token: the hook is to be of this run, or else it is ErrEnded
 	Token   string
+	Hook    int64 // with Token: the hook is to be that with this ID, or else it is Moved; zero: whichever
 	Publish string
 
 	Name string // with RunID: the message's name
@@ -349,6 +350,7 @@ type Send struct {
 	// Answers.
 	Info     RunInfo         // with RunID and Token: the run
 	Count    int             // with Publish: how many runs got it
+	Moved    bool            // nothing was sent: the token is that of another hook than Hook
 	Repeated bool            // nothing was sent: Info, Count and First are what the first was answered
 	First    json.RawMessage // the Answer that the first was given
 	Err      error           // ErrNotFound, ErrEnded
@@ -371,8 +373,10 @@ type Order struct {
 	RunID  string
 	Data   json.RawMessage // reason, or what to wake: journalled with the order
 	Keys   []string        // Retry: keys whose failures are to be forgotten
-	Hooks  []string        // Retry: tokens, as they are stored, that the run must have again
-	Also   []*Order        // Retry: children, failed or cancelled, that go on with it; their ends so far are dropped
+	// Hooks are those that a Retry opens again. A row may be gone, as when another run has had the
+	// token: then it is made anew.
+	Hooks []HookSpec
+	Also  []*Order // Retry: children, failed or cancelled, that go on with it; their ends so far are dropped
 
 	// Answers.
 	Info RunInfo

@@ -22,7 +22,6 @@ import (
 // Invariant: of a run in known, all entries up to seq were told.
 type newsReader struct {
 	s      *Store
-	since  time.Time
 	cursor string // transactions before it are over, and what they wrote was told
 	mark   string // a transaction that had not begun at marked
 	marked time.Time
@@ -38,23 +37,24 @@ type told struct {
 const (
 	// maxNews is how many runs one call tells of.
 	maxNews = 5000
-	// tail is how far back the journal of a run is looked at that was not known.
+	// tail is how far back the journal of a run that was not known is looked at first.
 	tail = 200
 	// remembered is how long a run is known of which nothing is heard.
 	remembered = time.Minute
-	// longest is more than a transaction of this package lasts; those of other programs in
+	// longest is more than a transaction of this package lasts, whose process may stand still: the server ends
+	// those that are idle for 10 s (idle_in_transaction_session_timeout). Those of other programs in
 	// the same server must not hold the cursor back for as long as they go on.
 	longest = time.Minute
 )
 
 // News implements pawl.Store.
 func (s *Store) News(ctx context.Context, now time.Time) (pawl.NewsReader, error) {
-	r := &newsReader{s: s, since: now, known: map[int64]*told{}}
+	r := &newsReader{s: s, known: map[int64]*told{}}
 	err := s.read(ctx, "begin to read news", func(c *pgxpool.Conn) error {
 		return r.look(ctx, c, now, func(t pgx.Tx) error {
 			held, err := r.held(ctx, t)
 			for run, seq := range held {
-				r.known[run] = &told{seq: seq, seen: r.since}
+				r.known[run] = &told{seq: seq, seen: now}
 			}
 			return err
 		})
@@ -166,7 +166,11 @@ func (r *newsReader) news(ctx context.Context, t pgx.Tx, now time.Time) (out []p
 	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (none struct{}, err error) {
 		var by string
 		info, err := scanRun(row, &by)
-		if err == nil && (r.known[info.Key] == nil || r.known[info.Key].changed != by) {
+		switch k := r.known[info.Key]; {
+		case err != nil:
+		case k != nil && k.changed == by: // it is met for as long as an older transaction is not over
+			k.seen = now
+		default:
 			changed[info.Key] = by
 			add(info.RunInfo, true)
 		}
@@ -187,7 +191,6 @@ func (r *newsReader) news(ctx context.Context, t pgx.Tx, now time.Time) (out []p
 				k.seq, k.seen = max(k.seq, held[run]), now
 			}
 		}
-		r.since = now
 		return nil, true, nil
 	}
 	var strange []int64
@@ -216,7 +219,7 @@ func (r *newsReader) news(ctx context.Context, t pgx.Tx, now time.Time) (out []p
 	if len(more) == 0 {
 		return nil, false, nil
 	}
-	if err := r.entries(ctx, t, now, out, at, more); err != nil {
+	if err := r.entries(ctx, t, out, at, more); err != nil {
 		return nil, false, err
 	}
 	ends, err := newest(ctx, t, more)
@@ -245,42 +248,46 @@ func (r *newsReader) news(ctx context.Context, t pgx.Tx, now time.Time) (out []p
 	return out, false, nil
 }
 
-// entries fills in what was appended to the journals of runs. Of a run that was not known,
-// that is what is not older than the reader, or than what it remembers.
-func (r *newsReader) entries(ctx context.Context, t pgx.Tx, now time.Time, out []pawl.News, at map[int64]int, runs []int64) error {
-	since := now.Add(-remembered)
-	if r.since.After(since) {
-		since = r.since
-	}
-	after, from := make([]int64, len(runs)), make([]int64, len(runs))
-	for i, run := range runs {
-		if k := r.known[run]; k != nil {
-			after[i] = k.seq
-			continue
+// entries fills in what was appended to the journals of runs. Of a run that is not known that is what
+// transactions wrote that were not over when the reader looked last: had older ones written, the run would
+// be known of it. No clock is asked, as those of workers may differ by any time. The journal of such a run is read
+// backwards, in steps.
+func (r *newsReader) entries(ctx context.Context, t pgx.Tx, out []pawl.News, at map[int64]int, runs []int64) error {
+	for back := int64(tail); len(runs) > 0; back *= 10 {
+		after := make([]int64, len(runs))
+		for i, run := range runs {
+			if after[i] = -2; r.known[run] != nil {
+				after[i] = r.known[run].seq
+			}
+			out[at[run]].Entries = nil
 		}
-		after[i], from[i] = -2, since.UnixMicro()
-		if !out[at[run]].Run.Created.Before(r.since) {
-			after[i], from[i] = -1, 0
+		rows, err := t.Query(ctx, `SELECT e.seq, e.kind, e.key, e.at, e.took, NULL::bytea, 0, k.run, k.after = -2 AND e.seq > 0 AND e.seq <= s.start + 1
+			FROM unnest($1::bigint[], $2::bigint[]) AS k (run, after),
+			LATERAL (SELECT CASE WHEN k.after >= -1 THEN k.after ELSE (SELECT max(seq) FROM journal WHERE run = k.run) - $3 END AS start) AS s,
+			LATERAL (SELECT * FROM journal AS j WHERE j.run = k.run AND j.seq > s.start
+				AND (k.after >= -1 OR age(j.xmin) BETWEEN 0 AND age($4::text::xid8::xid)) ORDER BY j.seq LIMIT $5) AS e ORDER BY k.run, e.seq`, runs, after, back, r.cursor, maxNews)
+		if err != nil {
+			return fmt.Errorf("journals: %w", err)
+		}
+		runs = nil // of which there may be more
+		if _, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (none struct{}, err error) {
+			var run, at64, took int64
+			var kind int32
+			var e pawl.Entry
+			var edge bool
+			err = row.Scan(&e.Seq, &kind, &e.Key, &at64, &took, (*[]byte)(&e.Data), &e.Size, &run, &edge)
+			e.Kind, e.Failed, e.Attempt = pawl.Kind(kind&127), kind&128 != 0, int(kind>>8)
+			e.At, e.Took = fromMicro(&at64), time.Duration(took)
+			n := &out[at[run]]
+			if n.Entries = append(n.Entries, e); edge {
+				runs = append(runs, run)
+			}
+			return none, err
+		}); err != nil {
+			return err
 		}
 	}
-	rows, err := t.Query(ctx, `SELECT e.seq, e.kind, e.key, e.at, e.took, NULL::bytea, 0, k.run FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS k (run, after, since), LATERAL (
-			SELECT * FROM journal AS j WHERE j.run = k.run AND j.seq > CASE WHEN k.after >= -1 THEN k.after ELSE (SELECT max(seq) FROM journal WHERE run = k.run) - $4 END
-			AND j.at >= k.since ORDER BY j.seq LIMIT $5) AS e ORDER BY k.run, e.seq`, runs, after, from, tail, maxNews)
-	if err != nil {
-		return fmt.Errorf("journals: %w", err)
-	}
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (none struct{}, err error) {
-		var run, at64, took int64
-		var kind int32
-		var e pawl.Entry
-		err = row.Scan(&e.Seq, &kind, &e.Key, &at64, &took, (*[]byte)(&e.Data), &e.Size, &run)
-		e.Kind, e.Failed, e.Attempt = pawl.Kind(kind&127), kind&128 != 0, int(kind>>8)
-		e.At, e.Took = fromMicro(&at64), time.Duration(took)
-		n := &out[at[run]]
-		n.Entries = append(n.Entries, e)
-		return none, err
-	})
-	return err
+	return nil
 }
 
 // Close implements pawl.NewsReader.

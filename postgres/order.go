@@ -120,19 +120,21 @@ func (w *work) unpause(r *run) {
 func (w *work) retryAll(o *pawl.Order) error {
 	orders := append([]*pawl.Order{o}, o.Also...)
 	type owner struct {
-		run int64
-		id  string
+		run  int64
+		id   string
+		over bool // whoever asks takes the token
 	}
 	owners := map[tokenIn]owner{}
+	var lost []reopened
 	tokens, spaces := tokensOf(orders)
 	w.rows(func(row pgx.CollectableRow) error {
 		var token tokenIn
 		var o owner
-		err := row.Scan(&token.token, &token.space, &o.run, &o.id)
+		err := row.Scan(&token.token, &token.space, &o.run, &o.id, &o.over)
 		owners[token] = o
 		return err
-	}, `SELECT h.token, h.space, h.run, r.id FROM hooks AS h JOIN runs AS r ON r.key = h.run
-		WHERE (h.token, h.space) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY h.token, h.space FOR UPDATE OF h`, tokens, spaces)
+	}, `SELECT h.token, h.space, h.run, r.id, coalesce(h.until <= $3, false) FROM hooks AS h JOIN runs AS r ON r.key = h.run
+		WHERE (h.token, h.space) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY h.token, h.space FOR UPDATE OF h`, tokens, spaces, w.us)
 	if err := w.send(); err != nil {
 		return err
 	}
@@ -142,12 +144,21 @@ func (w *work) retryAll(o *pawl.Order) error {
 			o.Err = fmt.Errorf("%w: its child %s has changed meanwhile; try again", pawl.ErrState, also.RunID)
 			return nil
 		}
-		for _, token := range also.Hooks {
-			if by := owners[tokenIn{clean(token), clean(pawl.TokenSpace(also.Tenant, token))}]; by.run != r.Key {
-				o.Err = &pawl.HookConflictError{Token: token, RunID: by.id}
+		for i := range also.Hooks {
+			h := &also.Hooks[i]
+			token := tokenIn{clean(h.Token), clean(pawl.TokenSpace(also.Tenant, h.Token))}
+			switch by, is := owners[token]; {
+			case is && by.run == r.Key:
+			case is && !by.over:
+				o.Err = &pawl.HookConflictError{Token: h.Token, RunID: by.id}
 				return nil
+			default:
+				lost, owners[token] = append(lost, reopened{h, r, token}), owner{run: r.Key, id: r.ID}
 			}
 		}
+	}
+	for _, h := range lost {
+		w.reopen(h)
 	}
 	w.flushInbox() // which may have what is to be dropped
 	for i, also := range orders {
@@ -166,11 +177,26 @@ func (w *work) retryAll(o *pawl.Order) error {
 // tokensOf are the tokens that the orders name, each with its space.
 func tokensOf(orders []*pawl.Order) (tokens, spaces []string) {
 	for _, o := range orders {
-		for _, token := range o.Hooks {
-			tokens, spaces = append(tokens, clean(token)), append(spaces, clean(pawl.TokenSpace(o.Tenant, token)))
+		for _, h := range o.Hooks {
+			tokens, spaces = append(tokens, clean(h.Token)), append(spaces, clean(pawl.TokenSpace(o.Tenant, h.Token)))
 		}
 	}
 	return tokens, spaces
+}
+
+// reopened is a hook that a retry opens again, and whose row is gone.
+type reopened struct {
+	*pawl.HookSpec
+	run *run
+	tokenIn
+}
+
+// reopen makes the row of a hook anew. What had the token, and is over, is locked; if somebody takes
+// one that had no row meanwhile, the transaction is begun again, and finds it taken.
+func (w *work) reopen(h reopened) {
+	w.exec("DELETE FROM hooks WHERE token = $1 AND space = $2", h.token, h.space)
+	w.exec(`INSERT INTO hooks (token, run, key, meta, schema, public, at, hold, tenant, kind, remember, space) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		h.token, h.run.Key, clean(h.Key), []byte(h.Meta), []byte(h.Schema), h.Public, w.us, h.Hold.Microseconds(), h.run.Tenant, clean(h.Kind), h.Remember.Microseconds(), h.space)
 }
 
 // retry reopens a run: the journal says which failures are to be forgotten.

@@ -29,10 +29,10 @@ func (w *work) sends() error {
 		w.rows(func(row pgx.CollectableRow) error {
 			var token tokenIn
 			var h hooked
-			err := row.Scan(&token.token, &token.space, &h.run, &h.key, &h.over)
+			err := row.Scan(&token.token, &token.space, &h.run, &h.key, &h.over, &h.made)
 			hooks[token] = &h
 			return err
-		}, `SELECT token, space, run, key, until FROM hooks WHERE (token, space) IN (SELECT * FROM unnest($1::text[], $2::text[])) AND (until IS NULL OR until + remember > $3)
+		}, `SELECT token, space, run, key, until, made FROM hooks WHERE (token, space) IN (SELECT * FROM unnest($1::text[], $2::text[])) AND (until IS NULL OR until + remember > $3)
 			ORDER BY token, space FOR SHARE`, tokens, spaces, w.us)
 	}
 	waiting := map[string][]int64{}
@@ -72,7 +72,7 @@ func (w *work) sends() error {
 		if err != nil {
 			return err
 		}
-		if m.Err == nil && m.Once != nil {
+		if m.Err == nil && !m.Moved && m.Once != nil {
 			w.remember(once, m)
 		}
 	}
@@ -97,6 +97,7 @@ func (w *work) publish(m *pawl.Send, waiting []int64) error {
 type hooked struct {
 	runKey
 	over *int64 // set: it is closed or its run has ended
+	made int64
 }
 
 // tokenIn is a token in its space.
@@ -116,7 +117,11 @@ func (w *work) toHook(m *pawl.Send, hooks map[tokenIn]*hooked) error {
 		case m.RunID != "" && r.ID != m.RunID:
 			m.Err = fmt.Errorf("%w: another run has claimed the token of the hook of run %s", pawl.ErrEnded, m.RunID)
 			return nil
+		case m.Hook != 0 && h.made != m.Hook:
+			m.Moved = true
+			return nil
 		default:
+			m.Moved = false
 			m.Info = w.deliver(r, pawl.MsgHook+h.key, m.Data)
 			return nil
 		}

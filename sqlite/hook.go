@@ -51,9 +51,14 @@ func (t *tx) hook(ch *pawl.Change, i int) error {
 		}
 		return nil
 	}
-	_, err = t.exec(`INSERT OR REPLACE INTO hooks (token, space, run, key, tenant, kind, meta, schema, public, at, hold, remember)
+	return t.register(h, &me, space)
+}
+
+// register writes the row of a hook, over whatever has its token.
+func (t *tx) register(h *pawl.HookSpec, run *pawl.RunInfo, space string) error {
+	_, err := t.exec(`INSERT OR REPLACE INTO hooks (token, space, run, key, tenant, kind, meta, schema, public, at, hold, remember)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		h.Token, space, ch.Run, h.Key, me.Tenant, h.Kind, raw(h.Meta), raw(h.Schema), h.Public, t.us, h.Hold.Microseconds(), h.Remember.Microseconds())
+		h.Token, space, run.Key, h.Key, run.Tenant, h.Kind, raw(h.Meta), raw(h.Schema), h.Public, t.us, h.Hold.Microseconds(), h.Remember.Microseconds())
 	return err
 }
 

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/pawlrun/pawl"
 )
@@ -104,6 +105,7 @@ func (t *tx) unpause(info *pawl.RunInfo) error {
 // retryAll reopens a failed run, with the children that go on with it: all of them or none.
 func (t *tx) retryAll(info *pawl.RunInfo, o *pawl.Order) error {
 	orders := append([]*pawl.Order{o}, o.Also...)
+	var hooks []reopened
 	for _, o := range orders {
 		info, found, err := t.lookup(o.Tenant, o.RunID)
 		if err != nil {
@@ -114,21 +116,26 @@ func (t *tx) retryAll(info *pawl.RunInfo, o *pawl.Order) error {
 			orders[0].Err = fmt.Errorf("%w: its child %s has changed meanwhile; try again", pawl.ErrState, o.RunID)
 			return nil
 		}
-		for _, token := range o.Hooks {
-			var owner string
-			free, err := t.one("SELECT r.id, r.key FROM hooks h JOIN runs r ON r.key = h.run WHERE h.token = ? AND h.space = ?", []any{token, pawl.TokenSpace(o.Tenant, token)}, func(r row) error {
-				if r.int(1) != info.Key {
-					owner = r.str(0)
-				}
-				return nil
-			})
-			if err != nil {
+		for i := range o.Hooks {
+			h := reopened{&o.Hooks[i], &o.Info, pawl.TokenSpace(o.Tenant, o.Hooks[i].Token)}
+			owner, lost, err := t.owner(&h)
+			if j := slices.IndexFunc(hooks, func(x reopened) bool { return x.Token == h.Token && x.space == h.space }); j >= 0 {
+				owner = hooks[j].run.ID
+			}
+			switch {
+			case err != nil:
 				return err
-			}
-			if !free || owner != "" {
-				orders[0].Err = &pawl.HookConflictError{Token: token, RunID: owner}
+			case owner != "":
+				orders[0].Err = &pawl.HookConflictError{Token: h.Token, RunID: owner}
 				return nil
+			case lost:
+				hooks = append(hooks, h)
 			}
+		}
+	}
+	for _, h := range hooks {
+		if err := t.register(h.HookSpec, h.run, h.space); err != nil {
+			return err
 		}
 	}
 	for i, o := range orders {
@@ -142,6 +149,27 @@ func (t *tx) retryAll(info *pawl.RunInfo, o *pawl.Order) error {
 		}
 	}
 	return nil
+}
+
+// reopened is a hook that a retry opens again.
+type reopened struct {
+	*pawl.HookSpec
+	run   *pawl.RunInfo
+	space string
+}
+
+// owner tells which other run has the token of a hook that is to be opened again. lost: the hook's
+// row is gone.
+func (t *tx) owner(h *reopened) (run string, lost bool, err error) {
+	mine := false
+	_, err = t.one("SELECT r.id, h.run, h.until FROM hooks h JOIN runs r ON r.key = h.run WHERE h.token = ? AND h.space = ?", []any{h.Token, h.space}, func(r row) error {
+		mine = r.int(1) == h.run.Key
+		if !mine && (r.null(2) || r.int(2) > t.us) {
+			run = r.str(0)
+		}
+		return nil
+	})
+	return run, !mine, err
 }
 
 // retry reopens a run: the journal says which failures are to be forgotten.

@@ -26,7 +26,7 @@ func (t *tx) send(m *pawl.Send) error {
 	case found:
 		return m.Repeats(first)
 	}
-	if err := t.route(m); err != nil || m.Err != nil {
+	if err := t.route(m); err != nil || m.Err != nil || m.Moved {
 		return err
 	}
 	w := &pawl.Write{Puts: []pawl.Put{{Space: space, Key: key, If: pawl.AnyVersion, Data: m.Remembers(), Until: m.Once.Until}}}
@@ -56,6 +56,9 @@ func (t *tx) route(m *pawl.Send) error {
 		}
 		if err == nil && m.RunID != "" && h.Run.ID != m.RunID {
 			m.Err = fmt.Errorf("%w: another run has claimed the token of the hook of run %s", pawl.ErrEnded, m.RunID)
+			return nil
+		}
+		if m.Moved = err == nil && m.Hook != 0 && h.ID != m.Hook; m.Moved {
 			return nil
 		}
 		if err == nil {

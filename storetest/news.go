@@ -95,6 +95,61 @@ var news = []promise{
 		d.step(r, "new")
 		n.tells("a running moved 6")
 	}},
+	{"what is told does not depend on the clocks of workers, nor on how long a run has waited", func(d *desk) {
+		n := d.news()
+		for i, off := range []time.Duration{-time.Hour, time.Hour, -time.Second} {
+			id := fmt.Sprint("r", i)
+			at := func(r pawl.RunInfo, key string) *pawl.Change {
+				e := d.entry(r, pawl.KindStep, key, `1`)
+				e.At = d.now.Add(off)
+				return &pawl.Change{Entries: []pawl.Entry{e}}
+			}
+			r := d.hold(d.join("w"), id)
+			d.say(r, at(r, "one"))
+			d.suspend(r, "go")
+			n.tells(id + " waiting moved 0 1")
+			for j := range 3 { // it is forgotten
+				d.pass(50 * time.Second)
+				other := fmt.Sprint(id, "other", j)
+				d.start(other, func(r *pawl.NewRun) { r.NotBefore = d.now.Add(1000 * time.Hour) })
+				n.tells(other + " pending moved 0")
+			}
+			d.signal(id, "go", `1`)
+			r = d.again(d.join("w"), id).Info
+			d.say(r, at(r, "two"))
+			n.tells(id + " running moved 2")
+			d.end(r, pawl.Completed, `1`)
+			n.next()
+			n.tells()
+			d.pass(5 * time.Minute)
+		}
+	}},
+	{"all that a run does between two looks is told", func(d *desk) {
+		w := d.join("w")
+		r := d.hold(w, "a")
+		for i := range 300 {
+			d.step(r, fmt.Sprint("old", i))
+		}
+		d.suspend(r, "go")
+		n := d.news()
+		d.pass(2 * time.Minute)
+		n.tells()
+		d.signal("a", "go", `1`)
+		r = d.again(d.join("w"), "a").Info
+		var ch pawl.Change
+		first := int64(len(d.journal(r.Key)))
+		for i := range 2500 {
+			e := d.entry(r, pawl.KindStep, fmt.Sprint("new", i), `1`)
+			e.Seq = first + int64(i)
+			ch.Entries = append(ch.Entries, e)
+		}
+		d.say(r, &ch)
+		got := n.next()
+		d.same("runs", len(got), 1)
+		d.same("entries", len(got[0].Entries), 2500)
+		d.same("the first", got[0].Entries[0].Seq, first)
+		n.tells()
+	}},
 	{"a change that was not stored is not told", func(d *desk) {
 		w := d.join("w")
 		r := d.hold(w, "a")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pawlrun/pawl"
 )
@@ -66,9 +67,26 @@ var retries = []promise{
 		_, err := d.store.FindHook(d.ctx, "", "tik", d.now)
 		d.is("its other hook", err, pawl.ErrNotFound)
 		d.end(other, pawl.Completed, `1`)
-		if err := d.retry("a", "tik", "tok"); !errors.Is(err, pawl.ErrConflict) { // the token is free, but what was the run's is gone
-			d.Errorf("the retry is answered with %v", err)
+		d.ok(d.retry("a", "tik", "tok")) // the token is free, and the row that was the run's is gone
+		d.same("hooks", d.hookKeys(r.Key), []string{"i", "h"})
+		for _, token := range []string{"tik", "tok"} {
+			s := d.resume(token, `1`)
+			d.same("whose it is", words(s.Info.ID, s.Err), "a <nil>")
 		}
+	}},
+	{"a token that another run held is taken by a retry when its hold is over", func(d *desk) {
+		w := d.join("w")
+		r := d.hold(w, "a")
+		d.hook(r, pawl.HookSpec{Key: "h", Token: "tok"})
+		d.end(r, pawl.Failed, `{"message":"no"}`)
+		other := d.hold(w, "b")
+		d.hook(other, pawl.HookSpec{Key: "h", Token: "tok", Hold: time.Minute})
+		d.end(other, pawl.Failed, `{"message":"no"}`)
+		d.is("while it is held", d.retry("a", "tok"), pawl.ErrConflict)
+		d.pass(time.Minute)
+		d.ok(d.retry("a", "tok"))
+		d.is("the other's retry", d.retry("b", "tok"), pawl.ErrConflict)
+		d.same("who has it", d.resume("tok", `1`).Info.ID, "a")
 	}},
 	{"children that have ended go on with their parent, and tell it anew", func(d *desk) {
 		w := d.join("w")
@@ -133,7 +151,7 @@ func (d *desk) retry(id string, had ...string) error {
 	o := &pawl.Order{Verb: pawl.VerbRetry, RunID: id, Data: json.RawMessage(`{"keys":[]}`)}
 	for _, name := range had {
 		if strings.HasPrefix(name, "t") {
-			o.Hooks = append(o.Hooks, name)
+			o.Hooks = append(o.Hooks, pawl.HookSpec{Key: map[string]string{"tok": "h", "tik": "i"}[name], Token: name})
 			continue
 		}
 		o.Also = append(o.Also, &pawl.Order{Verb: pawl.VerbRetry, RunID: name, Data: json.RawMessage(`{"keys":[]}`)})

@@ -3,6 +3,7 @@ package storetest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,28 @@ var tokens = []promise{
 		d.say(victim, &pawl.Change{Unhooks: []string{"h#2"}})
 		d.end(victim, pawl.Completed, `1`)
 		d.ok(d.resume("tok", `3`).Err)
+	}},
+	{"what is sent to a hook does not reach another that has its token", func(d *desk) {
+		w := d.join("w")
+		victim, r := d.hold(w, "victim"), d.hold(w, "a")
+		d.hook(victim, pawl.HookSpec{Key: "h", Token: "tok"})
+		h, err := d.store.FindHook(d.ctx, "", "tok", d.now)
+		d.ok(err)
+		once := &pawl.Once{ID: "1", Until: d.now.Add(time.Hour)}
+		s := d.send(pawl.Send{Token: "tok", Hook: h.ID, Data: json.RawMessage(`1`)})
+		d.same("to the hook itself", words(s.Err, s.Moved, s.Info.ID), "<nil> false victim")
+		d.takeOver(r, "mine", "tok")
+		s = d.send(pawl.Send{Token: "tok", Hook: h.ID, Data: json.RawMessage(`2`), Once: once})
+		d.same("when it was taken over", words(s.Err, s.Moved, s.Info.ID == ""), "<nil> true true")
+		s = d.send(pawl.Send{Token: "tok", Hook: -1, Data: json.RawMessage(`3`), Once: once})
+		d.same("to none", words(s.Err, s.Moved, s.Info.ID == ""), "<nil> true true")
+		h, err = d.store.FindHook(d.ctx, "", "tok", d.now)
+		d.ok(err)
+		s = d.send(pawl.Send{Token: "tok", Hook: h.ID, Data: json.RawMessage(`4`), Once: once}) // the name was not used up
+		d.same("to the new one", words(s.Err, s.Moved, s.Repeated, s.Info.ID), "<nil> false false a")
+		s = d.send(pawl.Send{Token: "tok", Hook: -1, Data: json.RawMessage(`5`), Once: once})
+		d.same("again, whoever it was for", words(s.Err, s.Moved, s.Repeated), "<nil> false true")
+		d.same("payloads of the new one", slices.DeleteFunc(d.mail(w), func(m string) bool { return !strings.HasPrefix(m, "hook:mine") }), []string{"hook:mine=4"})
 	}},
 	{"a run that waits is woken when a token of it is taken over, also by another worker", func(d *desk) {
 		w, other := d.join("w"), d.join("other")
@@ -97,7 +120,7 @@ var tokens = []promise{
 			d.same("the ended run", words(d.look(victim.ID), len(d.journal(victim.Key))), before)
 			d.ok(d.resume(tok, `1`).Err)
 		}
-		o := &pawl.Order{Verb: pawl.VerbRetry, RunID: "victimfailed", Data: json.RawMessage(`{}`), Hooks: []string{"failed"}}
+		o := &pawl.Order{Verb: pawl.VerbRetry, RunID: "victimfailed", Data: json.RawMessage(`{}`), Hooks: []pawl.HookSpec{{Key: "h", Token: "failed"}}}
 		d.commit(&pawl.Batch{Orders: []*pawl.Order{o}})
 		d.is("a retry of the failed one", o.Err, pawl.ErrConflict)
 	}},
@@ -225,7 +248,7 @@ var tokens = []promise{
 		d.hook(r, pawl.HookSpec{Key: "h", Token: "tok"})
 		d.end(r, pawl.Failed, `{"message":"no"}`)
 		d.hook(d.hold(w, "own"), pawl.HookSpec{Key: "h", Token: "tok"})
-		o := &pawl.Order{Verb: pawl.VerbRetry, Tenant: "acme", RunID: "acme", Data: json.RawMessage(`{}`), Hooks: []string{"tok"}}
+		o := &pawl.Order{Verb: pawl.VerbRetry, Tenant: "acme", RunID: "acme", Data: json.RawMessage(`{}`), Hooks: []pawl.HookSpec{{Key: "h", Token: "tok"}}}
 		d.commit(&pawl.Batch{Orders: []*pawl.Order{o}})
 		d.ok(o.Err)
 		s := d.send(pawl.Send{Tenant: "acme", Token: "tok", Data: json.RawMessage(`1`)})

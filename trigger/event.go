@@ -36,7 +36,9 @@ type Published struct {
 	Runs     []string `json:"runs,omitempty"`     // ids of the runs that subscriptions start
 	Waiters  int      `json:"waiters"`            // how many runs that waited got it, as far as is known yet
 	Pending  bool     `json:"pending,omitempty"`  // a Runner does what is left
-	Errors   []string `json:"errors,omitempty"`   // of expressions that failed on it, and of starts that were refused
+	// Errors are of expressions that failed on it, of starts that were refused, and of those that are
+	// pending because for a minute no Runner has known their workflow.
+	Errors []string `json:"errors,omitempty"`
 }
 
 // Subscription lets each event of a name start a run.
@@ -52,7 +54,6 @@ const (
 	subscriptionSpace = "trigger.subscriptions:"
 	eventSpace        = "trigger.events:"
 	eventIDSpace      = "trigger.event.ids:"
-	waitSpace         = "trigger.waits:"
 	takenSpace        = "trigger.taken:"
 
 	leastKept = 24 * time.Hour
@@ -79,6 +80,7 @@ type eventStart struct {
 	Workflow     string `json:"workflow"`
 	Run          string `json:"run"`
 	Done         bool   `json:"done,omitempty"`
+	Unknown      bool   `json:"unknown,omitempty"` // for a minute no Runner has known the workflow
 }
 
 func hashOf(parts ...string) string {
@@ -245,6 +247,9 @@ func (r *eventRow) published(repeated bool) Published {
 	p := Published{ID: r.ID, Repeated: repeated, Waiters: r.Count, Pending: !r.done(), Errors: r.Errors}
 	for _, s := range r.Starts {
 		p.Runs = append(p.Runs, s.Run)
+		if s.Unknown && !s.Done {
+			p.Errors = append(slices.Clip(p.Errors), fmt.Sprintf("subscription %s: %s, until %s, when the event is forgotten", s.Subscription, unknownWorkflow(s.Workflow), clock(r.Until)))
+		}
 	}
 	return p
 }
@@ -311,10 +316,40 @@ func turnEvent(ctx context.Context, e *pawl.Engine, tenant, key string) (moved b
 	if errors.Is(err, pawl.ErrNotFound) {
 		return false, nil
 	}
-	if err != nil || row.Due.IsZero() || row.Due.After(time.Now()) || !row.mine(e) {
+	if err != nil || row.Due.IsZero() || row.Due.After(time.Now()) {
 		return false, err
 	}
+	if !row.mine(e) {
+		return row.unknown(ctx, e, version)
+	}
 	return true, row.dispatch(ctx, e, version)
+}
+
+// unknown notes that nobody has known the workflows that are left, once, when that is so for a
+// minute. They stay due, for whoever knows them.
+func (r *eventRow) unknown(ctx context.Context, e *pawl.Engine, version int64) (moved bool, err error) {
+	if time.Since(r.Due) < late {
+		return false, nil
+	}
+	var names []string
+	for i := range r.Starts {
+		if s := &r.Starts[i]; !s.Done && !s.Unknown {
+			s.Unknown = true
+			names = append(names, s.Workflow)
+		}
+	}
+	if len(names) == 0 {
+		return false, nil
+	}
+	if _, err := r.write(ctx, e, version, r.Due); err != nil {
+		return false, ignoreConflict(err)
+	}
+	return true, fmt.Errorf("event %s (%s) can't start its runs: %s", r.Name, r.ID, unknownWorkflow(names...))
+}
+
+// unknownWorkflow says that nobody knows what is to be started, and what to do.
+func unknownWorkflow(names ...string) string {
+	return fmt.Sprintf("no node has registered workflow %s; start one that has, and it is started at once", strings.Join(names, ", "))
 }
 
 // mine reports whether this engine can do something of what is left.
@@ -375,40 +410,36 @@ func (r *eventRow) tell(ctx context.Context, e *pawl.Engine) error {
 		return err
 	}
 	count := got.Count
-	for after := ""; ; {
-		page, err := e.Records(ctx, waitSpace+r.Tenant, hashOf(r.Name)+".", after, 1000)
+	for f := (pawl.HookFilter{Tenant: r.Tenant, Kind: waitKind(r.Name), Limit: 1000}); ; {
+		page, err := e.ListHooks(ctx, f)
 		if err != nil {
 			return err
 		}
-		for _, record := range page {
-			after = record.Key
+		for _, hook := range page {
+			f.After = hook.ID
 			var w waiter
-			if err := json.Unmarshal(record.Data, &w); err != nil {
-				return err
+			if err := json.Unmarshal(hook.Meta, &w); err != nil {
+				return fmt.Errorf("hook %s of run %s: %w", hook.Key, hook.Run.ID, err)
 			}
-			if w.After.After(r.At) {
+			if hook.At.Add(-w.LookBack).After(r.At) {
 				continue
 			}
 			fits, err := r.fits(ctx, w.Where)
 			if err != nil {
-				r.Errors = append(r.Errors, fmt.Sprintf("run %s: %v", w.Run, err))
+				r.Errors = append(r.Errors, fmt.Sprintf("run %s: %v", hook.Run.ID, err))
 			}
 			if !fits {
 				continue
 			}
-			_, err = e.Deliver(ctx, pawl.Delivery{Run: pawl.Ref{Tenant: r.Tenant, ID: w.Run}, Hook: w.Hook, Data: kept{ID: r.ID, Data: r.Data, Until: r.Until}, Once: once, Window: window})
+			_, err = e.Deliver(ctx, pawl.Delivery{Run: pawl.Ref{Tenant: r.Tenant, ID: hook.Run.ID}, Hook: hook.Key, Data: kept{ID: r.ID, Data: r.Data, Until: r.Until}, Once: once, Window: window})
 			switch {
-			case errors.Is(err, pawl.ErrNotFound), errors.Is(err, pawl.ErrEnded): // nobody waits there any more
-				if _, err := e.Write(ctx, pawl.Put{Space: record.Space, Key: record.Key, If: record.Version}); err != nil && !errors.Is(err, pawl.ErrConflict) {
-					return err
-				}
-			case err != nil:
-				return err
-			default:
+			case err == nil:
 				count++
+			case !errors.Is(err, pawl.ErrNotFound) && !errors.Is(err, pawl.ErrEnded): // else nobody waits there any more
+				return err
 			}
 		}
-		if len(page) < 1000 {
+		if len(page) < f.Limit {
 			r.Count = count
 			return nil
 		}

@@ -15,8 +15,9 @@ import (
 
 // Match is an expression that an event fits or not, in the Common Expression Language, of which
 // it has the core library: "event.data.amount > 100 && event.data.country in ['de', 'fr']". The
-// one variable is event, with id, name and data. Whole numbers of JSON are ints, others doubles; they
-// compare with each other. It is immutable and safe for concurrent use.
+// one variable is event, with id, name and data. Whole numbers of JSON that fit into 64 bits are ints, with all
+// their digits, others doubles. They compare with each other by value, and + - * / take one beside the other, as doubles;
+// % takes ints only. It is immutable and safe for concurrent use.
 type Match struct {
 	source  string
 	program cel.Program
@@ -38,8 +39,8 @@ func (e *MatchError) Error() string { return fmt.Sprintf("expression %.100q: %v"
 func (e *MatchError) Unwrap() error { return e.Err }
 
 var matchEnv = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(cel.Variable("event", cel.DynType), cel.CrossTypeNumericComparisons(true),
-		cel.ParserExpressionSizeLimit(MaxMatch), cel.ParserRecursionLimit(100))
+	return cel.NewCustomEnv(append(matchOptions(), cel.Variable("event", cel.DynType),
+		cel.ParserExpressionSizeLimit(MaxMatch), cel.ParserRecursionLimit(100))...)
 })
 
 // ParseMatch reads and checks an expression. It must yield a bool. *MatchError, an ErrInput.

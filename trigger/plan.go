@@ -18,7 +18,6 @@ import (
 type row struct {
 	Schedule
 	Queue   []pending `json:"queue,omitempty"`
-	Looks   int       `json:"looks,omitempty"`   // how often in a row the queue was found blocked
 	Due     time.Time `json:"due,omitzero"`      // where its entry in the index of due rows is; zero: it has none
 	Deleted bool      `json:"deleted,omitempty"` // it goes when what is claimed is done
 }
@@ -196,7 +195,7 @@ func (r *row) before() string {
 
 // claim picks what is to be started now, and says whether live runs are to be cancelled for it.
 func (r *row) claim(now time.Time) (lines []Occurrence, claimed []pending, cancel bool) {
-	busy, blocked := len(r.Live) > 0, false
+	busy := len(r.Live) > 0
 	for i := range r.Queue {
 		q := &r.Queue[i]
 		resting := q.Claimed.After(now) || q.Retry.After(now)
@@ -207,7 +206,6 @@ func (r *row) claim(now time.Time) (lines []Occurrence, claimed []pending, cance
 			busy = true
 			continue
 		case busy && q.Overlap != Allow:
-			blocked = true
 			if q.Overlap == CancelOld && !q.Cancel && len(r.Live) > 0 {
 				q.Cancel, cancel = true, true
 			}
@@ -223,16 +221,12 @@ func (r *row) claim(now time.Time) (lines []Occurrence, claimed []pending, cance
 		lines = append(lines, q.line(now, Starting, ""))
 		claimed = append(claimed, *q)
 	}
-	if blocked && len(claimed) == 0 {
-		r.Looks = min(r.Looks+1, 10)
-	} else {
-		r.Looks = 0
-	}
 	return lines, claimed, cancel
 }
 
-// wake is when somebody has to look at the row again; zero: never.
-func (r *row) wake(now time.Time) (at time.Time) {
+// wake is when somebody has to look at the row again, whatever happens; zero: never. blocked: something
+// waits for a run to end, or for somebody who knows the workflow.
+func (r *row) wake(now time.Time) (at time.Time, blocked bool) {
 	sooner := func(t time.Time) {
 		if at.IsZero() || t.Before(at) {
 			at = t
@@ -249,11 +243,11 @@ func (r *row) wake(now time.Time) (at time.Time) {
 			sooner(q.Retry)
 		case !q.Told: // nobody has looked at it
 			sooner(now)
-		default: // it waits for a run to end: 1 s, 2 s, 4 s, 5 s
-			sooner(now.Add(min(time.Second<<max(r.Looks-1, 0), 5*time.Second)))
+		default:
+			blocked = true
 		}
 	}
-	return at
+	return at, blocked
 }
 
 // result takes an occurrence that was tried out of the queue, or leaves it there for another

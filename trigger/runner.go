@@ -21,7 +21,8 @@ import (
 // Runner fires what is due: slots of schedules, and starts that an event has asked for and that
 // its publisher did not get to. Any number may run on one store, in as many processes: none leads,
 // and each slot starts one run. A Runner starts workflows that its engine has registered, and leaves
-// others to those that know them; if for a minute none does, the ledger says so.
+// others to those that know them. If for a minute none does, the log and the ledger say so, or what
+// [Publish] tells of the event; they are started as soon as one does.
 type Runner struct {
 	Engine *pawl.Engine
 	// Poll is how often the store is asked whether something has become due sooner than was known.
@@ -44,9 +45,13 @@ func (r *Runner) Run(ctx context.Context) error {
 	if log == nil {
 		log = slog.Default()
 	}
+	w := newWatch(r.Engine)
+	ctx, cancel := context.WithCancel(ctx)
+	defer w.work.Wait()
+	defer cancel()
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
-		did, next, err := r.look(ctx, log)
+		did, next, err := r.look(ctx, log, w)
 		wait := poll
 		switch {
 		case ctx.Err() != nil:
@@ -64,19 +69,22 @@ func (r *Runner) Run(ctx context.Context) error {
 			} else if !next.IsZero() {
 				wait = min(max(time.Until(next), 10*time.Millisecond), poll)
 			}
+			wait = w.soonest(wait)
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 		case <-timer.C:
+		case <-w.news:
+			timer.Stop()
 		}
 	}
 	return nil
 }
 
 // look works on all that is due, and tells whether it could, and when the next will be.
-func (r *Runner) look(ctx context.Context, log *slog.Logger) (did bool, next time.Time, err error) {
+func (r *Runner) look(ctx context.Context, log *slog.Logger, w *watch) (did bool, next time.Time, err error) {
 	var work sync.WaitGroup
 	var wrote atomic.Bool
 	defer func() { did = wrote.Load() }()
@@ -104,10 +112,13 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger) (did bool, next tim
 				log.Error("trigger: an entry in the index of what is due can't be read", "key", record.Key, "error", err)
 				continue
 			}
+			if w.resting(e) {
+				continue
+			}
 			places <- struct{}{}
 			work.Go(func() {
 				defer func() { <-places }()
-				moved, err := r.one(ctx, e, log)
+				moved, err := r.one(ctx, e, w)
 				if moved {
 					wrote.Store(true)
 				}
@@ -123,71 +134,91 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger) (did bool, next tim
 }
 
 // one moves a row on until it rests. moved: something was written.
-func (r *Runner) one(ctx context.Context, e dueEntry, log *slog.Logger) (moved bool, err error) {
+func (r *Runner) one(ctx context.Context, e dueEntry, w *watch) (moved bool, err error) {
 	if e.Event != "" {
 		return turnEvent(ctx, r.Engine, e.Tenant, e.Event)
 	}
 	for ctx.Err() == nil {
-		did, more, err := Schedules{r.Engine}.turn(ctx, e.Tenant, e.ID, log)
-		moved = moved || did
-		if err != nil || !more {
+		t, err := Schedules{r.Engine}.turn(ctx, e.Tenant, e.ID)
+		moved = moved || t.did
+		if w.rest(ctx, e, t.waits, t.until); err != nil || !t.more {
 			return moved, err
 		}
 	}
 	return moved, nil
 }
 
+// errNobody says that nobody has come for a minute who knows the workflow.
+var errNobody = errors.New("it is not started")
+
+// turned is what came of a turn.
+type turned struct {
+	did   bool      // something was written
+	more  bool      // it is worth another turn at once
+	waits []string  // nothing can be done before one of these runs has ended
+	until time.Time // or before that, if it is not zero
+}
+
 // turn moves a row on by what is due: it decides, which is one write, then starts, then writes
-// what came of it. did: it wrote; more: it is worth another turn at once.
-func (s Schedules) turn(ctx context.Context, tenant, id string, log *slog.Logger) (did, more bool, err error) {
+// what came of it.
+func (s Schedules) turn(ctx context.Context, tenant, id string) (turned, error) {
 	r, version, err := s.read(ctx, tenant, id)
 	if err != nil || version == 0 {
-		return false, false, err
+		return turned{}, err
 	}
 	now := time.Now().UTC()
 	if r.Due.IsZero() || r.Due.After(now) { // somebody was here
-		return false, false, nil
+		return turned{}, nil
 	}
 	known := slices.Contains(s.Engine.Workflows(), r.Workflow)
-	if !known && now.Sub(r.Due) < late {
-		return false, false, nil
+	if !known && now.Sub(r.Due) < late { // else it is this Runner that says so, once a minute
+		return turned{}, nil
 	}
+	before := len(r.Live)
 	if err := s.refresh(ctx, r); err != nil {
-		return false, false, err
+		return turned{}, err
+	}
+	if !known && before > 0 && len(r.Live) == 0 { // nothing is in its way any more: those who know it have a minute
+		_, err := s.write(ctx, r, version, nil, now)
+		return turned{did: err == nil}, ignoreConflict(err)
 	}
 	live := slices.Clone(r.Live)
 	lines, more, err := r.come(now)
 	if err != nil {
-		return false, false, err
+		return turned{}, err
 	}
 	claims, claimed, cancel := r.claim(now)
 	lines = append(lines, claims...)
+	at, blocked := r.wake(now)
+	if blocked && len(r.Live) > 0 && len(lines) == 0 && len(claimed) == 0 && !cancel && !more && (at.IsZero() || at.After(now)) {
+		return turned{waits: r.Live, until: at}, nil // it stays due, and nothing is written
+	}
 	if version, err = s.write(ctx, r, version, lines, now); err != nil {
-		return false, false, ignoreConflict(err)
+		return turned{}, ignoreConflict(err)
 	}
 	if cancel {
 		for _, run := range live {
 			_, err := s.Engine.Cancel(ctx, pawl.Ref{Tenant: tenant, ID: run}, "a later slot of schedule "+id+" has come")
 			if err != nil && !errors.Is(err, pawl.ErrEnded) && !errors.Is(err, pawl.ErrNotFound) {
-				return false, false, err
+				return turned{}, err
 			}
 		}
 	}
 	if len(claimed) == 0 {
-		return true, more, nil
+		return turned{did: true, more: more}, nil
 	}
 	var results []Occurrence
 	for _, q := range claimed {
 		o, err := s.start(ctx, &r.Schedule, q)
 		if err != nil {
-			return true, false, err // the claim runs out, and another one goes on
-		}
-		if o.Outcome == Failed || o.Outcome == Retrying {
-			log.Warn("trigger: a slot could not be started", "schedule", id, "tenant", tenant, "workflow", r.Workflow, "slot", o.Slot, "outcome", o.Outcome, "reason", o.Reason)
+			return turned{did: true}, err // the claim runs out, and another one goes on
 		}
 		results = append(results, o)
 	}
-	return true, true, s.finish(ctx, r, version, results)
+	if err := s.finish(ctx, r, version, results); err != nil || known {
+		return turned{did: true, more: true}, err
+	}
+	return turned{did: true}, fmt.Errorf("%w: %s", errNobody, unknownWorkflow(r.Workflow))
 }
 
 // finish takes what was started out of the queue. Whoever wrote meanwhile left it there.
@@ -252,6 +283,13 @@ func (s Schedules) refresh(ctx context.Context, r *row) (err error) {
 // start starts the run of an occurrence. An error means that it is not known what came of it, and
 // that this engine can't tell.
 func (s Schedules) start(ctx context.Context, sch *Schedule, q pending) (Occurrence, error) {
+	if !slices.Contains(s.Engine.Workflows(), sch.Workflow) { // it stays due, for whoever knows it
+		now := time.Now().UTC()
+		if now.Sub(q.Since) > giveUp {
+			return q.line(now, Failed, "given up after a day: %s", unknownWorkflow(sch.Workflow)), nil
+		}
+		return q.line(now, Retrying, "%s", unknownWorkflow(sch.Workflow)), nil
+	}
 	// The id must stay one and the same: a workflow's own policy could make another of it.
 	opts := append(sch.options(q.Run, q.Slot), pawl.OnConflict(pawl.ReturnExisting))
 	info, err := s.Engine.StartRun(ctx, sch.Workflow, sch.Input, opts...)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -239,7 +238,7 @@ func (s Schedules) Trigger(ctx context.Context, tenant, id string, opt TriggerOp
 	if err != nil {
 		return Occurrence{}, err
 	}
-	if _, _, err := s.turn(ctx, tenant, id, slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := s.turn(ctx, tenant, id); err != nil && !errors.Is(err, errNobody) { // the ledger says that
 		return Occurrence{}, err
 	}
 	o := Occurrence{Schedule: id, Slot: q.Slot, Cause: ByHand, Outcome: Starting, Run: q.Run, At: q.Since}
@@ -351,11 +350,14 @@ func (s Schedules) change(ctx context.Context, tenant, id string, f func(*row, t
 
 // write stores a row over the version that was read, with its lines and its place in the index.
 func (s Schedules) write(ctx context.Context, r *row, version int64, lines []Occurrence, now time.Time) (int64, error) {
-	old, due := r.Due, r.wake(now).UTC()
-	if due.IsZero() {
-		due = time.Time{}
+	old := r.Due
+	due, blocked := r.wake(now)
+	if blocked { // it is due from now on, until it can be done: who looks in vain writes nothing
+		due = now
 	}
-	r.Due = due.Truncate(time.Microsecond)
+	if r.Due = (time.Time{}); !due.IsZero() {
+		r.Due = due.UTC().Truncate(time.Microsecond)
+	}
 	put := pawl.Put{Space: scheduleSpace + r.Tenant, Key: r.ID, If: version}
 	if r.Deleted && len(r.Queue) == 0 {
 		r.Due = time.Time{}

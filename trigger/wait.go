@@ -32,12 +32,25 @@ func Timeout(d time.Duration) WaitOption {
 	return func(o *waitOptions) { o.timeout, o.timed = d, true }
 }
 
-// waiter is a wait as publishers find it.
+// waiter is what publishers read of a wait. The wait itself is a hook, of a kind that names the event:
+// so a fork has one of its own, a retry opens it again, and it is gone when the run is.
 type waiter struct {
-	Run   string    `json:"run"`
-	Hook  string    `json:"hook"` // its key
-	Where string    `json:"where,omitempty"`
-	After time.Time `json:"after"` // events before are not for it
+	Where    string        `json:"where,omitempty"`
+	LookBack time.Duration `json:"lookBack,omitempty"` // events from before that are not for it
+}
+
+// waitKind is the kind of the hooks that wait for an event.
+func waitKind(event string) string {
+	if kind := "event " + event; len(kind) <= 256 {
+		return kind
+	}
+	return "event " + hashOf(event)
+}
+
+// looked is what came of looking back.
+type looked struct {
+	Run string `json:"run"` // whose look it was
+	Got *kept  `json:"got,omitempty"`
 }
 
 // kept is an event as a wait gets it.
@@ -53,7 +66,8 @@ type kept struct {
 // LookBack, events pass by. An expression that is none is pawl.ErrInput.
 //
 // No event falls between looking back and waiting: the wait is first made known to publishers, and
-// then it looks; and publishers first keep the event, and then look who waits.
+// then it looks; and publishers first keep the event, and then look who waits. A fork of a run that
+// waits, waits itself, from then on, and looks back itself.
 func WaitFor[T any](c *pawl.Context, event string, opts ...WaitOption) (T, error) {
 	var out T
 	var o waitOptions
@@ -63,12 +77,20 @@ func WaitFor[T any](c *pawl.Context, event string, opts ...WaitOption) (T, error
 	if _, err := matchOf(o.where); err != nil {
 		return out, fmt.Errorf("wait for event %s: %w", event, err)
 	}
-	hook, err := pawl.NewHook[kept](c)
+	if !nameable(event) {
+		return out, fmt.Errorf("%w: wait for event %.40q: the name of an event is text of 1 to 256 bytes that does not begin with $", pawl.ErrInput, event)
+	}
+	hook, err := pawl.NewHook[kept](c, pawl.HookKind(waitKind(event)), pawl.Meta(waiter{o.where, o.lookBack}))
 	if err != nil {
 		return out, err
 	}
-	got, err := pawl.Step(c, event+": look", func(ctx context.Context) (*kept, error) { return look(ctx, event, hook.Key(), &o) })
 	began := c.Now()
+	var got *kept
+	for run := ""; o.lookBack > 0 && err == nil && got == nil && run != c.RunID(); { // a fork has its original's look, and needs its own
+		var l looked
+		l, err = pawl.Step(c, event+": look", func(ctx context.Context) (looked, error) { return look(ctx, event, hook.Key(), &o) })
+		run, got = l.Run, l.Got
+	}
 	for err == nil && got == nil {
 		var wait []pawl.WaitOption
 		if o.timed {
@@ -95,27 +117,21 @@ func WaitFor[T any](c *pawl.Context, event string, opts ...WaitOption) (T, error
 	return out, nil
 }
 
-// look makes the wait known, and then looks at what was published before it was.
-func look(ctx context.Context, event, hook string, o *waitOptions) (*kept, error) {
+// look looks at what was published before the wait was known.
+func look(ctx context.Context, event, hook string, o *waitOptions) (looked, error) {
 	e, info := pawl.EngineOf(ctx), pawl.InfoOf(ctx)
-	after := info.FirstStarted.Add(-max(o.lookBack, 0)).UTC()
-	data, _ := json.Marshal(waiter{Run: info.RunID, Hook: hook, Where: o.where, After: after})
-	if _, err := e.Write(ctx, pawl.Put{Space: waitSpace + info.Tenant, Key: hashOf(event) + "." + hashOf(info.RunID+"/"+hook), If: pawl.AnyVersion, Data: data}); err != nil {
-		return nil, err
-	}
-	if o.lookBack <= 0 {
-		return nil, nil
-	}
+	after := info.FirstStarted.Add(-o.lookBack).UTC()
+	l := looked{Run: info.RunID}
 	for from := eventKey(event, after); ; {
 		page, err := e.Records(ctx, eventSpace+info.Tenant, hashOf(event), from, 100)
 		if err != nil {
-			return nil, err
+			return l, err
 		}
 		for _, record := range page {
 			from = record.Key
 			var r eventRow
 			if err := json.Unmarshal(record.Data, &r); err != nil {
-				return nil, err
+				return l, err
 			}
 			fits, err := r.fits(ctx, o.where)
 			if err != nil || !fits { // a field that it does not have: not this one
@@ -123,11 +139,12 @@ func look(ctx context.Context, event, hook string, o *waitOptions) (*kept, error
 			}
 			found := &kept{ID: r.ID, Data: r.Data, Until: r.Until}
 			if mine, err := take(ctx, hook, found); err != nil || mine {
-				return found, err
+				l.Got = found
+				return l, err
 			}
 		}
 		if len(page) < 100 {
-			return nil, nil
+			return l, nil
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pawlrun/pawl"
 )
@@ -27,7 +28,8 @@ type Webhook struct {
 	// body such as "/event/id". "" means the scheme's own: the headers of github and standard, "/id" of
 	// stripe, "/event_id" of slack, else a hash of the body and the timestamp.
 	Dedupe string
-	// Form takes application/x-www-form-urlencoded in place of JSON. The first value of each field counts.
+	// Form takes application/x-www-form-urlencoded in place of JSON, as Slack's commands are. The input is
+	// an object with the first value of each field, as text; Input gets the others too, in Delivery.Form.
 	Form bool
 	// Input makes the run's input of a delivery. nil: it is the body.
 	Input func(Delivery) (any, error)
@@ -41,7 +43,8 @@ type Webhook struct {
 type Delivery struct {
 	ID     string
 	Header http.Header
-	Body   json.RawMessage // of a form: its fields as an object
+	Body   json.RawMessage // of a form: its fields as an object of texts
+	Form   url.Values      // of a form: all values of its fields; else nil
 }
 
 // ReservedPaths are those that no Webhook may have, with all below them: they are the server's own.
@@ -80,7 +83,7 @@ type handler struct {
 //
 //	202 {"runId": …}  the run is stored; a delivery that came before gets the same, with the header
 //	                  Idempotency-Replayed: true
-//	400 no JSON, or no id where Dedupe has it; 401 not signed; 405 not POST; 409 another body under the id
+//	400 no JSON, no form or one that is not UTF-8, or no id where Dedupe has it; 401 not signed; 405 not POST; 409 another body under the id
 //	413 too large; 415 another content, or one that is packed; 422 the workflow refuses it; 429 too many at once
 //	503 the store does not answer, or the outcome is not known: try again
 //
@@ -192,9 +195,13 @@ func (h *handler) accept(w http.ResponseWriter, r *http.Request, signed Signed, 
 		}
 		object := map[string]any{}
 		for name, values := range fields {
+			if !utf8.ValidString(name + strings.Join(values, "")) {
+				problem(w, http.StatusBadRequest, fmt.Sprintf("field %.100q of the form is not UTF-8", name))
+				return
+			}
 			object[name] = values[0]
 		}
-		value = object
+		value, d.Form = object, fields
 		d.Body, _ = json.Marshal(object)
 	} else if err := json.Unmarshal(body, &value); err != nil {
 		problem(w, http.StatusBadRequest, "the body is not JSON")
