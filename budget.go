@@ -148,12 +148,68 @@ const (
 // BudgetOrder is an operator's action on a budget.
 type BudgetOrder struct {
 	Verb   BudgetVerb
-	Budget Budget // TopUp, Delete: Name and Tenant
-	By     int64  // TopUp
+	Budget Budget  // TopUp, Delete: Name and Tenant
+	By     int64   // TopUp
+	If     *Budget // what must be set of it, by Budget.SameSettings; nil: whatever
+	With   *Put    // a record that is written with it; if that is of another version, neither is
 
 	// Answers.
 	Info Budget
-	Err  error // ErrNotFound: no such budget, or no such run; ErrInput
+	Err  error // ErrNotFound: no such budget, or no such run; ErrInput; *BudgetConflictError; *RecordConflictError
+}
+
+// BudgetOption is an option of an order on a budget.
+type BudgetOption func(*BudgetOrder)
+
+// IfBudget lets an order be carried out only if what people set of the budget is as in was, decided
+// in the transaction of the order: else *[BudgetConflictError]. What is spent of it does not count.
+func IfBudget(was Budget) BudgetOption { return func(o *BudgetOrder) { o.If = &was } }
+
+// WithRecord writes a record in the transaction of an order on a budget, so that neither is there without
+// the other. If the record is not of the version that p names, nothing is done: *[RecordConflictError].
+func WithRecord(p Put) BudgetOption { return func(o *BudgetOrder) { o.With = &p } }
+
+// BudgetConflictError reports that a budget is not as an order was to find it. It is an
+// ErrConflict. Nothing was done.
+type BudgetConflictError struct {
+	Name string
+	Gone bool // it is not there any more
+}
+
+func (e *BudgetConflictError) Error() string {
+	if e.Gone {
+		return fmt.Sprintf("budget %q is not there any more", e.Name)
+	}
+	return fmt.Sprintf("budget %q was changed by somebody else; read it again", e.Name)
+}
+
+// Is makes it an ErrConflict.
+func (e *BudgetConflictError) Is(target error) bool { return target == ErrConflict }
+
+// SameSettings reports whether all that people set of two budgets is the same: limit, period, scope,
+// Wait, and what TopUp has added.
+func (b *Budget) SameSettings(o *Budget) bool {
+	set := func(b *Budget) Budget {
+		return Budget{
+			Name: b.Name, Tenant: b.Tenant, Meter: b.Meter, Limit: b.Limit, Per: b.Per, Wait: b.Wait,
+			Run: b.Run, Workflow: b.Workflow, Attr: b.Attr, Value: b.Value, Extra: b.Extra,
+		}
+	}
+	return set(b) == set(o)
+}
+
+// Refuses decides, of the budget as it is now, nil where there is none, whether the order's If holds.
+// Stores call it when the budget's row is theirs until they commit.
+func (o *BudgetOrder) Refuses(now *Budget) error {
+	switch {
+	case o.If == nil:
+		return nil
+	case now == nil:
+		return &BudgetConflictError{Name: o.Budget.Name, Gone: true}
+	case !now.SameSettings(o.If):
+		return &BudgetConflictError{Name: o.Budget.Name}
+	}
+	return nil
 }
 
 // BudgetFilter picks budgets. Zero fields do not restrict.
@@ -171,31 +227,39 @@ type BudgetFilter struct {
 // its name; what was spent of it stays, and what TopUp has added: a program may set its
 // budgets anew at each start. It holds from the next reservation on. ErrInput;
 // ErrNotFound: no run has the id Run.
-func (e *Engine) SetBudget(ctx context.Context, b Budget) (Budget, error) {
+func (e *Engine) SetBudget(ctx context.Context, b Budget, opts ...BudgetOption) (Budget, error) {
 	b.Meter = cmp.Or(b.Meter, USD)
 	if err := b.validate(); err != nil {
 		return b, err
 	}
-	return e.budget(ctx, "set", &BudgetOrder{Verb: BudgetSet, Budget: b})
+	return e.budget(ctx, "set", &BudgetOrder{Verb: BudgetSet, Budget: b}, opts)
 }
 
 // TopUp lets by more be spent of a budget: for good, or where it has a period, in this one.
 // Steps that wait for it and now fit go on. A negative amount takes away. ErrNotFound, ErrInput.
-func (e *Engine) TopUp(ctx context.Context, tenant, name string, by int64) (Budget, error) {
+func (e *Engine) TopUp(ctx context.Context, tenant, name string, by int64, opts ...BudgetOption) (Budget, error) {
 	if by < -maxAmount || by > maxAmount {
 		return Budget{}, fmt.Errorf("%w: top up budget %q: %d is over the limit of %d", ErrInput, name, by, int64(maxAmount))
 	}
-	return e.budget(ctx, "top up", &BudgetOrder{Verb: BudgetTopUp, Budget: Budget{Tenant: tenant, Name: name}, By: by})
+	return e.budget(ctx, "top up", &BudgetOrder{Verb: BudgetTopUp, Budget: Budget{Tenant: tenant, Name: name}, By: by}, opts)
 }
 
 // DeleteBudget removes a budget; steps that wait for it go on. ErrNotFound.
-func (e *Engine) DeleteBudget(ctx context.Context, tenant, name string) error {
-	_, err := e.budget(ctx, "delete", &BudgetOrder{Verb: BudgetDelete, Budget: Budget{Tenant: tenant, Name: name}})
+func (e *Engine) DeleteBudget(ctx context.Context, tenant, name string, opts ...BudgetOption) error {
+	_, err := e.budget(ctx, "delete", &BudgetOrder{Verb: BudgetDelete, Budget: Budget{Tenant: tenant, Name: name}}, opts)
 	return err
 }
 
-func (e *Engine) budget(ctx context.Context, deed string, o *BudgetOrder) (Budget, error) {
+func (e *Engine) budget(ctx context.Context, deed string, o *BudgetOrder, opts []BudgetOption) (Budget, error) {
 	name := o.Budget.Name
+	for _, opt := range opts {
+		opt(o)
+	}
+	if o.With != nil {
+		if err := e.checkPuts(*o.With); err != nil {
+			return Budget{}, fmt.Errorf("%s budget %q: %w", deed, name, err)
+		}
+	}
 	if err := e.submit(ctx, &item{budget: o}); err != nil { // o may still be written to
 		return Budget{}, fmt.Errorf("%s budget %q: %w", deed, name, err)
 	}

@@ -583,11 +583,11 @@ func TestB1_067_retentionEnds(t *testing.T) {
 			return h.Token(), nil
 		})
 		n := boot(t, open(), nil, w)
-		complete(n, w, 50*time.Millisecond)
-		n.until("the token to be free", func() bool {
-			_, err := start(n, w, time.Nanosecond).Result(n.ctx)
-			return err == nil
-		})
+		owner := start(n, w, 50*time.Millisecond)
+		result(n, owner)
+		free := n.info(owner.ID()).Ended.Add(50 * time.Millisecond)
+		n.until("its time to be over", func() bool { return time.Now().After(free) })
+		complete(n, w, time.Nanosecond) // at the first go: nobody has to sweep before
 	})
 }
 

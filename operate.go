@@ -178,36 +178,47 @@ func (e *Engine) List(ctx context.Context, f Filter) ([]RunInfo, error) {
 	return e.store.List(ctx, f)
 }
 
-// Journal returns a run's entries in order.
+// Journal returns a run's entries in order, as far as they are there.
 func (e *Engine) Journal(ctx context.Context, run Ref) iter.Seq2[Entry, error] {
+	return e.JournalAfter(ctx, run, -1)
+}
+
+// JournalAfter is Journal from the entry behind the one with a seq on; -1 is before the first. What it
+// costs does not grow with what lies before, and it holds a small part of the journal at a time.
+func (e *Engine) JournalAfter(ctx context.Context, run Ref, after int64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		info, err := e.Get(ctx, run)
 		if err != nil {
 			yield(Entry{}, err)
 			return
 		}
-		e.pages(ctx, info.Key, -1, yield)
+		e.pages(ctx, info.Key, max(after, -1), yield)
 	}
 }
+
+// pageBytes is about how much of a journal is read at a time.
+const pageBytes = 1 << 20
 
 // pages yields the entries that are there after a seq, and reports the last seq and
 // whether to go on.
 func (e *Engine) pages(ctx context.Context, key, after int64, yield func(Entry, error) bool) (int64, bool) {
-	for {
-		page, err := e.store.Journal(ctx, key, after, 500)
+	for limit := 50; ; {
+		page, err := e.store.Journal(ctx, key, after, limit)
 		if err != nil {
 			yield(Entry{}, err)
 			return after, false
 		}
+		size := 0
 		for _, entry := range page {
 			if !yield(entry, nil) {
 				return after, false
 			}
-			after = entry.Seq
+			after, size = entry.Seq, size+len(entry.Data)
 		}
 		if len(page) == 0 {
 			return after, true
 		}
+		limit = min(max(pageBytes*len(page)/max(size, 1), 4), 500) // entries may be large
 	}
 }
 

@@ -100,27 +100,35 @@ func (e *Engine) Write(ctx context.Context, puts ...Put) ([]int64, error) {
 	if len(puts) == 0 {
 		return nil, nil
 	}
-	seen := map[[2]string]bool{}
-	for _, p := range puts {
-		if err := checkName("space of records", p.Space); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInput, err)
-		}
-		at := [2]string{p.Space, p.Key}
-		switch {
-		case p.Key == "" || len(p.Key) > maxName || !isText(p.Key):
-			return nil, fmt.Errorf("%w: the key of a record of %s is no text of 1 to %d bytes without NUL: %.40q", ErrInput, p.Space, maxName, p.Key)
-		case seen[at]:
-			return nil, fmt.Errorf("%w: record %q of %s is written twice at once", ErrInput, p.Key, p.Space)
-		case p.Data != nil && !json.Valid(p.Data):
-			return nil, fmt.Errorf("%w: the data of record %q of %s is not JSON", ErrInput, p.Key, p.Space)
-		case len(p.Data) > e.opt.MaxPayload:
-			return nil, &TooLargeError{What: fmt.Sprintf("record %q of %s", p.Key, p.Space), Size: len(p.Data), Limit: e.opt.MaxPayload}
-		}
-		seen[at] = true
+	if err := e.checkPuts(puts...); err != nil {
+		return nil, err
 	}
 	w := &Write{Puts: puts}
 	if err := e.submit(ctx, &item{write: w}); err != nil { // w may still be written to
 		return nil, fmt.Errorf("write records of %s: %w", puts[0].Space, err)
 	}
 	return w.Versions, w.Err
+}
+
+// checkPuts says what no store would take. ErrInput, ErrTooLarge.
+func (e *Engine) checkPuts(puts ...Put) error {
+	seen := map[[2]string]bool{}
+	for _, p := range puts {
+		if err := checkName("space of records", p.Space); err != nil {
+			return fmt.Errorf("%w: %w", ErrInput, err)
+		}
+		at := [2]string{p.Space, p.Key}
+		switch {
+		case p.Key == "" || len(p.Key) > maxName || !isText(p.Key):
+			return fmt.Errorf("%w: the key of a record of %s is no text of 1 to %d bytes without NUL: %.40q", ErrInput, p.Space, maxName, p.Key)
+		case seen[at]:
+			return fmt.Errorf("%w: record %q of %s is written twice at once", ErrInput, p.Key, p.Space)
+		case p.Data != nil && !json.Valid(p.Data):
+			return fmt.Errorf("%w: the data of record %q of %s is not JSON", ErrInput, p.Key, p.Space)
+		case len(p.Data) > e.opt.MaxPayload:
+			return &TooLargeError{What: fmt.Sprintf("record %q of %s", p.Key, p.Space), Size: len(p.Data), Limit: e.opt.MaxPayload}
+		}
+		seen[at] = true
+	}
+	return nil
 }

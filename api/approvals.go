@@ -13,7 +13,7 @@ import (
 // DecisionRequest is the body of a decision.
 type DecisionRequest struct {
 	Approved *bool           `json:"approved"` // must be there
-	By       string          `json:"by"`       // who decides; of a person who is logged in it is theirs
+	By       string          `json:"by"`       // in whose name; of a person who is logged in it is theirs. The key is kept beside it
 	Comment  string          `json:"comment,omitempty"`
 	Form     json.RawMessage `json:"form,omitempty"`
 	Shown    string          `json:"shown"` // of the approval as it was read
@@ -117,7 +117,7 @@ func (s *server) decide(ctx context.Context, in *decideInput) (*output[approval.
 		q.By = c.name
 	}
 	a, err := approval.Decide(ctx, s.engine, runRef(ctx, in.ID), approval.Answer{
-		Approved: *q.Approved, By: q.By, Comment: q.Comment, Form: q.Form, Shown: q.Shown, Via: "api",
+		Approved: *q.Approved, By: q.By, Comment: q.Comment, Form: q.Form, Shown: q.Shown, Via: "api", Actor: callerOf(ctx).actor(),
 	})
 	return &output[approval.Approval]{a}, err
 }

@@ -47,6 +47,17 @@ type caller struct {
 // everyone is who calls where nobody is asked for a key.
 var everyone = &caller{name: "anyone", scopes: []Scope{Admin}}
 
+// actor names the caller for an audit; "": nobody was asked.
+func (c *caller) actor() string {
+	switch {
+	case c.person:
+		return "person:" + c.name
+	case c.id != "":
+		return "key:" + c.id
+	}
+	return ""
+}
+
 type callerKey struct{}
 
 // callerOf returns who sends the request of a context.

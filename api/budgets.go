@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -132,6 +134,12 @@ type budgetOutput struct {
 	Body Budget
 }
 
+type topUpOutput struct {
+	ETag     string `header:"ETag" doc:"Names what is set of it, for If-Match."`
+	Replayed string `header:"Idempotency-Replayed" doc:"true: the request was carried out before."`
+	Body     Budget
+}
+
 type chargesInput struct {
 	Run      string `query:"run"`
 	Family   string `query:"family" enum:"true,false" doc:"With run: also of its children, of theirs, and of runs that these went on as."`
@@ -161,15 +169,17 @@ func (s *server) budgetRoutes() {
 			return s.budgets(ctx, pawl.BudgetFilter{Run: info.Key}, in.Cursor, in.Limit)
 		})
 	add(s, route{id: "budget", method: http.MethodGet, path: "/api/budgets/{name...}", scope: RunsRead, free: true, summary: "Look at a budget"},
-		func(ctx context.Context, in *budgetInput) (*budgetOutput, error) { return s.budget(ctx, in.Name) })
+		func(ctx context.Context, in *budgetInput) (*budgetOutput, error) {
+			return budgeted(s.findBudget(ctx, in.Name))
+		})
 	add(s, route{id: "setBudget", method: http.MethodPut, path: "/api/budgets/{name...}", scope: RunsOperate, free: true, summary: "Make or change a budget"}, s.setBudget)
-	add(s, route{id: "topUp", method: http.MethodPost, path: "/api/budgets/{name...}", scope: RunsOperate, summary: "Let more be spent of a budget"}, s.topUp)
+	add(s, route{id: "topUp", method: http.MethodPost, path: "/api/budgets/{name...}", scope: RunsOperate, once: true, summary: "Let more be spent of a budget",
+		about: "A repeat with the same Idempotency-Key is answered with the budget as it now is."}, s.topUp)
 	add(s, route{id: "deleteBudget", method: http.MethodDelete, path: "/api/budgets/{name...}", scope: RunsOperate, free: true, status: http.StatusNoContent, summary: "Remove a budget"},
 		func(ctx context.Context, in *deleteBudgetInput) (*noOutput, error) {
-			if err := s.matchBudget(ctx, in.Name, in.Match); err != nil {
-				return nil, err
-			}
-			return &noOutput{}, s.engine.DeleteBudget(ctx, tenantOf(ctx), in.Name)
+			return &noOutput{}, s.ifBudget(ctx, in.Name, in.Match, func(must ...pawl.BudgetOption) error {
+				return s.engine.DeleteBudget(ctx, tenantOf(ctx), in.Name, must...)
+			})
 		})
 	add(s, route{id: "charges", method: http.MethodGet, path: "/api/charges", scope: RunsRead, summary: "Read a page of the ledger, oldest first"}, s.charges)
 }
@@ -194,28 +204,36 @@ func (s *server) budgets(ctx context.Context, f pawl.BudgetFilter, cursor string
 	return &output[BudgetPage]{page}, nil
 }
 
-func (s *server) budget(ctx context.Context, name string) (*budgetOutput, error) {
+func (s *server) findBudget(ctx context.Context, name string) (pawl.Budget, error) {
 	found, err := s.engine.Budgets(ctx, pawl.BudgetFilter{Tenant: tenantOf(ctx), Name: name, Limit: 1})
 	if err == nil && (len(found) == 0 || name == "") {
 		err = fmt.Errorf("%w: budget %q", pawl.ErrNotFound, name)
 	}
 	if err != nil {
-		return nil, err
+		return pawl.Budget{}, err
 	}
-	b := budgetOf(found[0])
-	return &budgetOutput{ETag: b.ETag, Body: b}, nil
+	return found[0], nil
 }
 
-// matchBudget holds a budget against an If-Match.
-func (s *server) matchBudget(ctx context.Context, name, match string) error {
+// ifBudget does something to a budget if it has the ETag of an If-Match. What was read of it goes along, and
+// is decided on in the write: of two that have read the same, one wins.
+func (s *server) ifBudget(ctx context.Context, name, match string, do func(must ...pawl.BudgetOption) error) error {
 	if match == "" {
-		return nil
+		return do()
 	}
-	now, err := s.budget(ctx, name)
-	if err != nil {
-		return err
+	for {
+		b, err := s.findBudget(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := matches(match, budgetOf(b).ETag); err != nil {
+			return err
+		}
+		err = do(pawl.IfBudget(b))
+		if _, lost := errors.AsType[*pawl.BudgetConflictError](err); !lost {
+			return err
+		}
 	}
-	return matches(match, now.ETag)
 }
 
 // matches holds an ETag against an If-Match.
@@ -229,9 +247,6 @@ func matches(match, tag string) error {
 }
 
 func (s *server) setBudget(ctx context.Context, in *putBudgetInput) (*budgetOutput, error) {
-	if err := s.matchBudget(ctx, in.Name, in.Match); err != nil {
-		return nil, err
-	}
 	q := in.Body
 	b := pawl.Budget{Tenant: tenantOf(ctx), Name: in.Name, Meter: cmp.Or(q.Meter, pawl.USD), Limit: q.Limit, Wait: q.Wait, Run: q.Run, Workflow: q.Workflow, Attr: q.Attr, Value: q.Value}
 	if q.Per != "" {
@@ -241,14 +256,50 @@ func (s *server) setBudget(ctx context.Context, in *putBudgetInput) (*budgetOutp
 		}
 		b.Per = per
 	}
-	return budgeted(s.engine.SetBudget(ctx, b))
+	err := s.ifBudget(ctx, in.Name, in.Match, func(must ...pawl.BudgetOption) (err error) {
+		b, err = s.engine.SetBudget(ctx, b, must...)
+		return err
+	})
+	return budgeted(b, err)
 }
 
-func (s *server) topUp(ctx context.Context, in *topUpInput) (*budgetOutput, error) {
-	if err := s.matchBudget(ctx, in.Name, in.Match); err != nil {
+func (s *server) topUp(ctx context.Context, in *topUpInput) (*topUpOutput, error) {
+	once, err := named(ctx, strconv.FormatInt(in.By, 10))
+	if err != nil {
 		return nil, err
 	}
-	return budgeted(s.engine.TopUp(ctx, tenantOf(ctx), in.Name, in.By))
+	if done, _, err := before(ctx, s.engine, once); err != nil || done != nil {
+		return s.toppedUp(ctx, in.Name, err)
+	}
+	var b pawl.Budget
+	err = s.ifBudget(ctx, in.Name, in.Match, func(must ...pawl.BudgetOption) (err error) {
+		if once.id != "" {
+			must = append(must, pawl.WithRecord(once.put("")))
+		}
+		b, err = s.engine.TopUp(ctx, tenantOf(ctx), in.Name, in.By, must...)
+		return err
+	})
+	if _, met := errors.AsType[*pawl.RecordConflictError](err); met { // a repeat was faster
+		_, _, err = before(ctx, s.engine, once)
+		return s.toppedUp(ctx, in.Name, err)
+	}
+	out, err := budgeted(b, err)
+	if err != nil {
+		return nil, err
+	}
+	return &topUpOutput{ETag: out.ETag, Body: out.Body}, nil
+}
+
+// toppedUp answers a top-up that was made before with the budget as it is.
+func (s *server) toppedUp(ctx context.Context, name string, err error) (*topUpOutput, error) {
+	if err != nil {
+		return nil, err
+	}
+	out, err := budgeted(s.findBudget(ctx, name))
+	if err != nil {
+		return nil, err
+	}
+	return &topUpOutput{ETag: out.ETag, Replayed: "true", Body: out.Body}, nil
 }
 
 func budgeted(b pawl.Budget, err error) (*budgetOutput, error) {

@@ -164,10 +164,13 @@ func TestB1_055_hookIsNotPublicOverHTTP(t *testing.T) {
 }
 
 func TestB1_056_webhooksAreListedOverHTTP(t *testing.T) {
-	type got struct{ Method, URL, Body string }
+	type got struct {
+		Method, URL, Body string
+		Mine              []string
+	}
 	def := pawl.Define("three", func(c *pawl.Context, _ any) (out []got, err error) {
 		var hooks []*pawl.Webhook
-		for _, opts := range [][]pawl.HookOption{nil, {pawl.Answering(pawl.Response{Status: 402, Body: []byte("Hello from static response!")})}, {pawl.RespondManually(0)}} {
+		for _, opts := range [][]pawl.HookOption{nil, {pawl.Answering(pawl.Response{Status: 402, Header: http.Header{"X-Static": {"1", "2"}}, Body: []byte("Hello from static response!")})}, {pawl.RespondManually(0)}} {
 			h, err := pawl.NewWebhook(c, opts...)
 			if err != nil {
 				return nil, err
@@ -181,12 +184,12 @@ func TestB1_056_webhooksAreListedOverHTTP(t *testing.T) {
 			}
 			if i == 2 {
 				if err := pawl.Do(c, "respond", func(ctx context.Context) error {
-					return pawl.Respond(ctx, req, pawl.Response{Body: []byte("Hello from webhook!")})
+					return pawl.Respond(ctx, req, pawl.Response{Header: http.Header{"X-Manual": {"3"}}, Body: []byte("Hello from webhook!")})
 				}); err != nil {
 					return nil, err
 				}
 			}
-			out = append(out, got{req.Method, strings.ReplaceAll(req.URL, h.Token(), "TOKEN"), string(req.Body)})
+			out = append(out, got{req.Method, strings.ReplaceAll(req.URL, h.Token(), "TOKEN"), string(req.Body), req.Header.Values("X-Mine")})
 		}
 		return out, nil
 	})
@@ -202,9 +205,11 @@ func TestB1_056_webhooksAreListedOverHTTP(t *testing.T) {
 			hook := list.Items[i]
 			same(t, "public and kind", fmt.Sprintf("%v %s", hook.Public, hook.Kind), "true webhook")
 			body := fmt.Sprintf(`{"message":"%d"}`, i)
-			r := h.send("POST", pawl.WebhookPath+hook.Token+fmt.Sprint("?n=", i), body)
+			same(t, "its URL", hook.URL, h.url+pawl.WebhookPath+hook.Token)
+			r := h.send("POST", pawl.WebhookPath+hook.Token+fmt.Sprint("?n=", i), body, func(r *http.Request) { r.Header["X-Mine"] = []string{"a", fmt.Sprint(i)} })
 			same(t, fmt.Sprint("webhook ", i), fmt.Sprintf("%d %q", r.status, r.body), answer)
-			want = append(want, got{"POST", h.url + pawl.WebhookPath + "TOKEN" + fmt.Sprint("?n=", i), body})
+			same(t, "headers of the answer", fmt.Sprint(r.header.Values("X-Static"), r.header.Values("X-Manual")), []string{"[] []", "[1 2] []", "[] [3]"}[i])
+			want = append(want, got{"POST", h.url + pawl.WebhookPath + "TOKEN" + fmt.Sprint("?n=", i), body, []string{"a", fmt.Sprint(i)}})
 		}
 		data, err := json.Marshal(want)
 		same(t, "requests", h.result(id), string(data))
@@ -216,7 +221,7 @@ func TestB1_056_webhooksAreListedOverHTTP(t *testing.T) {
 
 func TestB1_057_unknownWebhookOverHTTP(t *testing.T) {
 	eachHouse(t, func(t *testing.T, h *house) {
-		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} {
 			r := h.send(method, pawl.WebhookPath+"invalid", "")
 			same(t, method, fmt.Sprintf("%d %q", r.status, r.body), `404 ""`)
 		}
@@ -273,17 +278,31 @@ func TestB1_058_hooksOfALoopOverHTTP(t *testing.T) {
 }
 
 func TestB1_059_hookCleanupOverHTTP(t *testing.T) {
+	type cleanup struct {
+		Message    string `json:"message"`
+		CustomData string `json:"customData"`
+		Test       string `json:"hookCleanupTestData"`
+	}
+	def := pawl.Define("cleanup", func(c *pawl.Context, custom string) (cleanup, error) {
+		h, err := pawl.NewHook[cleanup](c, pawl.Token("t-59"), pawl.Meta(custom))
+		if err != nil {
+			return cleanup{}, err
+		}
+		p, err := h.Wait(c)
+		return cleanup{p.Message, custom, "workflow_completed"}, err
+	})
 	eachHouse(t, func(t *testing.T, h *house) {
-		for _, m := range []string{`{"message":"first"}`, `{"message":"second"}`} {
-			id := h.startAs("takesOne", "t-59")
-			same(t, "owner", h.hooked("t-59").Run, id)
-			h.sendHook("t-59", m)
-			same(t, "payload", h.result(id), m)
+		for _, data := range []string{"first", "second"} {
+			id := h.startAs("cleanup", data)
+			hook := h.hooked("t-59")
+			same(t, "owner and metadata", hook.Run+" "+string(hook.Meta), fmt.Sprintf("%s %q", id, data))
+			h.sendHook("t-59", fmt.Sprintf(`{"message":"for %s"}`, data))
+			same(t, "result", h.result(id), fmt.Sprintf(`{"message":"for %s","customData":%q,"hookCleanupTestData":"workflow_completed"}`, data, data))
 		}
 		if _, err := h.client.SendHook(t.Context(), "t-59", nil); !errors.Is(err, pawl.ErrNotFound) {
 			t.Errorf("after the end: %v", err)
 		}
-	}, takesOne())
+	}, def)
 }
 
 func TestB1_060_hookConflictOverHTTP(t *testing.T) {

@@ -41,6 +41,12 @@ func TestB1_105_workersAreSeenOverHTTP(t *testing.T) {
 	})
 }
 
+// declined is an error with a code.
+type declined string
+
+func (d declined) Error() string     { return string(d) }
+func (d declined) ErrorCode() string { return "declined" }
+
 // B1_107 and B1_108: an observer outside follows a run through the server, and tells another run
 // of how it ended by a hook of that one.
 func TestB1_107_108_lifecycleOverHTTP(t *testing.T) {
@@ -55,12 +61,12 @@ func TestB1_107_108_lifecycleOverHTTP(t *testing.T) {
 		if _, err := pawl.WaitFor[any](c, "go"); err != nil || fail == "" {
 			return "what it returned", err
 		}
-		return "", pawl.Fatal(errors.New("lifecycle-hook-target-failed: " + fail))
+		return "", pawl.Fatal(declined("lifecycle-hook-target-failed: " + fail))
 	})
 	eachHouse(t, func(t *testing.T, h *house) {
 		for fail, want := range map[string]string{
-			"":      `{"observed":"completed","workflow":"target","returned":"what it returned"}`,
-			"t-108": `{"observed":"failed","workflow":"target","message":"lifecycle-hook-target-failed: t-108","fatal":true}`,
+			"":      `{"observed":"completed","run":"RUN","workflow":"target","returned":"what it returned"}`,
+			"t-108": `{"observed":"failed","run":"RUN","workflow":"target","code":"declined","message":"lifecycle-hook-target-failed: t-108","fatal":true}`,
 		} {
 			token := "watcher " + fail
 			observer := h.startAs("watcher", token)
@@ -78,13 +84,15 @@ func TestB1_107_108_lifecycleOverHTTP(t *testing.T) {
 					}
 					report := struct {
 						Observed string          `json:"observed"`
+						Run      string          `json:"run"`
 						Workflow string          `json:"workflow"`
 						Returned json.RawMessage `json:"returned,omitempty"`
+						Code     string          `json:"code,omitempty"`
 						Message  string          `json:"message,omitempty"`
 						Fatal    bool            `json:"fatal,omitempty"`
-					}{Observed: e.Run.State.String(), Workflow: e.Run.Workflow, Returned: e.Run.Result}
+					}{Observed: e.Run.State.String(), Run: e.Run.ID, Workflow: e.Run.Workflow, Returned: e.Run.Result}
 					if f := e.Run.Error; f != nil {
-						report.Message, report.Fatal = f.Message, f.IsFatal
+						report.Code, report.Message, report.Fatal = f.Code, f.Message, f.IsFatal
 					}
 					data, err := json.Marshal(report)
 					if err == nil {
@@ -97,7 +105,7 @@ func TestB1_107_108_lifecycleOverHTTP(t *testing.T) {
 			if err := <-told; err != nil {
 				t.Fatal(err)
 			}
-			same(t, "what was observed", h.result(observer), want)
+			same(t, "what was observed", h.result(observer), strings.Replace(want, "RUN", id, 1))
 		}
 	}, watcher, target)
 }
@@ -150,14 +158,14 @@ func TestB1_134_140_attributesOverHTTP(t *testing.T) {
 			state                 pawl.State
 			result                string
 			attrs                 map[string]string
-			sets                  int
+			writers               []string // of each entry: the step that wrote it, or the workflow
 		}{
-			{"134 at the start and from the workflow", "phase", "null", map[string]any{"sourceAtStart": "api"}, pawl.Completed, "null", map[string]string{"sourceAtStart": "api", "phase": "done"}, 1},
-			{"135 reserved names", "reserved", "null", nil, pawl.Completed, `"true"`, nil, 0},
-			{"136 set, overwrite, unset", "rewrites", "7", nil, pawl.Completed, "21", map[string]string{"phase": "done"}, 3},
-			{"137 inside a step", "inside", "9", nil, pawl.Completed, "36", map[string]string{"phase": "step-done", "source": "step-body", "input": "9"}, -1},
-			{"139 in parallel", "parallel", "null", nil, pawl.Completed, "null", map[string]string{"a": "1", "b": "2", "c": "3"}, 3},
-			{"140 of a run that fails", "throws", "null", nil, pawl.Failed, "", map[string]string{"phase": "before"}, 1},
+			{"134 at the start and from the workflow", "phase", "null", map[string]any{"sourceAtStart": "api"}, pawl.Completed, "null", map[string]string{"sourceAtStart": "api", "phase": "done"}, []string{"workflow"}},
+			{"135 reserved names", "reserved", "null", nil, pawl.Completed, `"true"`, nil, nil},
+			{"136 set, overwrite, unset", "rewrites", "7", nil, pawl.Completed, "21", map[string]string{"phase": "done"}, []string{"workflow", "workflow", "workflow"}},
+			{"137 inside a step", "inside", "9", nil, pawl.Completed, "36", map[string]string{"phase": "step-done", "source": "step-body", "input": "9"}, []string{"step"}},
+			{"139 in parallel", "parallel", "null", nil, pawl.Completed, "null", map[string]string{"a": "1", "b": "2", "c": "3"}, []string{"workflow", "workflow", "workflow"}},
+			{"140 of a run that fails", "throws", "null", nil, pawl.Failed, "", map[string]string{"phase": "before"}, []string{"workflow"}},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				run, err := h.client.Start(t.Context(), api.StartRequest{Workflow: c.workflow, Input: json.RawMessage(c.input), Attributes: c.start}, 20*time.Second)
@@ -169,9 +177,15 @@ func TestB1_134_140_attributesOverHTTP(t *testing.T) {
 					t.Fatal(err)
 				}
 				same(t, "attributes", run.Attrs, c.attrs)
-				if c.sets >= 0 {
-					same(t, "entries", len(h.entries(run.ID, pawl.KindAttributes)), c.sets)
+				var writers []string
+				for _, e := range h.entries(run.ID, pawl.KindAttributes) {
+					writer := "workflow"
+					if e.Attempt > 0 {
+						writer = e.Key
+					}
+					writers = append(writers, writer)
 				}
+				same(t, "who wrote", writers, c.writers)
 				if c.attrs == nil {
 					return
 				}
@@ -214,6 +228,23 @@ func TestB1_142_invalidAttributesAtStartOverHTTP(t *testing.T) {
 		runs, err := h.client.Runs(t.Context(), api.RunQuery{})
 		if err != nil || len(runs.Items) != 0 {
 			t.Errorf("runs: %+v %v", runs, err)
+		}
+		// What is just at the limits is taken, and found.
+		most := map[string]any{strings.Repeat("n", 256): strings.Repeat("ä", 128)}
+		for i := range 62 { // and the one that the workflow sets
+			most[fmt.Sprint("a", i)] = "v"
+		}
+		run, err := h.client.Start(t.Context(), api.StartRequest{Workflow: "phase", Attributes: most}, 20*time.Second)
+		if err != nil || run.State != pawl.Completed {
+			t.Fatalf("at the limits: %s %v %v", run.State, run.Error, err)
+		}
+		run, err = h.client.Run(t.Context(), run.ID, 0)
+		if err != nil || len(run.Attrs) != 64 || run.Attrs[strings.Repeat("n", 256)] != strings.Repeat("ä", 128) {
+			t.Errorf("at the limits: %d attributes, %v", len(run.Attrs), err)
+		}
+		found, err := h.client.Runs(t.Context(), api.RunQuery{Attrs: map[string]string{strings.Repeat("n", 256): strings.Repeat("ä", 128)}})
+		if err != nil || len(found.Items) != 1 {
+			t.Errorf("found by the longest: %d, %v", len(found.Items), err)
 		}
 	}, attributed()...)
 }

@@ -120,7 +120,7 @@ func open(t testing.TB, opt api.Options, defs ...pawl.Definition) *house {
 
 func fileStore(t testing.TB) pawl.Store {
 	t.Helper()
-	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
+	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), &sqlite.Options{WALSize: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,6 +140,7 @@ func closeAtEnd(t testing.TB, store pawl.Store) {
 // process would have it; SQLite's file has one owner, so there it is the same one.
 func eachStore(t *testing.T, f func(t *testing.T, store func() pawl.Store)) {
 	t.Helper()
+	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		s := fileStore(t)
 		f(t, func() pawl.Store { return s })
@@ -328,7 +329,12 @@ func (h *house) start(workflow, input string) string {
 // until waits for a run to be in a state.
 func (h *house) until(id string, state pawl.State) api.Run {
 	h.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	return h.untilWithin(id, state, 20*time.Second)
+}
+
+func (h *house) untilWithin(id string, state pawl.State, limit time.Duration) api.Run {
+	h.t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
 		run, err := h.client.Run(h.t.Context(), id, 0)
 		if err != nil {
 			h.t.Fatal(err)

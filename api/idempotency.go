@@ -29,13 +29,13 @@ var idempotencyKey = regexp.MustCompile(`^[!-~]{1,255}$`)
 
 // once names what a request makes, so that it can be repeated.
 type once struct {
-	id string // made of the caller's tenant, the operation and its key; empty: the caller gave none
+	id   string // made of the caller's tenant, the operation and its key; empty: the caller gave none
+	key  string // as the caller has sent it
+	want string // the request, as a hash
 }
 
-// once reads the request's Idempotency-Key, and holds the request against the first that had it:
-// another one is a problem. What is made is to get the id, in its own transaction, so that a
-// request that is repeated after a crash at any point makes it once.
-func (s *server) once(ctx context.Context) (once, error) {
+// named reads the request's Idempotency-Key. more is what the request says beside its path and body.
+func named(ctx context.Context, more ...string) (once, error) {
 	x := exchangeOf(ctx)
 	key := x.r.Header.Get(headerIdempotencyKey)
 	if key == "" {
@@ -45,29 +45,91 @@ func (s *server) once(ctx context.Context) (once, error) {
 		return once{}, badRequest("%s must be 1 to 255 visible characters of ASCII", headerIdempotencyKey)
 	}
 	sum := sha256.Sum256([]byte(strings.Join([]string{tenantOf(ctx), x.op.id, key}, "\x00")))
-	o := once{id: "once_" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20]))}
-	request := sha256.Sum256(append([]byte(x.r.URL.EscapedPath()+"\x00"), x.data...))
-	want := hex.EncodeToString(request[:])
-	data, err := json.Marshal(want)
-	if err != nil {
-		return once{}, err
+	request := sha256.Sum256(append([]byte(x.r.URL.EscapedPath()+"\x00"+strings.Join(append(more, ""), "\x00")), x.data...))
+	return once{
+		id:  "once_" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20])),
+		key: key, want: hex.EncodeToString(request[:]),
+	}, nil
+}
+
+// onceNote is what is remembered of a request.
+type onceNote struct {
+	Request string `json:"request"`
+	Made    string `json:"made,omitempty"` // the id of what it has made, where the key does not give it
+}
+
+// put is the record of a request that has made something, to be written together with that.
+func (o once) put(made string) pawl.Put {
+	data, err := json.Marshal(onceNote{o.want, made})
+	if err != nil { // texts: can't be
+		panic(err)
 	}
-	_, err = s.engine.Write(ctx, pawl.Put{Space: idempotencySpace, Key: o.id, Data: data, Until: time.Now().Add(remembered)})
-	if !errors.Is(err, pawl.ErrConflict) {
+	return pawl.Put{Space: idempotencySpace, Key: o.id, Data: data, Until: time.Now().Add(remembered)}
+}
+
+// before looks whether the request was carried out; nil: it was not. Another request that had the key is a problem.
+func before(ctx context.Context, e *pawl.Engine, o once) (*onceNote, int64, error) {
+	if o.id == "" {
+		return nil, 0, nil
+	}
+	r, err := e.Record(ctx, idempotencySpace, o.id)
+	if errors.Is(err, pawl.ErrNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	was := &onceNote{}
+	if err := json.Unmarshal(r.Data, was); err != nil {
+		return nil, 0, fmt.Errorf("record %q of %s: %w", r.Key, idempotencySpace, err)
+	}
+	if was.Request != o.want {
+		return nil, 0, otherRequest(o.key)
+	}
+	return was, r.Version, nil
+}
+
+// once reads the request's Idempotency-Key, and holds the request against the first that had it:
+// another one is a problem. What is made is to get the id, in its own transaction, so that a
+// request that is repeated after a crash at any point makes it once.
+//
+// The key is kept before the deed. If the deed is refused for the caller's fault, the request that has
+// kept the key lets it go again (see release), but for when a repeat has come in the meantime: that
+// one may have done it.
+func (s *server) once(ctx context.Context) (once, error) {
+	o, err := named(ctx)
+	if err != nil || o.id == "" {
 		return o, err
 	}
-	r, err := s.engine.Record(ctx, idempotencySpace, o.id)
-	if err != nil {
-		return once{}, err
+	for {
+		was, version, err := before(ctx, s.engine, o)
+		if err != nil {
+			return once{}, err
+		}
+		put := o.put("")
+		put.If = version
+		versions, err := s.engine.Write(ctx, put)
+		switch {
+		case err == nil && was == nil:
+			exchangeOf(ctx).held = &pawl.Put{Space: put.Space, Key: put.Key, If: versions[0]}
+			return o, nil
+		case !errors.Is(err, pawl.ErrConflict):
+			return o, err
+		}
 	}
-	var was string
-	if err := json.Unmarshal(r.Data, &was); err != nil {
-		return once{}, fmt.Errorf("record %q of %s: %w", r.Key, idempotencySpace, err)
+}
+
+// release lets a key go that was kept for a request which was then refused.
+func (s *server) release(x *exchange) {
+	status := problemOf(x.err).Status
+	if x.held == nil || status < 400 || status >= 500 {
+		return
 	}
-	if was != want {
-		return once{}, otherRequest(key)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), callLimit)
+	defer cancel()
+	if _, err := s.engine.Write(ctx, *x.held); err != nil && !errors.Is(err, pawl.ErrConflict) {
+		s.log.Warn("pawl: an Idempotency-Key of a request that was refused stays taken", "requestId", x.w.Header().Get(headerRequestID), "error", err)
 	}
-	return o, nil
 }
 
 // otherRequest is the problem of a key that was given to another request.

@@ -2,9 +2,7 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"time"
 
 	"github.com/pawlrun/pawl"
 )
@@ -29,35 +27,11 @@ func (s *server) journalRoutes() {
 }
 
 func (s *server) journal(ctx context.Context, in *journalInput) (*output[EntryPage], error) {
-	run := runRef(ctx, in.ID)
-	info, err := s.engine.Get(ctx, run)
-	if err != nil {
-		return nil, err
-	}
-	entries := s.engine.Journal(ctx, run)
-	if info.State.Terminal() {
-		// Journal begins at the first entry, Follow after any; so the pages of a long run
-		// that has ended cost no more the further on they are. Should the run be retried
-		// just now, Follow waits: then the page ends, and asks to be gone on from.
-		wait, done := context.WithTimeout(ctx, 5*time.Second)
-		defer done()
-		entries = s.engine.Follow(wait, run, in.After)
-	}
 	page := EntryPage{Items: []pawl.Entry{}}
 	size := 0
-	for entry, err := range entries {
-		if err != nil && info.State.Terminal() && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			page.NextAfter = &in.After
-			if n := len(page.Items); n > 0 {
-				page.NextAfter = &page.Items[n-1].Seq
-			}
-			break
-		}
+	for entry, err := range s.engine.JournalAfter(ctx, runRef(ctx, in.ID), in.After) {
 		if err != nil {
 			return nil, err
-		}
-		if entry.Seq <= in.After {
-			continue
 		}
 		if len(page.Items) == in.Limit || size > maxPageBytes {
 			page.NextAfter = &page.Items[len(page.Items)-1].Seq

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -49,8 +50,8 @@ func (s *server) keyRoutes() {
 		})
 	add(s, route{id: "keys", method: http.MethodGet, path: "/api/keys", scope: KeysWrite, summary: "List keys",
 		about: "Those of the caller's tenant; in the default tenant those of all."}, s.listKeys)
-	add(s, route{id: "createKey", method: http.MethodPost, path: "/api/keys", scope: KeysWrite, status: http.StatusCreated, summary: "Make a key",
-		about: "It can have no scope that the caller has not. The secret is told this once."}, s.createKey)
+	add(s, route{id: "createKey", method: http.MethodPost, path: "/api/keys", scope: KeysWrite, once: true, status: http.StatusCreated, summary: "Make a key",
+		about: "It can have no scope that the caller has not. The secret is told this once: a repeat with the same Idempotency-Key is 409 and names the id of the key that was made."}, s.createKey)
 	add(s, route{id: "revokeKey", method: http.MethodDelete, path: "/api/keys/{id}", scope: KeysWrite, status: http.StatusNoContent, summary: "Revoke a key"}, s.revokeKey)
 }
 
@@ -86,7 +87,33 @@ func (s *server) createKey(ctx context.Context, in *keyInput) (*keyOutput, error
 			return nil, newProblem(http.StatusForbidden, codeScope, "%s does not have the scope %s, so it can't give it to another key", c.name, scope)
 		}
 	}
-	key, secret, err := s.keyring().Create(ctx, spec)
+	once, err := named(ctx)
+	if err != nil {
+		return nil, err
+	}
+	made := func() error {
+		done, _, err := before(ctx, s.keyring().Engine, once)
+		if err != nil || done == nil {
+			return err
+		}
+		p := newProblem(http.StatusConflict, codeKeyMade, "this request has made the key %s before, and its secret is told once", done.Made)
+		p.Hint = "if the secret was lost, revoke that key, and make another with a new " + headerIdempotencyKey
+		return p
+	}
+	if err := made(); err != nil {
+		return nil, err
+	}
+	key, secret, err := s.keyring().create(ctx, spec, func(id string) []pawl.Put {
+		if once.id == "" {
+			return nil
+		}
+		return []pawl.Put{once.put(id)}
+	})
+	if conflict, ok := errors.AsType[*pawl.RecordConflictError](err); ok && conflict.Space == idempotencySpace { // a repeat was faster
+		if told := made(); told != nil {
+			err = told
+		}
+	}
 	return &keyOutput{NewKey{Key: key, Secret: secret}}, err
 }
 

@@ -65,6 +65,11 @@ type storedKey struct {
 // pawl_<id>_<secret>. ErrInput: no name, no scope, one that is not known, or a time that has
 // passed.
 func (k Keys) Create(ctx context.Context, spec KeySpec) (Key, string, error) {
+	return k.create(ctx, spec, func(string) []pawl.Put { return nil })
+}
+
+// create is Create; with is told the key's id, and says what is written with it.
+func (k Keys) create(ctx context.Context, spec KeySpec, with func(id string) []pawl.Put) (Key, string, error) {
 	bad := func(format string, args ...any) (Key, string, error) {
 		return Key{}, "", fmt.Errorf("%w: a key: %s", pawl.ErrInput, fmt.Sprintf(format, args...))
 	}
@@ -91,7 +96,7 @@ func (k Keys) Create(ctx context.Context, spec KeySpec) (Key, string, error) {
 	if spec.Expires.IsZero() {
 		stored.Expires = time.Time{}
 	}
-	if _, err := k.Engine.Write(ctx, stored.put(0)); err != nil {
+	if _, err := k.Engine.Write(ctx, append(with(stored.ID), stored.put(0))...); err != nil {
 		return Key{}, "", err
 	}
 	return stored.Key, "pawl_" + stored.ID + "_" + secret, nil

@@ -21,7 +21,9 @@ import (
 // bodies are what operations need to get as far as an id. Others are sent nothing.
 var bodies = map[string]string{
 	"forkAsked": `{"step":"x","change":{"prompt":"y"}}`, "setBudget": `{"limit":1}`, "wake": `{}`, "fork": `{}`,
-	"putSchedule": `{"workflow":"echo","cron":"@daily"}`, "putPrompt": `{"text":"x"}`, "decide": `{"approved":true,"by":"ann","shown":"x"}`, "activatePrompt": `{"weights":{}}`,
+	"putSubscription":  `{"event":"e","workflow":"w"}`,
+	"backfillSchedule": `{"from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z"}`,
+	"putSchedule":      `{"workflow":"echo","cron":"@daily"}`, "putPrompt": `{"text":"x"}`, "decide": `{"approved":true,"by":"ann","shown":"x"}`, "activatePrompt": `{"weights":{}}`,
 }
 
 // global are the operations about what belongs to no tenant.
@@ -184,6 +186,9 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			if _, err := them.PutSchedule(t.Context(), name, api.ScheduleRequest{Workflow: "echo", Cron: "@yearly"}); err != nil {
 				t.Fatal(err)
 			}
+			if _, err := them.PutSubscription(t.Context(), name, api.SubscriptionRequest{Event: "e-" + foreign, Workflow: "echo"}); err != nil {
+				t.Fatal(err)
+			}
 			keyID, _ := h.key(foreign, api.RunsRead)
 			if _, err := them.Start(t.Context(), api.StartRequest{Workflow: "approves", ID: "p" + name, Input: json.RawMessage(`{}`)}, 0); err != nil {
 				t.Fatal(err)
@@ -198,7 +203,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			}
 
 			// What there is, by the first part of a path and the parameter; and what there is not.
-			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "approvals/id": asked}
+			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "approvals/id": asked}
 			made := func(v string) string {
 				last := "x"
 				if strings.HasSuffix(v, "x") {
@@ -237,7 +242,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 						of = resource + "/" + p.Name
 					}
 				}
-				if of == "" || d.OperationID == "setBudget" || d.OperationID == "putSchedule" { // which makes what is not there
+				if of == "" || d.OperationID == "setBudget" || d.OperationID == "putSchedule" || d.OperationID == "putSubscription" { // which makes what is not there
 					continue
 				}
 				is, none := real[of], made(real[of])
@@ -282,7 +287,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			if sch, err := them.Schedule(t.Context(), name); err != nil || sch.Paused || len(sch.Live) > 0 {
 				t.Errorf("their schedule: %+v %v", sch, err)
 			}
-			for _, path := range []string{"/api/runs", "/api/budgets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/approvals"} {
+			for _, path := range []string{"/api/runs", "/api/budgets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/subscriptions", "/api/approvals"} {
 				r := h.send("GET", path, "", bearer(ours))
 				if r.status != 200 || strings.Contains(string(r.body), name) || strings.Contains(string(r.body), keyID) {
 					t.Errorf("%s: %d %s", path, r.status, r.body)

@@ -31,12 +31,13 @@ type ForkRequest struct {
 
 // Published answers a published event.
 type Published struct {
-	Event   string   `json:"event"`
-	ID      string   `json:"id" doc:"The Idempotency-Key, or one that was made."`
-	Count   int      `json:"count" doc:"How many runs that waited got it, as far as is known yet."`
-	Runs    []string `json:"runs,omitempty" doc:"Ids of the runs that subscriptions start."`
-	Pending bool     `json:"pending,omitempty" doc:"A server still does what is left."`
-	Errors  []string `json:"errors,omitempty" doc:"Of expressions that failed on it, and of starts that were refused."`
+	Event   string               `json:"event"`
+	ID      string               `json:"id" doc:"The Idempotency-Key, or one that was made."`
+	Count   int                  `json:"count" doc:"How many runs that waited got it, as far as is known yet."`
+	Runs    []string             `json:"runs,omitempty" doc:"Ids of the runs that subscriptions start."`
+	Matches []trigger.EventStart `json:"matches,omitempty" doc:"The subscriptions that it fits, with their runs."`
+	Pending bool                 `json:"pending,omitempty" doc:"A server still does what is left."`
+	Errors  []string             `json:"errors,omitempty" doc:"Of expressions that failed on it, and of starts that were refused."`
 }
 
 // Empty is the body of a call that takes nothing. It may be left out.
@@ -150,7 +151,7 @@ func (s *server) publish(ctx context.Context, in *publishInput) (*publishOutput,
 	})
 	return &publishOutput{
 		Replayed: once.replayed(p.Repeated),
-		Body:     Published{Event: in.Name, ID: p.ID, Count: p.Waiters, Runs: p.Runs, Pending: p.Pending, Errors: p.Errors},
+		Body:     Published{Event: in.Name, ID: p.ID, Count: p.Waiters, Runs: p.Runs, Matches: p.Matches, Pending: p.Pending, Errors: p.Errors},
 	}, err
 }
 

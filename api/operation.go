@@ -16,6 +16,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/pawlrun/pawl"
 )
 
 // Operations are huma's: it reads parameters and bodies into a handler's input and makes the
@@ -57,9 +58,10 @@ type exchange struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
-	data   []byte // the request's body
-	err    error  // the answer is a problem
-	live   bool   // the handler has answered by itself
+	data   []byte    // the request's body
+	err    error     // the answer is a problem
+	live   bool      // the handler has answered by itself
+	held   *pawl.Put // lets an Idempotency-Key go that was kept for this request
 }
 
 type exchangeKey struct{}
@@ -193,6 +195,7 @@ func (s *server) exchange(w http.ResponseWriter, r *http.Request, o *operation) 
 	o.serve(recorder{humago.NewContext(nil, x.r, w), x})
 	switch {
 	case x.err != nil:
+		s.release(x)
 		for name, values := range x.header {
 			if name != "Content-Type" {
 				w.Header()[name] = values

@@ -94,6 +94,7 @@ const (
 	codeMethod       = "method"          // 405
 	codeChanged      = "changed"         // 412: it is not what If-Match names any more
 	codeKeyReused    = "idempotency_key" // 422: an Idempotency-Key was given to another request
+	codeKeyMade      = "key_made"        // 409: the request was carried out, and what it has told is told once
 	codeMedia        = "media_type"      // 415: not sent as JSON
 	codeTooMany      = "too_many"        // 429: more often than allowed; Retry-After says when again
 	codeHost         = "host"            // 421: addressed under a name that is not the server's

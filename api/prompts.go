@@ -89,8 +89,11 @@ func (s *server) promptRoutes() {
 		return &output[agent.PromptVersion]{v}, err
 	})
 	put := post("putPrompt", "/api/prompts/{name}", "Keep a text as a version of a prompt")
-	put.about, put.once = "The same text is the same version. Nobody uses a new one until it is activated.", true // by its nature
+	put.about, put.once = "The same text is the same version. Nobody uses a new one until it is activated.", true
 	add(s, put, func(ctx context.Context, in *putPromptInput) (*output[agent.PromptVersion], error) {
+		if _, err := s.once(ctx); err != nil { // done twice it is the same
+			return nil, err
+		}
 		v, err := prompts.Put(ctx, agent.Prompt{Name: in.Name, Text: in.Body.Text, Vars: in.Body.Vars})
 		return &output[agent.PromptVersion]{v}, err
 	})

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/trigger"
@@ -55,7 +56,7 @@ func (c *Client) SetBudget(ctx context.Context, name string, q BudgetRequest) (B
 	return call[Budget](ctx, c, http.MethodPut, budgetPath(name), nil, q)
 }
 
-// TopUp lets by more be spent of a budget.
+// TopUp lets by more be spent of a budget; with [WithIdempotencyKey] it may be repeated.
 func (c *Client) TopUp(ctx context.Context, name string, by int64) (Budget, error) {
 	return call[Budget](ctx, c, http.MethodPost, budgetPath(name), url.Values{"topup": {strconv.FormatInt(by, 10)}}, nil)
 }
@@ -175,6 +176,12 @@ func (c *Client) TriggerSchedule(ctx context.Context, id string, q TriggerReques
 	return call[trigger.Occurrence](ctx, c, http.MethodPost, schedulePath(id)+"/trigger", nil, q)
 }
 
+// BackfillSchedule fires slots of a schedule that have passed, or says how many there are: see
+// [trigger.Schedules.Backfill].
+func (c *Client) BackfillSchedule(ctx context.Context, id string, q BackfillRequest) (Backfill, error) {
+	return call[Backfill](ctx, c, http.MethodPost, schedulePath(id)+"/backfill", nil, q)
+}
+
 // NextSlots returns when a schedule comes next. limit 0 means 10; at most 500.
 func (c *Client) NextSlots(ctx context.Context, id string, limit int) (SlotList, error) {
 	return call[SlotList](ctx, c, http.MethodGet, schedulePath(id)+"/next", paged("", limit), nil)
@@ -184,6 +191,42 @@ func (c *Client) NextSlots(ctx context.Context, id string, limit int) (SlotList,
 // means 50; at most 500.
 func (c *Client) Occurrences(ctx context.Context, id, cursor string, limit int) (OccurrencePage, error) {
 	return call[OccurrencePage](ctx, c, http.MethodGet, schedulePath(id)+"/occurrences", paged(cursor, limit), nil)
+}
+
+// Subscriptions returns a page of subscriptions to events whose id begins with prefix, by id. limit 0
+// means 50; at most 500.
+func (c *Client) Subscriptions(ctx context.Context, prefix, cursor string, limit int) (SubscriptionPage, error) {
+	query := paged(cursor, limit)
+	if prefix != "" {
+		query.Set("q", prefix)
+	}
+	return call[SubscriptionPage](ctx, c, http.MethodGet, "/api/subscriptions", query, nil)
+}
+
+func subscriptionPath(id string) string { return "/api/subscriptions/" + segment(id) }
+
+// Subscription looks at a subscription.
+func (c *Client) Subscription(ctx context.Context, id string) (Subscription, error) {
+	return call[Subscription](ctx, c, http.MethodGet, subscriptionPath(id), nil, nil)
+}
+
+// PutSubscription lets events start runs, or changes which: with [WithIfMatch] only if it still has an ETag.
+func (c *Client) PutSubscription(ctx context.Context, id string, q SubscriptionRequest) (Subscription, error) {
+	return call[Subscription](ctx, c, http.MethodPut, subscriptionPath(id), nil, q)
+}
+
+// DeleteSubscription removes a subscription. Its runs go on.
+func (c *Client) DeleteSubscription(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, subscriptionPath(id), nil, nil)
+	return err
+}
+
+// SubscriptionEvents returns a page of the events that a subscription has taken since a time, oldest
+// first; a zero time: of all that are kept. limit 0 means 50; at most 500. A page before the last may be empty.
+func (c *Client) SubscriptionEvents(ctx context.Context, id string, since time.Time, cursor string, limit int) (MatchedPage, error) {
+	query := paged(cursor, limit)
+	setTime(query, "since", since)
+	return call[MatchedPage](ctx, c, http.MethodGet, subscriptionPath(id)+"/events", query, nil)
 }
 
 // Whoami says what the server takes the client for.
@@ -196,7 +239,8 @@ func (c *Client) Keys(ctx context.Context) (KeyList, error) {
 	return call[KeyList](ctx, c, http.MethodGet, "/api/keys", nil, nil)
 }
 
-// CreateKey makes a key, whose secret is told this once.
+// CreateKey makes a key, whose secret is told this once: a repeat with the same [WithIdempotencyKey]
+// is a *[Problem] with the code key_made, which names the key.
 func (c *Client) CreateKey(ctx context.Context, q KeySpec) (NewKey, error) {
 	return call[NewKey](ctx, c, http.MethodPost, "/api/keys", nil, q)
 }

@@ -442,6 +442,85 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				o, err = c.TriggerSchedule(ctx, "daily:echo", api.TriggerRequest{})
 				must(o.Outcome == trigger.Started, err, o)
 			}},
+			{"backfillSchedule", func() {
+				if _, err := c.PutSchedule(ctx, "hourly", api.ScheduleRequest{Workflow: "echo", Input: json.RawMessage(`{}`), Cron: "@hourly"}); err != nil {
+					t.Fatal(err)
+				}
+				to := time.Now().UTC().Truncate(time.Hour)
+				q := api.BackfillRequest{From: to.Add(-3 * time.Hour), To: to, Overlap: "allow", DryRun: true}
+				v, err := c.BackfillSchedule(ctx, "hourly", q)
+				must(v.Slots == 3 && v.DryRun && v.First.Equal(q.From) && v.Last.Equal(to.Add(-time.Hour)), err, v)
+				all, err := c.Runs(ctx, api.RunQuery{Attrs: map[string]string{"schedule": "hourly"}})
+				must(len(all.Items) == 0, err, all)
+				q.DryRun = false
+				v, err = c.BackfillSchedule(ctx, "hourly", q)
+				must(v.Slots == 3 && !v.DryRun, err, v)
+				run, err := c.Schedule(ctx, "hourly")
+				must(run.Waiting == 3, err, run)
+				for _, bad := range []api.BackfillRequest{{}, {From: q.From}, {From: q.To, To: q.From}, {From: q.From, To: to.Add(2 * time.Hour)}, {From: to.Add(-3000 * time.Hour), To: to}, {From: q.From, To: q.To, Overlap: "none"}} {
+					for _, bad.DryRun = range []bool{true, false} {
+						var p *api.Problem
+						_, err := c.BackfillSchedule(ctx, "hourly", bad)
+						must(errors.As(err, &p) && p.Status == 400, nil, fmt.Sprint(bad, err))
+					}
+				}
+				must(errors.Is(second(c.BackfillSchedule(ctx, "none", q)), pawl.ErrNotFound), nil, "")
+				must(true, c.DeleteSchedule(ctx, "hourly"), "")
+			}},
+			{"putSubscription", func() {
+				v, err := c.PutSubscription(ctx, "big", api.SubscriptionRequest{Event: "order", Where: "event.data.n > 10", Workflow: "echo"})
+				must(v.ID == "big" && v.ETag != "" && !v.Created.IsZero(), err, v)
+				was := v
+				v, err = c.PutSubscription(api.WithIfMatch(ctx, was.ETag), "big", api.SubscriptionRequest{Event: "order", Where: "event.data.n > 5", Workflow: "echo"})
+				must(v.ETag != was.ETag && v.Created.Equal(was.Created), err, v)
+				var p *api.Problem
+				_, err = c.PutSubscription(api.WithIfMatch(ctx, was.ETag), "big", api.SubscriptionRequest{Event: "order", Workflow: "echo"})
+				must(errors.As(err, &p) && p.Status == 412, nil, err)
+				r := h.send("PUT", "/api/subscriptions/big", `{"event":"order","workflow":"echo"}`, bearer(secret), func(r *http.Request) { r.Header.Set("If-None-Match", "*") })
+				must(r.status == 412, nil, r)
+				_, err = c.PutSubscription(ctx, "all", api.SubscriptionRequest{Event: "order", Workflow: "nobody-knows-it"})
+				must(true, err, "")
+				for _, bad := range []api.SubscriptionRequest{{}, {Event: "order"}, {Event: "$x", Workflow: "w"}, {Event: "e", Where: "1 +", Workflow: "w"}} {
+					_, err := c.PutSubscription(ctx, "bad", bad)
+					must(errors.As(err, &p) && p.Status == 400, nil, err)
+				}
+				// What a published event was matched with is in the answer.
+				sent, err := c.Publish(api.WithIdempotencyKey(ctx, "o-1"), "order", json.RawMessage(`{"n":7}`))
+				must(len(sent.Matches) == 2 && sent.Matches[0].Subscription == "all" && !sent.Matches[0].Done && sent.Pending &&
+					sent.Matches[1].Subscription == "big" && sent.Matches[1].Run == sent.Runs[1] && sent.Matches[1].Done, err, sent)
+				sent, err = c.Publish(api.WithIdempotencyKey(ctx, "o-2"), "order", json.RawMessage(`{}`))
+				must(len(sent.Matches) == 1 && len(sent.Errors) == 1, err, sent)
+			}},
+			{"subscriptions", func() {
+				v, err := c.Subscriptions(ctx, "", "", 1)
+				must(len(v.Items) == 1 && v.Items[0].ID == "all" && v.NextCursor != "", err, v)
+				v, err = c.Subscriptions(ctx, "", v.NextCursor, 0)
+				must(len(v.Items) == 1 && v.Items[0].ID == "big" && v.NextCursor == "", err, v)
+				v, err = c.Subscriptions(ctx, "b", "", 0)
+				must(len(v.Items) == 1, err, v)
+			}},
+			{"subscription", func() {
+				v, err := c.Subscription(ctx, "big")
+				must(v.Where == "event.data.n > 5", err, v)
+				must(errors.Is(second(c.Subscription(ctx, "none")), pawl.ErrNotFound), nil, "")
+			}},
+			{"subscriptionEvents", func() {
+				v, err := c.SubscriptionEvents(ctx, "big", time.Time{}, "", 1)
+				must(len(v.Items) == 1 && v.Items[0].Event == "o-1" && v.Items[0].Run != "" && v.Items[0].Done && v.NextCursor != "", err, v)
+				v, err = c.SubscriptionEvents(ctx, "big", time.Time{}, v.NextCursor, 0)
+				must(len(v.Items) == 1 && v.Items[0].Event == "o-2" && v.Items[0].Run == "" && v.Items[0].Error != "" && v.NextCursor == "", err, v)
+				v, err = c.SubscriptionEvents(ctx, "big", time.Now().Add(time.Minute), "", 0)
+				must(len(v.Items) == 0, err, v)
+				must(errors.Is(second(c.SubscriptionEvents(ctx, "none", time.Time{}, "", 0)), pawl.ErrNotFound), nil, "")
+			}},
+			{"deleteSubscription", func() {
+				var p *api.Problem
+				must(errors.As(c.DeleteSubscription(api.WithIfMatch(ctx, `"1"`), "big"), &p) && p.Status == 412, nil, "")
+				must(true, c.DeleteSubscription(ctx, "big"), "")
+				must(errors.Is(c.DeleteSubscription(ctx, "big"), pawl.ErrNotFound), nil, "")
+				sent, err := c.Publish(ctx, "order", json.RawMessage(`{"n":7}`))
+				must(len(sent.Matches) == 1, err, sent)
+			}},
 			{"occurrences", func() {
 				v, err := c.Occurrences(ctx, "daily:echo", "", 1)
 				must(len(v.Items) == 1 && v.Items[0].Cause == trigger.ByHand && v.NextCursor != "", err, v)

@@ -161,6 +161,27 @@ type triggerScheduleInput struct {
 	Body TriggerRequest
 }
 
+// BackfillRequest is the body of a backfill: the slots from from on and before to are fired.
+type BackfillRequest struct {
+	From    time.Time `json:"from" doc:"From then on."`
+	To      time.Time `json:"to" doc:"Before then; it must have passed."`
+	Overlap string    `json:"overlap,omitempty" doc:"When a run of the schedule has not ended; left out: buffer_all, one after the other."`
+	DryRun  bool      `json:"dryRun,omitempty" doc:"Only say how many there are."`
+}
+
+// Backfill says which slots a backfill fires.
+type Backfill struct {
+	Slots  int       `json:"slots" doc:"How many there are, at most 1000."`
+	First  time.Time `json:"first,omitzero"`
+	Last   time.Time `json:"last,omitzero"`
+	DryRun bool      `json:"dryRun,omitempty" doc:"Nothing was fired."`
+}
+
+type backfillInput struct {
+	ID   string `path:"id"`
+	Body BackfillRequest
+}
+
 type occurrencesInput struct {
 	ID     string `path:"id"`
 	Cursor string `query:"cursor"`
@@ -207,23 +228,27 @@ func (s *server) scheduleRoutes() {
 	remove := change(http.MethodDelete, "deleteSchedule", "/api/schedules/{id}", "Remove a schedule; its runs go on")
 	remove.status = http.StatusNoContent
 	add(s, remove, func(ctx context.Context, in *deleteScheduleInput) (*noOutput, error) {
-		if err := s.matchSchedule(ctx, in.ID, in.Match); err != nil {
-			return nil, err
-		}
-		return &noOutput{}, all.Delete(ctx, tenantOf(ctx), in.ID)
+		return &noOutput{}, s.ifSchedule(ctx, in.ID, in.Match, func(must ...trigger.IfRevision) error {
+			return all.Delete(ctx, tenantOf(ctx), in.ID, must...)
+		})
 	})
 	add(s, change(http.MethodPost, "pauseSchedule", "/api/schedules/{id}/pause", "Stop a schedule until it is resumed"), func(ctx context.Context, in *pauseScheduleInput) (*scheduleOutput, error) {
-		if err := s.matchSchedule(ctx, in.ID, in.Match); err != nil {
-			return nil, err
-		}
-		return scheduled(all.Pause(ctx, tenantOf(ctx), in.ID, in.Body.Reason))
+		var now trigger.Schedule
+		err := s.ifSchedule(ctx, in.ID, in.Match, func(must ...trigger.IfRevision) (err error) {
+			now, err = all.Pause(ctx, tenantOf(ctx), in.ID, in.Body.Reason, must...)
+			return err
+		})
+		return scheduled(now, err)
 	})
 	add(s, change(http.MethodPost, "resumeSchedule", "/api/schedules/{id}/resume", "Let a schedule go on with the next slot"), func(ctx context.Context, in *resumeScheduleInput) (*scheduleOutput, error) {
-		if err := s.matchSchedule(ctx, in.ID, in.Match); err != nil {
-			return nil, err
-		}
-		return scheduled(all.Resume(ctx, tenantOf(ctx), in.ID))
+		var now trigger.Schedule
+		err := s.ifSchedule(ctx, in.ID, in.Match, func(must ...trigger.IfRevision) (err error) {
+			now, err = all.Resume(ctx, tenantOf(ctx), in.ID, must...)
+			return err
+		})
+		return scheduled(now, err)
 	})
+	add(s, change(http.MethodPost, "backfillSchedule", "/api/schedules/{id}/backfill", "Fire slots of a schedule that have passed"), s.backfillSchedule)
 	fire := change(http.MethodPost, "triggerSchedule", "/api/schedules/{id}/trigger", "Fire a schedule now, paused or not")
 	fire.once = true
 	add(s, fire, s.triggerSchedule)
@@ -237,6 +262,27 @@ func (s *server) triggerSchedule(ctx context.Context, in *triggerScheduleInput) 
 	now := time.Now().Truncate(time.Microsecond) // as the ledger has it
 	o, err := trigger.Schedules{Engine: s.engine}.Trigger(ctx, tenantOf(ctx), in.ID, trigger.TriggerOptions{Once: once.id, Overlap: trigger.Overlap(in.Body.Overlap)})
 	return &occurrenceOutput{Replayed: once.replayed(o.At.Before(now)), Body: o}, err
+}
+
+// backfillSchedule may be repeated: a slot that has had its run keeps it.
+func (s *server) backfillSchedule(ctx context.Context, in *backfillInput) (*output[Backfill], error) {
+	q := in.Body
+	if q.From.IsZero() || q.To.IsZero() {
+		return nil, badRequest(`a backfill needs the fields "from" and "to", two times that have passed`)
+	}
+	all := trigger.Schedules{Engine: s.engine}
+	slots, err := all.BackfillSlots(ctx, tenantOf(ctx), in.ID, q.From, q.To, trigger.Overlap(q.Overlap))
+	if err != nil {
+		return nil, err
+	}
+	out := Backfill{Slots: len(slots), DryRun: q.DryRun}
+	if len(slots) > 0 {
+		out.First, out.Last = slots[0], slots[len(slots)-1]
+	}
+	if !q.DryRun {
+		out.Slots, err = all.Backfill(ctx, tenantOf(ctx), in.ID, q.From, q.To, trigger.Overlap(q.Overlap))
+	}
+	return &output[Backfill]{out}, err
 }
 
 func scheduled(sch trigger.Schedule, err error) (*scheduleOutput, error) {
@@ -301,12 +347,32 @@ func (s *server) putSchedule(ctx context.Context, in *putScheduleInput) (*schedu
 		sch.Revision = revision
 	}
 	out, err := trigger.Schedules{Engine: s.engine}.Put(ctx, sch)
+	return scheduled(out, lostSchedule(err))
+}
+
+// lostSchedule words the conflict of a change as what it is to the caller.
+func lostSchedule(err error) error {
 	if _, ok := errors.AsType[*trigger.RevisionError](err); ok {
 		p := newProblem(http.StatusPreconditionFailed, codeChanged, "%s", plain(err))
 		p.Hint = "somebody else has changed it: look at it again, then decide"
-		return nil, p
+		return p
 	}
-	return scheduled(out, err)
+	return err
+}
+
+// ifSchedule does something to a schedule if it has the revision of an If-Match, which is decided in the write.
+func (s *server) ifSchedule(ctx context.Context, id, match string, do func(must ...trigger.IfRevision) error) error {
+	if err := s.matchSchedule(ctx, id, match); err != nil {
+		return err
+	}
+	revision, err := revisionOf(match)
+	if err != nil || revision == 0 {
+		if err == nil {
+			err = do()
+		}
+		return err
+	}
+	return lostSchedule(do(trigger.IfRevision(revision)))
 }
 
 // startable refuses what no slot could start. A server that works no runs does not know the workflows.

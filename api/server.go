@@ -127,6 +127,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.promptRoutes()
 	s.askedRoutes()
 	s.scheduleRoutes()
+	s.subscriptionRoutes()
 	s.statRoutes()
 	s.keyRoutes()
 	s.sessionRoutes()

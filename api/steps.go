@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -28,7 +29,7 @@ type Step struct {
 	Next     time.Time     `json:"next,omitzero" doc:"When it is tried again."`
 	Took     time.Duration `json:"took" doc:"All attempts together, in nanoseconds."`
 	Cost     int64         `json:"cost,omitempty" doc:"In millionths of a US dollar; of an attempt under way, what is reserved."`
-	Attempts []Attempt     `json:"attempts"`
+	Attempts []Attempt     `json:"attempts" doc:"The newest 100."`
 }
 
 // Attempt is one try of a step's body.
@@ -42,7 +43,7 @@ type Attempt struct {
 // StepPage is a page of a run's steps, in the order in which their first attempts ended.
 type StepPage struct {
 	Items      []Step `json:"items"`
-	NextCursor string `json:"nextCursor,omitempty" doc:"Where the next page begins; left out: this is the last so far."`
+	NextCursor string `json:"nextCursor,omitempty" doc:"Where the next page begins; left out: this is the last so far. After a retry a page may have fewer than limit, or none."`
 }
 
 type stepsInput struct {
@@ -55,47 +56,119 @@ func (s *server) stepRoutes() {
 	add(s, route{id: "steps", method: http.MethodGet, path: "/api/runs/{id}/steps", scope: RunsRead, summary: "List a run's steps, with their attempts and costs"}, s.steps)
 }
 
-// steps reads the whole journal: attempts of a step may be far from each other in it.
+// manyAttempts is how many attempts of a step are listed, the newest.
+const manyAttempts = 100
+
+// stepMark is where a page begins in the journal.
+type stepMark struct {
+	after   int64 // the seq of the entry before
+	retried bool  // the run was retried before that
+}
+
+func (m stepMark) String() string {
+	text := strconv.FormatInt(m.after+1, 10)
+	if m.retried {
+		text += "r"
+	}
+	return mark("step:", text)
+}
+
+func readStepMark(cursor string) (stepMark, error) {
+	text, err := readMark("step:", cursor)
+	if err != nil || text == "" {
+		return stepMark{after: -1}, err
+	}
+	digits, retried := strings.CutSuffix(text, "r")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n <= 0 {
+		return stepMark{}, badRequest("cursor is %q, which is no cursor of this list: take nextCursor of the page before, as it is", cursor)
+	}
+	return stepMark{n - 1, retried}, nil
+}
+
+// steps reads the journal from where the page begins, until all that it has of the page's steps is
+// told: attempts of a step may be far from each other, but most steps have ended with their first. A step
+// belongs where its first entry is.
 func (s *server) steps(ctx context.Context, in *stepsInput) (*output[StepPage], error) {
 	run := runRef(ctx, in.ID)
-	begin, err := readNumber("step:", in.Cursor)
+	begin, err := readStepMark(in.Cursor)
 	if err != nil {
 		return nil, err
 	}
 	all, at := []*Step{}, map[string]*Step{}
-	n := int64(0) // steps seen
-	for e, err := range s.engine.Journal(ctx, run) {
+	unsure := map[string]bool{} // steps that may have been on a page before
+	open, retried := 0, begin.retried
+	var next *stepMark
+	for e, err := range s.engine.JournalAfter(ctx, run, begin.after) {
 		if err != nil {
 			return nil, err
+		}
+		if e.Kind == pawl.KindOrder && e.Key == "$retry" { // steps that failed begin anew, with attempt 1
+			retried = true
 		}
 		if e.Kind != pawl.KindStep && e.Kind != pawl.KindAttempt {
 			continue
 		}
-		step, seen := at[e.Key]
-		if !seen {
-			if n++; n > begin && n <= begin+int64(in.Limit) {
-				step = &Step{Key: e.Key, Name: pawl.NameOf(e.Key)}
-				all = append(all, step)
+		step := at[e.Key]
+		switch first := e.Attempt <= 1 && next == nil; {
+		case step != nil:
+			if step.State != StepCompleted {
+				open--
 			}
-			at[e.Key] = step // nil: of another page
+		case !first:
+			continue
+		case len(all) == in.Limit:
+			next = &stepMark{e.Seq - 1, retried}
+		default:
+			step = &Step{Key: e.Key, Name: pawl.NameOf(e.Key)}
+			all, at[e.Key] = append(all, step), step
+			if begin.after >= 0 && (retried || e.Kind == pawl.KindStep && e.Failed) { // which ends one whose time is over, too
+				unsure[e.Key] = true
+			}
 		}
 		if step != nil {
-			step.add(e)
+			if step.add(e); step.State != StepCompleted {
+				open++
+			}
+		}
+		if next != nil && open == 0 {
+			break
 		}
 	}
-	page := StepPage{Items: []Step{}}
-	if len(all) > 0 {
+	if err := s.dropListed(ctx, run, begin.after, at, unsure); err != nil {
+		return nil, err
+	}
+	if len(at) > 0 {
 		if err := s.addCosts(ctx, run, at); err != nil {
 			return nil, err
 		}
 	}
+	page := StepPage{Items: []Step{}}
 	for _, step := range all {
-		page.Items = append(page.Items, *step)
+		if at[step.Key] != nil {
+			page.Items = append(page.Items, *step)
+		}
 	}
-	if last := begin + int64(in.Limit); n > last {
-		page.NextCursor = mark("step:", strconv.FormatInt(last, 10))
+	if next != nil {
+		page.NextCursor = next.String()
 	}
 	return &output[StepPage]{page}, nil
+}
+
+// dropListed drops the steps that have an entry before a page: they belong to one before.
+func (s *server) dropListed(ctx context.Context, run pawl.Ref, last int64, steps map[string]*Step, unsure map[string]bool) error {
+	if len(unsure) == 0 {
+		return nil
+	}
+	for e, err := range s.engine.Journal(ctx, run) {
+		if err != nil || e.Seq > last {
+			return err
+		}
+		if unsure[e.Key] && (e.Kind == pawl.KindStep || e.Kind == pawl.KindAttempt) {
+			delete(steps, e.Key)
+		}
+	}
+	return nil
 }
 
 // add takes in an entry of the step.
@@ -112,7 +185,7 @@ func (p *Step) add(e pawl.Entry) {
 	case e.Failed:
 		p.State, a.Error = StepFailed, e.Failure()
 	}
-	p.Seq, p.Ended, p.Took, p.Attempts = e.Seq, e.At, p.Took+e.Took, append(p.Attempts, a)
+	p.Seq, p.Ended, p.Took, p.Attempts = e.Seq, e.At, p.Took+e.Took, append(p.Attempts[max(len(p.Attempts)-manyAttempts+1, 0):], a)
 }
 
 // addCosts adds what the ledger says of the steps.

@@ -125,9 +125,14 @@ func TestB1_023_outputStream(t *testing.T) {
 		h.until(id, pawl.Waiting)
 		v := h.view(api.RunPath(id)+"/streams/", "") // live
 		h.signal(id, "go")
-		v.expect(`0 chunk {"index":0,`)
+		live := []string{v.expect(`0 chunk {"index":0,`)}
 		h.signal(id, "go")
-		v.expect(`1 chunk {"index":1,`)
+		live = append(live, v.expect(`1 chunk {"index":1,`))
+		for i, want := range []string{bytesOf("Hello, world!"), `{"foo":"test"}`} {
+			if !strings.HasSuffix(live[i], `,"data":`+want+`}`) {
+				t.Errorf("live chunk %d: %s, want %s", i, live[i], want)
+			}
+		}
 		v.expect("1-end end {}")
 		run := h.until(id, pawl.Completed)
 		same(t, "result", string(run.Result), `"done"`)
@@ -310,6 +315,7 @@ func TestB1_029_streamOfARunStartedInAStep(t *testing.T) {
 // at once, and nothing lost or doubled when chunks come while what is there is being read.
 func TestB2_streamer(t *testing.T) {
 	const size = 600
+	reached, goOn := make(chan int64), make(chan struct{})
 	mixed := pawl.Define("mixed", func(c *pawl.Context, _ any) (any, error) {
 		return nil, pawl.Do(c, "write", func(ctx context.Context) error {
 			for _, v := range []any{[]byte{}, []byte{0, 255, 10, 13}, "", "text", nil} {
@@ -320,27 +326,61 @@ func TestB2_streamer(t *testing.T) {
 			errs := []error{pawl.StreamOf(ctx, "odd").Close(), pawl.StreamOf(ctx, "empty").Close()}
 			for i := range size {
 				errs = append(errs, pawl.StreamOf(ctx, "a").Write(i), pawl.StreamOf(ctx, "b").Write(-i))
+				if i%100 == 99 {
+					reached <- int64(i)
+					<-goOn
+				}
 			}
 			return errors.Join(errs...)
 		})
 	})
 	eachHouse(t, func(t *testing.T, h *house) {
 		id := h.start("mixed", "null")
+		seen := make(chan int64, size) // what the first reader of a has
 		var readers sync.WaitGroup
-		for range 4 { // while it is written
-			readers.Go(func() {
-				for name, sign := range map[string]int{"a": 1, "b": -1} {
-					var want []string
-					for i := range size {
+		for range size / 100 { // readers that begin while it is written, each at another place
+			at := <-reached
+			for name, sign := range map[string]int64{"a": 1, "b": -1} {
+				readers.Go(func() {
+					var got, want []string
+					for e, err := range h.client.ReadStream(t.Context(), id, name, 0) {
+						if err != nil {
+							t.Errorf("stream %s: %v", name, err)
+							return
+						}
+						if e.Type != api.EventChunk {
+							continue
+						}
+						if got = append(got, string(e.Chunk.Data)); name == "a" && at == 99 {
+							seen <- e.Chunk.Index
+						}
+					}
+					for i := range int64(size) {
 						want = append(want, fmt.Sprint(sign*i))
 					}
-					if got := h.chunks(id, name, 0); !slices.Equal(got, want) {
+					if !slices.Equal(got, want) {
 						t.Errorf("stream %s: %d chunks, want %d in order: %.200q", name, len(got), size, got)
 					}
+				})
+			}
+			for last := int64(-1); last < at; { // one reader at least has come to the end of what is there
+				select {
+				case last = <-seen:
+				case <-time.After(20 * time.Second):
+					t.Fatalf("chunk %d does not arrive; %d did", at, last)
 				}
-			})
+			}
+			goOn <- struct{}{}
 		}
 		readers.Wait()
+		page, err := h.client.ChunkPage(t.Context(), id, "a", 0, 0)
+		if err != nil || len(page.Items) != 100 || !page.HasMore || page.Done || page.NextFrom != 100 {
+			t.Errorf("a page of the size that nobody has asked for: %d chunks, %d %v %v %v", len(page.Items), page.NextFrom, page.HasMore, page.Done, err)
+		}
+		page, err = h.client.ChunkPage(t.Context(), id, "a", 0, 1000)
+		if err != nil || len(page.Items) != size || page.HasMore {
+			t.Errorf("the largest page: %d chunks, %v %v", len(page.Items), page.HasMore, err)
+		}
 		same(t, "odd ones", h.chunks(id, "odd", 0), []string{`""`, `"AP8KDQ=="`, `""`, `"text"`, `null`})
 		same(t, "of an empty stream", len(h.chunks(id, "empty", 0)), 0)
 		list, err := h.client.Streams(t.Context(), id)

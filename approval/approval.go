@@ -132,6 +132,9 @@ type Decision struct {
 	Form     json.RawMessage `json:"form,omitempty"`
 	Shown    string          `json:"shown,omitempty"` // names what the decider was shown
 	Via      string          `json:"via,omitempty"`   // the way on which it came: link, api
+	// Actor is what the decider was known by: key:ID or person:NAME; "": nobody was asked for a key, or Via says it. Who
+	// has a key may decide in the name of another: By is what was claimed, Actor who did it.
+	Actor string `json:"actor,omitempty"`
 	// Votes are all that count, in order, where more than one was needed.
 	Votes []Decision `json:"votes,omitempty"`
 }

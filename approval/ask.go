@@ -131,7 +131,7 @@ func (a *asking) end(c *pawl.Context, votes []Decision, expired *time.Time) (Dec
 		d = decisionOf(votes, a.spec.Need)
 	case a.q.OnExpire != nil:
 		d, what = *a.q.OnExpire, HasExpired
-		d.By, d.At, d.Shown, d.Via, d.Votes, state = "", *expired, a.spec.Shown, "", votes, Expired
+		d.By, d.At, d.Shown, d.Via, d.Actor, d.Votes, state = "", *expired, a.spec.Shown, "", "", votes, Expired
 	default:
 		d.Votes, state, what = votes, Expired, HasExpired
 	}

@@ -21,6 +21,7 @@ type Answer struct {
 	Form     json.RawMessage `json:"form,omitempty"`
 	Shown    string          `json:"shown"` // of the Approval that the decider has seen
 	Via      string          `json:"-"`     // the way on which it came, for the audit
+	Actor    string          `json:"-"`     // what the caller was known by, for the audit, whatever By claims
 }
 
 // Decide decides an approval, and returns it as it then is: still Pending where more must
@@ -58,7 +59,7 @@ func Decide(ctx context.Context, e *pawl.Engine, ref pawl.Ref, in Answer) (Appro
 	if in.Shown != a.Shown {
 		return a, &ChangedError{ID: a.ID, Parts: changed(a.Shown, in.Shown), Seen: in.Shown, Now: a.Shown}
 	}
-	d := Decision{Approved: in.Approved, By: in.By, At: now.UTC().Truncate(time.Microsecond), Comment: in.Comment, Shown: in.Shown, Via: in.Via}
+	d := Decision{Approved: in.Approved, By: in.By, At: now.UTC().Truncate(time.Microsecond), Comment: in.Comment, Shown: in.Shown, Via: in.Via, Actor: in.Actor}
 	if d.Form, err = a.form(&in); err != nil {
 		return a, err
 	}
@@ -112,7 +113,7 @@ func (a *Approval) undecided(in *Answer) error {
 
 // same tells a vote from one that another call has given in the name of the same person.
 func same(a, b Decision) bool {
-	return a.By == b.By && a.Approved == b.Approved && a.At.Equal(b.At) && a.Comment == b.Comment && bytes.Equal(a.Form, b.Form)
+	return a.By == b.By && a.Actor == b.Actor && a.Approved == b.Approved && a.At.Equal(b.At) && a.Comment == b.Comment && bytes.Equal(a.Form, b.Form)
 }
 
 func (in *Answer) check() error {

@@ -13,11 +13,12 @@ import (
 
 // Event is something that happened to an approval.
 type Event struct {
-	At   time.Time `json:"at"`
-	What string    `json:"what"`         // see the constants
-	By   string    `json:"by,omitempty"` // who voted, or was refused
-	Via  string    `json:"via,omitempty"`
-	Text string    `json:"text,omitempty"` // a comment; why it was refused; the error of a notice
+	At    time.Time `json:"at"`
+	What  string    `json:"what"`         // see the constants
+	By    string    `json:"by,omitempty"` // who voted, or was refused
+	Via   string    `json:"via,omitempty"`
+	Actor string    `json:"actor,omitempty"` // as of a Decision
+	Text  string    `json:"text,omitempty"`  // a comment; why it was refused; the error of a notice
 }
 
 // What an Event can be, beside a Notice that was given: notified-asked and so on.
@@ -66,7 +67,7 @@ func History(ctx context.Context, e *pawl.Engine, ref pawl.Ref) ([]Event, error)
 			if err := json.Unmarshal(rec.Data, &r); err != nil {
 				return nil, err
 			}
-			out = append(out, Event{At: r.At, What: EventRefused, By: r.By, Via: r.Via, Text: r.Why})
+			out = append(out, Event{At: r.At, What: EventRefused, By: r.By, Via: r.Via, Actor: r.Actor, Text: r.Why})
 		}
 		if len(all) < 100 {
 			break
@@ -119,7 +120,7 @@ func journalled(ctx context.Context, e *pawl.Engine, run pawl.Ref, path string) 
 }
 
 func (d Decision) event() Event {
-	ev := Event{At: d.At, What: EventRejected, By: d.By, Via: d.Via, Text: d.Comment}
+	ev := Event{At: d.At, What: EventRejected, By: d.By, Via: d.Via, Actor: d.Actor, Text: d.Comment}
 	if d.Approved {
 		ev.What = EventApproved
 	}

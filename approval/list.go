@@ -339,10 +339,11 @@ func keep(ctx context.Context, e *pawl.Engine, a Approval, s *spec) error {
 
 // refusal is an attempt of somebody to decide who may not.
 type refusal struct {
-	At  time.Time `json:"at"`
-	By  string    `json:"by"`
-	Why string    `json:"why"`
-	Via string    `json:"via,omitempty"`
+	At    time.Time `json:"at"`
+	By    string    `json:"by"`
+	Why   string    `json:"why"`
+	Via   string    `json:"via,omitempty"`
+	Actor string    `json:"actor,omitempty"`
 }
 
 // maxRefusals is how many are kept of one approval.
@@ -354,7 +355,7 @@ func keepRefusal(ctx context.Context, e *pawl.Engine, a *Approval, s *spec, in *
 	if err != nil || len(there) >= maxRefusals {
 		return err
 	}
-	r := refusal{At: time.Now().UTC(), By: in.By, Why: why.Why, Via: in.Via}
+	r := refusal{At: time.Now().UTC(), By: in.By, Why: why.Why, Via: in.Via, Actor: in.Actor}
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err

@@ -248,7 +248,7 @@ func (w *work) settle(a *account, s *pawl.Settle, byHand bool) {
 	}
 }
 
-// budget carries out what an operator wants of a budget.
+// budget carries out what an operator wants of a budget, and writes the record that goes with it.
 func (w *work) budget(a *account, o *pawl.BudgetOrder) error {
 	var old *pawl.Budget
 	for _, b := range a.budgets {
@@ -260,6 +260,29 @@ func (w *work) budget(a *account, o *pawl.BudgetOrder) error {
 		o.Err = fmt.Errorf("%w: there is no such budget", pawl.ErrNotFound)
 		return nil
 	}
+	if o.Err = o.Refuses(old); o.Err != nil {
+		return nil
+	}
+	if o.With == nil {
+		return w.orderOn(a, old, o)
+	}
+	with := &pawl.Write{Puts: []pawl.Put{*o.With}}
+	there, err := w.lockRecords(with)
+	if err != nil {
+		return err
+	}
+	if o.Err = there.refuses(with); o.Err != nil {
+		return nil
+	}
+	if err := w.orderOn(a, old, o); err != nil || o.Err != nil {
+		return err
+	}
+	w.store(there, with)
+	return nil
+}
+
+// orderOn carries out an order on a budget; nil: there is none yet.
+func (w *work) orderOn(a *account, old *pawl.Budget, o *pawl.BudgetOrder) error {
 	switch o.Verb {
 	case pawl.BudgetDelete:
 		o.Info = *old

@@ -13,6 +13,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/storetest/pgtest"
+	"github.com/pressly/goose/v3"
 )
 
 // session is a connection of another program.
@@ -71,6 +72,19 @@ func TestManyProcessesMigrateAtOnce(t *testing.T) {
 	}
 	if n := value[int](t, c, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"); n != 0 {
 		t.Errorf("%d tables lie in schema public; want none", n)
+	}
+}
+
+// A program around pawl may use goose too, and register migrations for a database of its own.
+func TestMigrationsOfTheProgramAreNotRun(t *testing.T) {
+	url := pgtest.URL(t)
+	if err := goose.SetGlobalMigrations(goose.NewGoMigration(99, nil, nil)); err != nil {
+		t.Fatal(err)
+	}
+	openAt(t, url)
+	goose.ResetGlobalMigrations()
+	if n := value[int](t, session(t, url), "SELECT count(*) FROM pawl.pawl_schema WHERE version_id = 99"); n != 0 {
+		t.Error("a migration of the program was recorded")
 	}
 }
 

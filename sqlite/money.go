@@ -182,36 +182,56 @@ func (t *tx) wakeFor(b *pawl.Budget, left int64) error {
 	return nil
 }
 
-// budget carries out what an operator wants of a budget.
+// budget carries out what an operator wants of a budget, and writes the record that goes with it.
 func (t *tx) budget(o *pawl.BudgetOrder) error {
-	var old pawl.Budget
-	found, err := t.one("SELECT "+budgetCols+" FROM budgets b WHERE b.tenant = ? AND b.name = ?", []any{o.Budget.Tenant, o.Budget.Name}, func(r row) error {
-		old = scanBudget(r)
+	var old *pawl.Budget
+	if _, err := t.one("SELECT "+budgetCols+" FROM budgets b WHERE b.tenant = ? AND b.name = ?", []any{o.Budget.Tenant, o.Budget.Name}, func(r row) error {
+		b := scanBudget(r)
+		b.Roll(t.now)
+		old = &b
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	if !found && o.Verb != pawl.BudgetSet {
+	if old == nil && o.Verb != pawl.BudgetSet {
 		o.Err = fmt.Errorf("%w: there is no such budget", pawl.ErrNotFound)
 		return nil
 	}
-	o.Info = old
+	if o.Err = o.Refuses(old); o.Err != nil {
+		return nil
+	}
+	if o.With == nil {
+		return t.orderOn(o, old)
+	}
+	with := &pawl.Write{Puts: []pawl.Put{*o.With}}
+	have, err := t.versions(with)
+	if err != nil || with.Err != nil {
+		o.Err = with.Err
+		return err
+	}
+	if err := t.orderOn(o, old); err != nil || o.Err != nil {
+		return err
+	}
+	return t.put(with, have)
+}
+
+// orderOn carries out an order on a budget; nil: there is none yet.
+func (t *tx) orderOn(o *pawl.BudgetOrder, old *pawl.Budget) error {
 	switch o.Verb {
 	case pawl.BudgetDelete:
+		o.Info = *old
 		if _, err := t.exec("DELETE FROM budgets WHERE id = ?", old.ID); err != nil {
 			return err
 		}
-		return t.wakeFor(&old, 1<<62)
+		return t.wakeFor(old, 1<<62)
 	case pawl.BudgetTopUp:
-		old.Roll(t.now)
 		if limit := old.Limit + old.Extra + o.By; limit < 0 {
-			o.Err = fmt.Errorf("%w: that would make its limit %d", pawl.ErrInput, limit)
+			o.Info, o.Err = *old, fmt.Errorf("%w: that would make its limit %d", pawl.ErrInput, limit)
 			return nil
 		}
 		old.Extra += o.By
-		o.Info = old
-		if _, err := t.exec("UPDATE budgets SET extra = ?, spent = ?, reserved = ?, since = ? WHERE id = ?", old.Extra, old.Spent, old.Reserved, since(&old), old.ID); err != nil {
+		o.Info = *old
+		if _, err := t.exec("UPDATE budgets SET extra = ?, spent = ?, reserved = ?, since = ? WHERE id = ?", old.Extra, old.Spent, old.Reserved, since(old), old.ID); err != nil {
 			return err
 		}
 		return t.makeRoom(old.ID)
@@ -230,7 +250,8 @@ func (t *tx) budget(o *pawl.BudgetOrder) error {
 		run = info.Key
 	}
 	b.ID, b.Extra, b.Spent, b.Reserved, b.Since = 0, 0, 0, 0, time.Time{}
-	if found {
+	if old != nil {
+		o.Info = *old
 		if old.Meter != b.Meter {
 			o.Err = fmt.Errorf("%w: it counts %s; delete it, and make another for %s", pawl.ErrInput, old.Meter, b.Meter)
 			return nil

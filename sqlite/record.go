@@ -10,6 +10,16 @@ import (
 
 // record writes a set of records, if all are of the versions that they are to be of.
 func (t *tx) record(w *pawl.Write) error {
+	have, err := t.versions(w)
+	if err != nil || w.Err != nil {
+		return err
+	}
+	return t.put(w, have)
+}
+
+// versions returns those of the records that w writes, expired ones included, and refuses w if one is
+// not what it is to be.
+func (t *tx) versions(w *pawl.Write) ([]int64, error) {
 	have := make([]int64, len(w.Puts))
 	for i, p := range w.Puts {
 		var live bool
@@ -18,13 +28,18 @@ func (t *tx) record(w *pawl.Write) error {
 			return nil
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if p.If >= 0 && (live && have[i] != p.If || !live && p.If != 0) {
 			w.Err = &pawl.RecordConflictError{Space: p.Space, Key: p.Key, Want: p.If}
-			return nil
+			return nil, nil
 		}
 	}
+	return have, nil
+}
+
+// put writes records over the versions that are there.
+func (t *tx) put(w *pawl.Write, have []int64) error {
 	w.Versions = make([]int64, len(w.Puts))
 	for i, p := range w.Puts {
 		var err error

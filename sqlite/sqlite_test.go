@@ -17,6 +17,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest"
+	"github.com/pressly/goose/v3"
 )
 
 func TestStoreInAFile(t *testing.T) {
@@ -102,6 +103,20 @@ func TestAFileOfANewerPawlIsRefused(t *testing.T) {
 	}
 	exec(t, path, "DELETE FROM pawl_schema WHERE version_id = 9000")
 	lookup(t, open(t, path), "a")
+}
+
+// A program around pawl may use goose too, and register migrations for a database of its own.
+func TestMigrationsOfTheProgramAreNotRun(t *testing.T) {
+	if err := goose.SetGlobalMigrations(goose.NewGoMigration(99, nil, nil)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "pawl.db")
+	err := open(t, path).Close()
+	goose.ResetGlobalMigrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t, path) // of version 99 it would be a newer pawl's
 }
 
 func TestFilesAreReadableForTheirOwnerOnly(t *testing.T) {

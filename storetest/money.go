@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -222,6 +223,48 @@ var money = []promise{
 		d.is("another meter", d.tryBudget(&pawl.BudgetOrder{Verb: pawl.BudgetSet, Budget: pawl.Budget{Name: "b", Meter: "pages", Limit: 1}}), pawl.ErrInput)
 		d.is("no such run", d.tryBudget(&pawl.BudgetOrder{Verb: pawl.BudgetSet, Budget: pawl.Budget{Name: "c", Meter: "usd", Limit: 1, Run: "nobody"}}), pawl.ErrNotFound)
 		d.is("no such budget", d.tryBudget(&pawl.BudgetOrder{Verb: pawl.BudgetTopUp, Budget: pawl.Budget{Name: "c"}, By: 1}), pawl.ErrNotFound)
+	}},
+	{"an order on a budget that is not what was read of it any more is refused", func(d *desk) {
+		read := func() *pawl.Budget { return new(d.budgets(pawl.BudgetFilter{Name: "b"})[0]) }
+		order := func(verb pawl.BudgetVerb, was *pawl.Budget) error {
+			return d.tryBudget(&pawl.BudgetOrder{Verb: verb, Budget: pawl.Budget{Name: "b", Meter: pawl.USD, Limit: 10}, By: 1, If: was})
+		}
+		var conflict *pawl.BudgetConflictError
+		d.budget(pawl.Budget{Name: "b", Limit: 100, Per: time.Hour})
+		first := read()
+		r := d.hold(d.join("w"), "a")
+		d.settle(r, d.reserve(r, "s", 30), 30)
+		d.ok(order(pawl.BudgetTopUp, first)) // what is spent does not count
+		for _, verb := range []pawl.BudgetVerb{pawl.BudgetSet, pawl.BudgetTopUp, pawl.BudgetDelete} {
+			err := order(verb, first)
+			d.is("an order that comes late", err, pawl.ErrConflict)
+			d.same("what was found", errors.As(err, &conflict) && !conflict.Gone, true)
+		}
+		d.same("extra", read().Extra, int64(1))
+		topped := read()
+		d.now = d.now.Add(2 * time.Hour) // another period, in which nothing was added
+		d.is("an order of the period before", order(pawl.BudgetTopUp, topped), pawl.ErrConflict)
+		d.ok(order(pawl.BudgetDelete, read()))
+		err := order(pawl.BudgetSet, first)
+		d.same("one that is gone", errors.As(err, &conflict) && conflict.Gone, true)
+	}},
+	{"a record that goes with an order on a budget is written with it, or neither is", func(d *desk) {
+		top := func(name string, by int64) error {
+			return d.tryBudget(&pawl.BudgetOrder{Verb: pawl.BudgetTopUp, Budget: pawl.Budget{Name: name}, By: by, With: &pawl.Put{Space: "s", Key: "k", Data: []byte("1"), Until: d.now.Add(time.Minute)}})
+		}
+		d.budget(pawl.Budget{Name: "b", Limit: 100})
+		d.budget(pawl.Budget{Name: "c", Limit: 100})
+		d.is("no such budget", top("none", 5), pawl.ErrNotFound)
+		d.is("too little", top("b", -200), pawl.ErrInput)
+		d.same("records of what was refused", len(d.records("s", "")), 0)
+		d.ok(top("b", 5))
+		var met *pawl.RecordConflictError
+		d.same("the same again", errors.As(top("b", 5), &met), true)
+		d.same("another with its record", errors.As(top("c", 5), &met), true)
+		d.left(map[string]int64{"b": 105, "c": 100})
+		d.now = d.now.Add(2 * time.Minute)
+		d.ok(top("b", 5))
+		d.left(map[string]int64{"b": 110, "c": 100})
 	}},
 	{"costs of a run with its family are those of its children and of the runs that it went on as too", func(d *desk) {
 		w := d.join("w")

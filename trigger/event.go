@@ -31,30 +31,21 @@ type Event struct {
 
 // Published says what became of an event.
 type Published struct {
-	ID       string   `json:"id"`
-	Repeated bool     `json:"repeated,omitempty"` // it was published before: this is what became of it then
-	Runs     []string `json:"runs,omitempty"`     // ids of the runs that subscriptions start
-	Waiters  int      `json:"waiters"`            // how many runs that waited got it, as far as is known yet
-	Pending  bool     `json:"pending,omitempty"`  // a Runner does what is left
+	ID       string       `json:"id"`
+	Repeated bool         `json:"repeated,omitempty"` // it was published before: this is what became of it then
+	Runs     []string     `json:"runs,omitempty"`     // ids of the runs that subscriptions start
+	Matches  []EventStart `json:"matches,omitempty"`  // the subscriptions that it fits, in the order of Runs
+	Waiters  int          `json:"waiters"`            // how many runs that waited got it, as far as is known yet
+	Pending  bool         `json:"pending,omitempty"`  // a Runner does what is left
 	// Errors are of expressions that failed on it, of starts that were refused, and of those that are
 	// pending because for a minute no Runner has known their workflow.
 	Errors []string `json:"errors,omitempty"`
 }
 
-// Subscription lets each event of a name start a run.
-type Subscription struct {
-	ID       string `json:"id"` // as of a Schedule
-	Tenant   string `json:"tenant,omitempty"`
-	Event    string `json:"event"`
-	Where    string `json:"where,omitempty"` // a [Match]; "" fits all
-	Workflow string `json:"workflow"`        // its input is the event's data
-}
-
 const (
-	subscriptionSpace = "trigger.subscriptions:"
-	eventSpace        = "trigger.events:"
-	eventIDSpace      = "trigger.event.ids:"
-	takenSpace        = "trigger.taken:"
+	eventSpace   = "trigger.events:"
+	eventIDSpace = "trigger.event.ids:"
+	takenSpace   = "trigger.taken:"
 
 	leastKept = 24 * time.Hour
 )
@@ -68,18 +59,19 @@ type eventRow struct {
 	Data   json.RawMessage `json:"data"`
 	At     time.Time       `json:"at"`
 	Until  time.Time       `json:"until"`
-	Starts []eventStart    `json:"starts,omitempty"`
+	Starts []EventStart    `json:"starts,omitempty"`
 	Told   bool            `json:"told,omitempty"` // those that wait have it
 	Count  int             `json:"count,omitempty"`
 	Errors []string        `json:"errors,omitempty"`
 	Due    time.Time       `json:"due,omitzero"`
 }
 
-type eventStart struct {
-	Subscription string `json:"subscription"`
+// EventStart is a run that an event starts.
+type EventStart struct {
+	Subscription string `json:"subscription"` // its id
 	Workflow     string `json:"workflow"`
 	Run          string `json:"run"`
-	Done         bool   `json:"done,omitempty"`
+	Done         bool   `json:"done,omitempty"`    // it was started, or refused
 	Unknown      bool   `json:"unknown,omitempty"` // for a minute no Runner has known the workflow
 }
 
@@ -95,84 +87,6 @@ func hashOf(parts ...string) string {
 func (r *eventRow) key() string { return eventKey(r.Name, r.At) + "." + hashOf(r.ID) }
 
 func eventKey(name string, at time.Time) string { return hashOf(name) + dueTime(at) }
-
-// Subscribe writes a subscription, over one of the same id. ErrInput.
-func Subscribe(ctx context.Context, e *pawl.Engine, s Subscription) error {
-	if err := s.check(); err != nil {
-		return err
-	}
-	data, _ := json.Marshal(s)
-	have, err := Subscriptions(ctx, e, s.Tenant)
-	if err != nil || slices.Contains(have, s) {
-		return err
-	}
-	puts := []pawl.Put{{Space: subscriptionSpace + s.Tenant, Key: s.key(), If: pawl.AnyVersion, Data: data}}
-	for _, old := range have {
-		if old.ID == s.ID && old.Event != s.Event {
-			puts = append(puts, pawl.Put{Space: subscriptionSpace + s.Tenant, Key: old.key(), If: pawl.AnyVersion})
-		}
-	}
-	_, err = e.Write(ctx, puts...)
-	return err
-}
-
-func (s *Subscription) check() error {
-	bad := func(err error) error { return fmt.Errorf("%w: subscription %.128q: %w", pawl.ErrInput, s.ID, err) }
-	if err := checkID(s.ID); err != nil {
-		return bad(fmt.Errorf("its id %w", err))
-	}
-	if err := checkTenant(s.Tenant); err != nil {
-		return bad(err)
-	}
-	if !nameable(s.Event) || s.Workflow == "" {
-		return bad(errors.New("name a workflow and an event, whose name is text of 1 to 256 bytes that does not begin with $"))
-	}
-	if _, err := matchOf(s.Where); err != nil {
-		return bad(err)
-	}
-	return nil
-}
-
-func (s *Subscription) key() string { return hashOf(s.Event) + "." + s.ID }
-
-// Subscriptions lists those of a tenant.
-func Subscriptions(ctx context.Context, e *pawl.Engine, tenant string) ([]Subscription, error) {
-	return subscriptions(ctx, e, tenant, "")
-}
-
-func subscriptions(ctx context.Context, e *pawl.Engine, tenant, prefix string) (out []Subscription, err error) {
-	for after := ""; ; {
-		page, err := e.Records(ctx, subscriptionSpace+tenant, prefix, after, 1000)
-		if err != nil {
-			return nil, fmt.Errorf("list subscriptions: %w", err)
-		}
-		for _, r := range page {
-			var s Subscription
-			if err := json.Unmarshal(r.Data, &s); err != nil {
-				return nil, fmt.Errorf("subscription %s: %w", r.Key, err)
-			}
-			out, after = append(out, s), r.Key
-		}
-		if len(page) < 1000 {
-			return out, nil
-		}
-	}
-}
-
-// Unsubscribe removes a subscription. ErrNotFound.
-func Unsubscribe(ctx context.Context, e *pawl.Engine, tenant, id string) error {
-	have, err := Subscriptions(ctx, e, tenant)
-	if err != nil {
-		return err
-	}
-	for _, s := range have {
-		if s.ID == id {
-			_, err := e.Write(ctx, pawl.Put{Space: subscriptionSpace + tenant, Key: s.key(), If: pawl.AnyVersion})
-			return err
-		}
-	}
-	return fmt.Errorf("%w: subscription %.128q", pawl.ErrNotFound, id)
-}
 
 // Publish makes an event known: it starts a run for each [Subscription] that it fits, reaches every
 // run that waits for it now ([pawl.WaitFor], [WaitFor]), and is kept for those that look back. When
@@ -244,7 +158,7 @@ func (r *eventRow) published(repeated bool) Published {
 	if r == nil {
 		return Published{}
 	}
-	p := Published{ID: r.ID, Repeated: repeated, Waiters: r.Count, Pending: !r.done(), Errors: r.Errors}
+	p := Published{ID: r.ID, Matches: slices.Clone(r.Starts), Repeated: repeated, Waiters: r.Count, Pending: !r.done(), Errors: r.Errors}
 	for _, s := range r.Starts {
 		p.Runs = append(p.Runs, s.Run)
 		if s.Unknown && !s.Done {
@@ -255,12 +169,12 @@ func (r *eventRow) published(repeated bool) Published {
 }
 
 func (r *eventRow) done() bool {
-	return r.Told && !slices.ContainsFunc(r.Starts, func(s eventStart) bool { return !s.Done })
+	return r.Told && !slices.ContainsFunc(r.Starts, func(s EventStart) bool { return !s.Done })
 }
 
 // match decides which runs it starts: by the subscriptions that there are now.
 func (r *eventRow) match(ctx context.Context, e *pawl.Engine) error {
-	all, err := subscriptions(ctx, e, r.Tenant, hashOf(r.Name)+".")
+	all, err := subscribed(ctx, e, r.Tenant, r.Name)
 	if err != nil {
 		return err
 	}
@@ -270,7 +184,7 @@ func (r *eventRow) match(ctx context.Context, e *pawl.Engine) error {
 			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.ID, err))
 		}
 		if fits {
-			r.Starts = append(r.Starts, eventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID)})
+			r.Starts = append(r.Starts, EventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID)})
 		}
 	}
 	return nil
@@ -355,7 +269,7 @@ func unknownWorkflow(names ...string) string {
 // mine reports whether this engine can do something of what is left.
 func (r *eventRow) mine(e *pawl.Engine) bool {
 	known := e.Workflows()
-	return !r.Told || slices.ContainsFunc(r.Starts, func(s eventStart) bool { return !s.Done && slices.Contains(known, s.Workflow) })
+	return !r.Told || slices.ContainsFunc(r.Starts, func(s EventStart) bool { return !s.Done && slices.Contains(known, s.Workflow) })
 }
 
 // dispatch starts runs and tells those that wait, and writes how far it has come.

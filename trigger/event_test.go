@@ -56,7 +56,7 @@ func TestAnEventStartsRunsAndReachesThoseThatWait(t *testing.T) {
 			{ID: "other", Event: "orders", Workflow: "taker"},
 			{ID: "theirs", Event: "order", Workflow: "taker", Tenant: "acme"},
 		} {
-			if err := Subscribe(t.Context(), e, s); err != nil {
+			if _, err := Subscribe(t.Context(), e, s); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -163,7 +163,7 @@ func TestAPublisherThatDiesIsFinishedByARunner(t *testing.T) {
 				}
 				defer s.Close()
 				e := client(t, s, taker)
-				if err := Subscribe(t.Context(), e, Subscription{ID: "all", Event: "order", Workflow: "taker"}); err != nil {
+				if _, err := Subscribe(t.Context(), e, Subscription{ID: "all", Event: "order", Workflow: "taker"}); err != nil {
 					t.Fatal(err)
 				}
 				n := 0
@@ -249,7 +249,7 @@ func TestEventsNeedAName(t *testing.T) {
 			if _, err := Publish(t.Context(), e, Event{Name: name}); !errors.Is(err, pawl.ErrInput) {
 				t.Errorf("event %q: %v", name, err)
 			}
-			if err := Subscribe(t.Context(), e, Subscription{ID: "s", Event: name, Workflow: "w"}); !errors.Is(err, pawl.ErrInput) {
+			if _, err := Subscribe(t.Context(), e, Subscription{ID: "s", Event: name, Workflow: "w"}); !errors.Is(err, pawl.ErrInput) {
 				t.Errorf("subscription to %q: %v", name, err)
 			}
 		}

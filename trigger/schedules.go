@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,26 +22,42 @@ type Schedules struct{ Engine *pawl.Engine }
 // AnyRevision lets Put write over whatever is there.
 const AnyRevision = -1
 
-// RevisionError reports a Put of a schedule that is not of the revision it was to be of. It is a
+// RevisionError reports a change of a schedule or a subscription that is not of the revision it was to be of. It is a
 // pawl.ErrConflict. Nothing was written.
 type RevisionError struct {
 	ID   string
 	Want int64 // 0: it was to be new
 	Have int64 // 0: there is none
+	of   string
 }
 
 func (e *RevisionError) Error() string {
+	of := cmp.Or(e.of, "schedule")
 	switch {
 	case e.Want == 0:
-		return fmt.Sprintf("schedule %s is there already, with revision %d", e.ID, e.Have)
+		return fmt.Sprintf("%s %s is there already, with revision %d", of, e.ID, e.Have)
 	case e.Have == 0:
-		return fmt.Sprintf("schedule %s is not there any more", e.ID)
+		return fmt.Sprintf("%s %s is not there any more", of, e.ID)
 	}
-	return fmt.Sprintf("schedule %s has revision %d and not %d: somebody has changed it; read it again", e.ID, e.Have, e.Want)
+	return fmt.Sprintf("%s %s has revision %d and not %d: somebody has changed it; read it again", of, e.ID, e.Have, e.Want)
 }
 
 // Is makes it an ErrConflict.
 func (e *RevisionError) Is(target error) bool { return target == pawl.ErrConflict }
+
+// IfRevision lets a change be made only of a schedule or a subscription that has this revision: else
+// *[RevisionError]. It is decided in the write.
+type IfRevision int64
+
+// holds decides on a schedule as it is now.
+func holds(must []IfRevision, id string, have int64) error {
+	for _, want := range must {
+		if int64(want) != have {
+			return &RevisionError{ID: id, Want: int64(want), Have: have}
+		}
+	}
+	return nil
+}
 
 // Put writes a schedule. Revision is what it must have: 0 it must be new, [AnyRevision] whichever;
 // else *RevisionError. One that is there already and stays the same is not written. If its times
@@ -150,9 +167,12 @@ func (s Schedules) List(ctx context.Context, tenant, prefix, after string, limit
 }
 
 // Pause stops a schedule: no slot is fired, and none that waits. What was asked for by hand goes
-// on. A second Pause changes the reason. ErrNotFound.
-func (s Schedules) Pause(ctx context.Context, tenant, id, reason string) (Schedule, error) {
+// on. A second Pause changes the reason. ErrNotFound, *RevisionError.
+func (s Schedules) Pause(ctx context.Context, tenant, id, reason string, must ...IfRevision) (Schedule, error) {
 	return s.existing(ctx, tenant, id, func(r *row, now time.Time) ([]Occurrence, error) {
+		if err := holds(must, id, r.Revision); err != nil {
+			return nil, err
+		}
 		if r.Paused && r.Reason == reason {
 			return nil, errSame
 		}
@@ -163,8 +183,11 @@ func (s Schedules) Pause(ctx context.Context, tenant, id, reason string) (Schedu
 
 // Resume lets a paused schedule go on with the next slot. Those that have passed are in its ledger
 // as skipped; Backfill fires them. ErrNotFound. One that is not paused stays as it is.
-func (s Schedules) Resume(ctx context.Context, tenant, id string) (Schedule, error) {
+func (s Schedules) Resume(ctx context.Context, tenant, id string, must ...IfRevision) (Schedule, error) {
 	return s.existing(ctx, tenant, id, func(r *row, now time.Time) ([]Occurrence, error) {
+		if err := holds(must, id, r.Revision); err != nil {
+			return nil, err
+		}
 		if !r.Paused {
 			return nil, errSame
 		}
@@ -174,8 +197,11 @@ func (s Schedules) Resume(ctx context.Context, tenant, id string) (Schedule, err
 }
 
 // Delete removes a schedule. Its runs go on; its ledger stays until it is old. ErrNotFound.
-func (s Schedules) Delete(ctx context.Context, tenant, id string) error {
+func (s Schedules) Delete(ctx context.Context, tenant, id string, must ...IfRevision) error {
 	_, err := s.existing(ctx, tenant, id, func(r *row, now time.Time) ([]Occurrence, error) {
+		if err := holds(must, id, r.Revision); err != nil {
+			return nil, err
+		}
 		r.Deleted = true
 		return r.stop(now, "the schedule was deleted", true), nil
 	})
@@ -252,6 +278,22 @@ func (s Schedules) Trigger(ctx context.Context, tenant, id string, opt TriggerOp
 	return o, json.Unmarshal(record.Data, &o)
 }
 
+// BackfillSlots returns the slots that Backfill with the same times would fire, and fires none. Its
+// errors are those of Backfill.
+func (s Schedules) BackfillSlots(ctx context.Context, tenant, id string, from, to time.Time, overlap Overlap) ([]time.Time, error) {
+	if err := checkOverlap(overlap); err != nil {
+		return nil, fmt.Errorf("%w: %w", pawl.ErrInput, err)
+	}
+	r, _, err := s.read(ctx, tenant, id)
+	if err == nil && (r.Revision == 0 || r.Deleted) {
+		err = fmt.Errorf("%w: schedule %.128q", pawl.ErrNotFound, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.between(time.Now(), from, to)
+}
+
 // Backfill fires the slots from from on and before to, oldest first, and returns how many there
 // are. Slots that have had their run keep it: none runs twice. overlap "" means BufferAll: one
 // after the other. ErrInput: to lies in the future, or there are more than 1,000. ErrNotFound.
@@ -263,19 +305,9 @@ func (s Schedules) Backfill(ctx context.Context, tenant, id string, from, to tim
 		return 0, fmt.Errorf("%w: %w", pawl.ErrInput, err)
 	}
 	_, err = s.existing(ctx, tenant, id, func(r *row, now time.Time) ([]Occurrence, error) {
-		if to.After(now) {
-			return nil, fmt.Errorf("%w: backfill of schedule %s up to %s, which is not yet over", pawl.ErrInput, id, clock(to))
-		}
-		next, err := r.timer()
+		slots, err := r.between(now, from, to)
 		if err != nil {
 			return nil, err
-		}
-		room := maxBuffered - len(r.Queue)
-		var slots []time.Time
-		for slot := next(from.Add(-1)); !slot.IsZero() && slot.Before(to); slot = next(slot) {
-			if slots = append(slots, slot); len(slots) > room {
-				return nil, fmt.Errorf("%w: backfill of schedule %s: there are more than %d slots before %s, and no more can wait: do it in parts", pawl.ErrInput, id, room, clock(to))
-			}
 		}
 		if n = len(slots); n == 0 {
 			return nil, errSame
@@ -290,6 +322,27 @@ func (s Schedules) Backfill(ctx context.Context, tenant, id string, from, to tim
 		return lines, nil
 	})
 	return n, err
+}
+
+// between returns the slots from from on and before to, of which there must be room for all.
+func (r *row) between(now, from, to time.Time) (slots []time.Time, err error) {
+	if to.After(now) {
+		return nil, fmt.Errorf("%w: backfill of schedule %s up to %s, which is not yet over", pawl.ErrInput, r.ID, clock(to))
+	}
+	if !from.Before(to) {
+		return nil, fmt.Errorf("%w: backfill of schedule %s from %s to %s: there is nothing between", pawl.ErrInput, r.ID, clock(from), clock(to))
+	}
+	next, err := r.timer()
+	if err != nil {
+		return nil, err
+	}
+	room := maxBuffered - len(r.Queue)
+	for slot := next(from.Add(-1)); !slot.IsZero() && slot.Before(to); slot = next(slot) {
+		if slots = append(slots, slot); len(slots) > room {
+			return nil, fmt.Errorf("%w: backfill of schedule %s: there are more than %d slots before %s, and no more can wait: do it in parts", pawl.ErrInput, r.ID, room, clock(to))
+		}
+	}
+	return slots, nil
 }
 
 // errSame lets a change end without a write.

@@ -114,7 +114,7 @@ func (s *Set) Sync(ctx context.Context) error {
 		}
 	}
 	for _, sub := range s.events {
-		if err := Subscribe(ctx, s.engine, sub); err != nil {
+		if _, err := Subscribe(ctx, s.engine, sub); err != nil {
 			return err
 		}
 	}

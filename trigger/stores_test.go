@@ -18,6 +18,7 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 // would have it; SQLite's file has one owner, so there it is the same one.
 func eachStore(t *testing.T, f func(t *testing.T, open func() pawl.Store)) {
 	t.Helper()
+	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		s := sqliteStore(t, filepath.Join(t.TempDir(), "pawl.db"))
 		f(t, func() pawl.Store { return s })

@@ -226,6 +226,7 @@ func (a *app) showApproval(one *api.ApprovalAnswer) {
 	a.fact("why", one.Reason)
 	if d := one.Decision; d != nil {
 		a.fact("by", d.By+" "+stamp(d.At))
+		a.fact("done by", d.Actor)
 		a.fact("comment", d.Comment)
 		a.fact("form", string(d.Form))
 	}
@@ -256,10 +257,10 @@ func (a *app) showApproval(one *api.ApprovalAnswer) {
 	if len(one.History) > 0 {
 		var rows [][]any
 		for _, e := range one.History {
-			rows = append(rows, []any{e.At.Local().Format("2006-01-02 15:04:05"), e.What, e.By, e.Via, e.Text})
+			rows = append(rows, []any{e.At.Local().Format("2006-01-02 15:04:05"), e.What, e.By, e.Via, e.Actor, e.Text})
 		}
 		a.out.line("")
-		a.table(columns{"AT", "WHAT", "BY", "VIA", "TEXT"}, rows)
+		a.table(columns{"AT", "WHAT", "BY", "VIA", "DONE BY", "TEXT"}, rows)
 	}
 	if one.State == approval.Pending {
 		a.out.line("")

@@ -148,7 +148,7 @@ type house struct {
 
 func serve(t *testing.T, defs ...pawl.Definition) *house {
 	t.Helper()
-	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
+	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), &sqlite.Options{WALSize: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

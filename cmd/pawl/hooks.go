@@ -14,7 +14,7 @@ func (a *app) eventsCommand() *cobra.Command {
 	return a.noun(&cobra.Command{
 		Use: "events", Aliases: []string{"event"}, Short: "Publish an event to all who want it",
 		Example: a.examples(`events send invoice.paid --data '{"invoice":"42"}'`, "events send stock.arrived"),
-	}, a.eventsSendCommand())
+	}, a.eventsSendCommand(), a.subscriptionsCommand())
 }
 
 func (a *app) eventsSendCommand() *cobra.Command {

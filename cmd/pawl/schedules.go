@@ -16,7 +16,7 @@ func (a *app) schedulesCommand() *cobra.Command {
 		Use: "schedules", Aliases: []string{"schedule"}, Short: "Start runs by the clock",
 		Example: a.examples("schedules put digest --workflow research-agent --cron '0 9 * * MON-FRI' --zone Europe/Berlin", "schedules list"),
 	}, a.schedulesListCommand(), a.schedulesShowCommand(), a.schedulesPutCommand(), a.schedulesPauseCommand(), a.schedulesResumeCommand(),
-		a.schedulesTriggerCommand(), a.schedulesNextCommand(), a.schedulesOccurrencesCommand(), a.schedulesDeleteCommand())
+		a.schedulesTriggerCommand(), a.schedulesBackfillCommand(), a.schedulesNextCommand(), a.schedulesOccurrencesCommand(), a.schedulesDeleteCommand())
 }
 
 func (a *app) scheduleIDs(ctx context.Context) (ids []string) {

@@ -28,6 +28,7 @@ type server struct {
 	api    api.Options
 	drain  time.Duration
 	log    *slog.Logger
+	serve  []api.ServeOption
 }
 
 // work runs the engine, what starts runs by the clock, and the server until ctx ends or one of them fails, and
@@ -60,7 +61,7 @@ func (a *app) work(ctx context.Context, s server) error {
 		runner := &trigger.Runner{Engine: s.engine, Logger: s.log}
 		part(2, "the schedules", func() error { return runner.Run(ctx) })
 	}
-	part(1, "the server", func() error { return api.Serve(ctx, s.l, handler, s.drain) })
+	part(1, "the server", func() error { return api.Serve(ctx, s.l, handler, s.drain, s.serve...) })
 	parts.Wait()
 	return errors.Join(failed[:]...)
 }

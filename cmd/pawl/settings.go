@@ -32,6 +32,7 @@ type settings struct {
 	AdminKeyFile   string         `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
 	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
 	TrustForwarded bool           `yaml:"trustForwarded" env:"PAWL_TRUST_FORWARDED" flag:"trust-forwarded" help:"take callers' addresses from X-Forwarded-For: only behind a proxy of yours that writes it"`
+	MaxWaiting     int            `yaml:"maxWaiting" env:"PAWL_MAX_WAITING" flag:"max-waiting" help:"connections of one address that ask for nothing; behind a proxy at least as many as it keeps idle"`
 	Webhooks       webhookSecrets `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
 	Drain          time.Duration  `yaml:"drain" env:"PAWL_DRAIN" flag:"drain" help:"how long steps under way and requests may take after the first signal"`
 	LogLevel       string         `yaml:"logLevel" env:"PAWL_LOG_LEVEL" also:"LOG_LEVEL" flag:"log-level" help:"debug, info, warn or error"`
@@ -39,7 +40,7 @@ type settings struct {
 }
 
 func defaultSettings() settings {
-	return settings{Store: "./pawl.db", Listen: defaultListen, Workflows: "examples", Drain: drain, LogLevel: "info"}
+	return settings{Store: "./pawl.db", Listen: defaultListen, Workflows: "examples", MaxWaiting: 512, Drain: drain, LogLevel: "info"}
 }
 
 // A setting is one value and where it was set.
@@ -71,6 +72,8 @@ func (a *app) configFlags(cmd *cobra.Command) {
 			flags.Duration(name, v, help)
 		case bool:
 			flags.Bool(name, v, help)
+		case int:
+			flags.Int(name, v, help)
 		}
 	}
 	a.complete(cmd, "workflows", "examples", "none")
@@ -108,6 +111,8 @@ func (a *app) settings(flags *pflag.FlagSet) (s settings, all []setting, err err
 				*p, _ = flags.GetDuration(flag.Name)
 			case *bool:
 				*p, _ = flags.GetBool(flag.Name)
+			case *int:
+				*p, _ = flags.GetInt(flag.Name)
 			}
 			origin[key] = "--" + flag.Name
 		}
@@ -231,6 +236,8 @@ func (a *app) checkSettings(s settings) error {
 	err := errors.Join(one("workflows", s.Workflows, "examples", "none"), one("logLevel", s.LogLevel, "debug", "info", "warn", "error"))
 	switch {
 	case err != nil:
+	case s.MaxWaiting < 1:
+		err = a.usage("maxWaiting is %d; it is at least 1", s.MaxWaiting)
 	case s.LogFormat != "":
 		err = one("logFormat", s.LogFormat, "text", "json")
 	case (s.TLSCert == "") != (s.TLSKey == ""):

@@ -1,5 +1,3 @@
--- +goose Up
-
 -- Hooks are listed by tenant and kind, in the order of made; of tokens that are secrets there is
 -- the hash only; and those that are over are remembered for a while.
 -- Tokens that code has chosen are unique per tenant: space is whose a token is, '' where it is a secret.

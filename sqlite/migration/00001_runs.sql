@@ -1,4 +1,3 @@
--- +goose Up
 -- Times are microseconds since 1970. docs/store.md explains each column.
 
 CREATE TABLE runs (

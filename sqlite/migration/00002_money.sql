@@ -1,5 +1,3 @@
--- +goose Up
-
 -- What may be spent of a meter, and what was, in the period that begins at since.
 CREATE TABLE budgets (
   id       INTEGER PRIMARY KEY AUTOINCREMENT,

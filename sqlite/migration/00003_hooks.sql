@@ -1,5 +1,3 @@
--- +goose Up
-
 -- Hooks have numbers that are never used again, to page by; of tokens that are secrets there is
 -- the hash only; and those that are over are remembered for a while.
 CREATE TABLE hooks_2 (
