@@ -59,6 +59,11 @@ type Options struct {
 	// holds their hashes only. Without it tokens are random and are in the journals of their
 	// runs. A run that has made hooks with one secret is Blocked by a worker with another.
 	Secret []byte
+	// OtherSecrets are further secrets: what was signed or derived with one of them holds too, and
+	// nothing new is made with it. To change the secret of processes that share a store: give all
+	// of them the new one here; then make it Secret in all of them, and the old one one of these;
+	// and take that away when no run has a hook of it any more, and no link is out.
+	OtherSecrets [][]byte
 	// Observer is told what happens. nil: nobody.
 	Observer Observer
 	// Logger is where the engine reports trouble. nil means slog.Default().
@@ -113,6 +118,10 @@ func New(store Store, opt *Options) *Engine {
 		o = *opt
 	}
 	o.Secret = slices.Clone(o.Secret)
+	o.OtherSecrets = slices.Clone(o.OtherSecrets)
+	for i, secret := range o.OtherSecrets {
+		o.OtherSecrets[i] = slices.Clone(secret)
+	}
 	o.MaxRunning = cmp.Or(o.MaxRunning, 1000)
 	o.MaxParked = max(cmp.Or(o.MaxParked, 256), 0)
 	o.ParkFor = cmp.Or(o.ParkFor, 5*time.Second)

@@ -172,22 +172,23 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 	if err = decode("a hook's entry", e.Data, &h); err != nil || h.Secret == "" {
 		return key, h.Token, h, err
 	}
-	if why := r.e.foreign(&h); why != "" {
+	secret, why := r.e.secretOf(&h)
+	if secret == nil {
 		why = "the token of hook " + key + " " + why
-		if r.e.unsecured == nil || r.e.fingerprint() != "" {
+		if r.e.unsecured == nil || len(r.e.opt.Secret) > 0 {
 			r.block(why)
 			runtime.Goexit()
 		}
 		r.e.unsecured(r.info.Key, why)
 	}
-	return key, r.e.deriveToken(&r.info, key), h, nil
+	return key, deriveToken(secret, &r.info, key), h, nil
 }
 
 // newToken makes a token for a hook and says in h how it was made.
 func (e *Engine) newToken(run *RunInfo, key string, h *hookEntry) string {
 	token := ""
-	if h.Secret = e.fingerprint(); h.Secret != "" {
-		token = e.deriveToken(run, key)
+	if h.Secret = fingerprint(e.opt.Secret); h.Secret != "" {
+		token = deriveToken(e.opt.Secret, run, key)
 	} else {
 		token = randomToken()
 		h.Token = token
@@ -196,16 +197,21 @@ func (e *Engine) newToken(run *RunInfo, key string, h *hookEntry) string {
 	return token
 }
 
-// foreign says why this engine can't make the token again that h tells of; "": it can.
-func (e *Engine) foreign(h *hookEntry) string {
-	switch mine := e.fingerprint(); mine {
-	case h.Secret:
-		return ""
-	case "":
-		return "was derived of a secret (fingerprint " + h.Secret + "), and this worker has none; give all workers of the store the same Options.Secret, then retry the run"
-	default:
-		return "was derived of another secret than this worker's (fingerprints " + h.Secret + " and " + mine + "); give all workers of the store the same Options.Secret, then retry the run"
+// secretOf returns the secret that the token that h tells of was derived of. nil: this engine does
+// not have it; why says the rest.
+func (e *Engine) secretOf(h *hookEntry) (secret []byte, why string) {
+	var mine []string
+	for _, secret := range e.secrets() {
+		print := fingerprint(secret)
+		if print == h.Secret {
+			return secret, ""
+		}
+		mine = append(mine, print)
 	}
+	if mine == nil {
+		return nil, "was derived of a secret (fingerprint " + h.Secret + "), and this worker has none; give all workers of the store the same Options.Secret, then retry the run"
+	}
+	return nil, "was derived of another secret than this worker's (fingerprints " + h.Secret + " and " + strings.Join(mine, ", ") + "); give all workers of the store the same Options.Secret, and in OtherSecrets those of before, then retry the run"
 }
 
 // ConflictFailure is what a store puts into the entry of a hook whose token is taken.

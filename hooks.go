@@ -129,10 +129,9 @@ func (e *Engine) reveal(h *HookInfo) {
 	}
 	stored := h.Token
 	h.Token = ""
-	if len(e.opt.Secret) == 0 {
-		return
-	}
-	if token := e.deriveToken(&h.Run, h.Key); hashToken(token) == stored {
-		h.Token = token
+	for _, secret := range e.secrets() {
+		if token := deriveToken(secret, &h.Run, h.Key); hashToken(token) == stored {
+			h.Token = token
+		}
 	}
 }

@@ -270,6 +270,18 @@ func (e *Engine) Audit(ctx context.Context) ([]Finding, error) {
 	return found, err
 }
 
+// Queued counts a tenant's runs that nobody has begun, those of a later time and those behind a
+// limit too. It reads and returns no more than most.
+func (e *Engine) Queued(ctx context.Context, tenant string, most int) (int, error) {
+	return e.store.Queued(ctx, tenant, most)
+}
+
+// Unread counts the events and payloads that were sent to a run, by its [RunInfo.Key], and that it
+// has not taken. It reads and returns no more than most.
+func (e *Engine) Unread(ctx context.Context, run int64, most int) (int, error) {
+	return e.store.Unread(ctx, run, most)
+}
+
 // Stats counts runs, by state and ready ones, and workers.
 func (e *Engine) Stats(ctx context.Context) (Stats, error) { return e.store.Stats(ctx, time.Now()) }
 

@@ -13,12 +13,26 @@ import (
 // minSecret is how many bytes Options.Secret has at least.
 const minSecret = 32
 
-// checkSecret says whether Options.Secret can be used where it is given.
+// checkSecret says whether the secrets can be used where they are given.
 func (e *Engine) checkSecret() error {
-	if n := len(e.opt.Secret); n > 0 && n < minSecret {
-		return fmt.Errorf("%w: Options.Secret has %d bytes, at least %d are needed: make it of random bytes, as with openssl rand 32", ErrState, n, minSecret)
+	for i, secret := range e.secrets() {
+		what, n := "Options.Secret", len(secret)
+		if i > 0 || len(e.opt.Secret) == 0 {
+			what = "one of Options.OtherSecrets"
+		}
+		if n < minSecret {
+			return fmt.Errorf("%w: %s has %d bytes, at least %d are needed: make it of random bytes, as with openssl rand 32", ErrState, what, n, minSecret)
+		}
 	}
 	return nil
+}
+
+// secrets are all that this engine has, the one that it signs with first.
+func (e *Engine) secrets() [][]byte {
+	if len(e.opt.Secret) == 0 {
+		return e.opt.OtherSecrets
+	}
+	return append([][]byte{e.opt.Secret}, e.opt.OtherSecrets...)
 }
 
 // Sign returns a code of 32 bytes that proves that data was signed for purpose by a process with
@@ -35,19 +49,28 @@ func (e *Engine) Sign(purpose string, data []byte) ([]byte, error) {
 	if len(e.opt.Secret) == 0 {
 		return nil, fmt.Errorf("%w: nothing can be signed without Options.Secret: give all processes of the store the same", ErrState)
 	}
-	return e.mac(purpose, data), nil
+	return sign(e.opt.Secret, purpose, data), nil
 }
 
-// Verify reports whether mac is what [Engine.Sign] returns for purpose and data. It takes as long
-// for a wrong code as for a right one. Without a secret nothing is right.
+// Verify reports whether mac is what [Engine.Sign] returns for purpose and data, or has returned
+// with one of [Options.OtherSecrets]. It takes as long for a wrong code as for a right one.
+// Without a secret nothing is right.
 func (e *Engine) Verify(purpose string, data, mac []byte) bool {
-	want, err := e.Sign(purpose, data)
-	return err == nil && hmac.Equal(want, mac)
+	if checkName("purpose", purpose) != nil || e.checkSecret() != nil {
+		return false
+	}
+	right := false
+	for _, secret := range e.secrets() {
+		if hmac.Equal(sign(secret, purpose, data), mac) {
+			right = true // the rest is looked at all the same
+		}
+	}
+	return right
 }
 
-// mac signs with a key that is derived of the secret and the purpose.
-func (e *Engine) mac(purpose string, data []byte) []byte {
-	key, err := hkdf.Key(sha256.New, e.opt.Secret, nil, "pawl "+purpose, sha256.Size)
+// sign signs with a key that is derived of a secret and the purpose.
+func sign(secret []byte, purpose string, data []byte) []byte {
+	key, err := hkdf.Key(sha256.New, secret, nil, "pawl "+purpose, sha256.Size)
 	if err != nil {
 		panic(err) // of lengths, which are constant
 	}
@@ -57,11 +80,11 @@ func (e *Engine) mac(purpose string, data []byte) []byte {
 }
 
 // fingerprint tells secrets apart and gives nothing of them away; "": there is none.
-func (e *Engine) fingerprint() string {
-	if len(e.opt.Secret) == 0 {
+func fingerprint(secret []byte) string {
+	if len(secret) == 0 {
 		return ""
 	}
-	return hex.EncodeToString(e.mac("$fingerprint", nil)[:8])
+	return hex.EncodeToString(sign(secret, "$fingerprint", nil)[:8])
 }
 
 // tokenLen is the length of a token that code did not choose: 192 bits.
@@ -69,14 +92,14 @@ const tokenLen = 39
 
 // deriveToken makes the token of a hook of a run, the same on every worker with the secret. The
 // seed tells a run from one that had its id before.
-func (e *Engine) deriveToken(run *RunInfo, hook string) string {
+func deriveToken(secret []byte, run *RunInfo, hook string) string {
 	var data []byte
 	for _, part := range []string{run.Tenant, run.ID, hook} {
 		data = binary.AppendUvarint(data, uint64(len(part)))
 		data = append(data, part...)
 	}
 	data = binary.BigEndian.AppendUint64(data, uint64(run.Seed))
-	return crockford.EncodeToString(e.mac("$hook token", data)[:24])
+	return crockford.EncodeToString(sign(secret, "$hook token", data)[:24])
 }
 
 // hashedToken is how a store knows a token that is a secret: not by itself. No token that code

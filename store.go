@@ -84,6 +84,10 @@ type Store interface {
 	// theirs but their charges, and as many expired records and forgotten hooks. It returns
 	// the largest of these counts: with less than limit nothing is left.
 	Purge(ctx context.Context, now time.Time, limit int) (int, error)
+	// Queued counts a tenant's runs that are Pending, and Unread the messages of a run that it has
+	// not taken. Neither reads more than most of them, nor returns more.
+	Queued(ctx context.Context, tenant string, most int) (int, error)
+	Unread(ctx context.Context, run int64, most int) (int, error)
 	// Stats counts.
 	Stats(ctx context.Context, now time.Time) (Stats, error)
 	// Close waits for calls under way and gives everything back.

@@ -53,9 +53,9 @@ type backtestInput struct {
 
 func (s *server) askedRoutes() {
 	add(s, route{id: "asked", method: http.MethodGet, path: "/api/runs/{id}/asked", scope: ModelsRead, summary: "Read what a run has asked models, whole"}, s.asked)
-	add(s, route{id: "forkAsked", method: http.MethodPost, path: "/api/runs/{id}/fork-asked", scope: ModelsWrite, once: true, status: http.StatusAccepted,
+	add(s, route{id: "forkAsked", method: http.MethodPost, path: "/api/runs/{id}/fork-asked", scope: ModelsWrite, once: true, queues: true, status: http.StatusAccepted,
 		summary: "Fork a run at a step that has asked a model, with the question changed"}, s.forkAsked)
-	add(s, route{id: "backtest", method: http.MethodPost, path: "/api/backtests", scope: ModelsWrite, once: true, status: http.StatusAccepted, also: []int{http.StatusOK},
+	add(s, route{id: "backtest", method: http.MethodPost, path: "/api/backtests", scope: ModelsWrite, once: true, queues: true, status: http.StatusAccepted, also: []int{http.StatusOK},
 		summary: "Ask the questions of past runs again, with something changed", about: "It is a run; its result is the report."}, s.backtest)
 }
 

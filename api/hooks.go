@@ -95,7 +95,7 @@ func (s *server) hookRoutes() {
 			if err != nil && !errors.Is(err, pawl.ErrEnded) { // one that is over may have been sent to before
 				return nil, err
 			}
-			return s.send(ctx, pawl.Delivery{Tenant: tenantOf(ctx), Token: in.Token, Data: payload(in.Body)})
+			return s.send(ctx, h.Run, pawl.Delivery{Tenant: tenantOf(ctx), Token: in.Token, Data: payload(in.Body)})
 		})
 	add(s, route{id: "sendRunHook", method: http.MethodPost, path: "/api/runs/{id}/hooks/{key...}", scope: HooksSend, status: http.StatusAccepted, free: true, once: true,
 		summary: "Send a payload to a hook of a run, by its key"},
@@ -107,14 +107,16 @@ func (s *server) hookRoutes() {
 			if err != nil {
 				return nil, err
 			}
+			var run pawl.RunInfo // without a live hook of that key: none, and nothing is kept
 			for _, h := range hooks {
 				if h.Key == in.Key {
+					run = h.Run
 					if err := s.sendable(ctx, h); err != nil {
 						return nil, err
 					}
 				}
 			}
-			return s.send(ctx, pawl.Delivery{Run: runRef(ctx, in.ID), Hook: in.Key, Data: payload(in.Body)})
+			return s.send(ctx, run, pawl.Delivery{Run: runRef(ctx, in.ID), Hook: in.Key, Data: payload(in.Body)})
 		})
 }
 
@@ -183,8 +185,13 @@ func (s *server) findHook(ctx context.Context, token string) (pawl.HookInfo, err
 	return h, err
 }
 
-// send tells whoever has a token no more of the run than its id.
-func (s *server) send(ctx context.Context, d pawl.Delivery) (*acceptedOutput, error) {
+// send sends to a hook of a run. It tells whoever has a token no more of the run than its id.
+func (s *server) send(ctx context.Context, run pawl.RunInfo, d pawl.Delivery) (*acceptedOutput, error) {
+	sent, err := s.inbox(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	defer sent()
 	r, replayed, err := s.deliver(ctx, d)
 	return &acceptedOutput{Replayed: replayed, Body: Accepted{Run: r.Run.ID}}, err
 }

@@ -25,7 +25,7 @@ type OIDC struct {
 	Grants       []Grant       // what claims are worth; a person whom none fits is refused
 	Name         string        // the claim that names a person, who decides approvals in that name. "" means email if it is verified, or else sub
 	Lifetime     time.Duration // of a session. 0 means 12 h
-	HTTP         *http.Client  // to the provider. nil means one that waits for at most 30 s
+	HTTP         *http.Client  // to the provider. nil means one that waits for at most 30 s, reads at most 1 MiB of an answer, and follows no redirect to another host or away from TLS
 
 	mu       sync.Mutex
 	provider *oidc.Provider
@@ -76,9 +76,40 @@ func (o *OIDC) granted(claims map[string]any) (tenant string, scopes []Scope) {
 func (o *OIDC) client(ctx context.Context) context.Context {
 	c := o.HTTP
 	if c == nil {
-		c = &http.Client{Timeout: 30 * time.Second}
+		c = providerClient
 	}
 	return oidc.ClientContext(ctx, c)
+}
+
+// maxProviderAnswer is how much of an answer of the provider is read.
+const maxProviderAnswer = 1 << 20
+
+// providerClient asks providers. Where they are says the operator, who may well have one at a
+// private address; where an answer sends it does not.
+var providerClient = &http.Client{
+	Timeout:   30 * time.Second,
+	Transport: bounded{http.DefaultTransport},
+	CheckRedirect: func(r *http.Request, via []*http.Request) error {
+		first := via[0].URL
+		switch {
+		case len(via) >= 5:
+			return errors.New("the provider redirects more than 5 times")
+		case r.URL.Host != first.Host, r.URL.Scheme != first.Scheme && r.URL.Scheme != "https":
+			return fmt.Errorf("the provider redirects from %s://%s to %s://%s, which is not followed", first.Scheme, first.Host, r.URL.Scheme, r.URL.Host)
+		}
+		return nil
+	},
+}
+
+// bounded cuts answers off.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		res.Body = http.MaxBytesReader(nil, res.Body, maxProviderAnswer)
+	}
+	return res, err
 }
 
 // discover asks the provider for its addresses, once it answers.

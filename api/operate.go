@@ -98,7 +98,9 @@ func (s *server) orderRoutes() {
 	add(s, post("resume", "/api/runs/{id}/resume", "Let a paused or blocked run go on"), func(ctx context.Context, in *orderInput) (*output[Run], error) {
 		return s.ordered(ctx)(s.engine.Unpause(ctx, runRef(ctx, in.ID)))
 	})
-	add(s, post("retry", "/api/runs/{id}/retry", "Let a failed run go on from the step that made it fail"), func(ctx context.Context, in *orderInput) (*output[Run], error) {
+	retry := post("retry", "/api/runs/{id}/retry", "Let a failed run go on from the step that made it fail")
+	retry.queues = true
+	add(s, retry, func(ctx context.Context, in *orderInput) (*output[Run], error) {
 		if _, err := s.engine.Get(ctx, runRef(ctx, in.ID)); err != nil { // Retry's own error would not name the run
 			return nil, err
 		}
@@ -118,6 +120,15 @@ func (s *server) orderRoutes() {
 			return nil, badRequest("the path names no event")
 		}
 		run := runRef(ctx, in.ID)
+		info, err := s.goesOn(ctx, run)
+		if err != nil {
+			return nil, err
+		}
+		sent, err := s.inbox(ctx, info)
+		if err != nil {
+			return nil, err
+		}
+		defer sent()
 		_, replayed, err := s.deliver(ctx, pawl.Delivery{Run: run, Event: in.Event, Data: payload(in.Body)})
 		if err != nil {
 			return nil, err
@@ -129,11 +140,22 @@ func (s *server) orderRoutes() {
 		return &signalOutput{Replayed: replayed, Body: out.Body}, nil
 	})
 	publish := post("publish", "/api/events/{name...}", "Publish an event: to runs that wait for it, and to subscriptions, which start runs")
-	publish.free, publish.status, publish.once = true, http.StatusAccepted, true
+	publish.free, publish.status, publish.once, publish.queues = true, http.StatusAccepted, true, true
 	add(s, publish, s.publish)
 	fork := post("fork", "/api/runs/{id}/fork", "Start a new run from the journal of another")
-	fork.status, fork.once = http.StatusAccepted, true
+	fork.status, fork.once, fork.queues = http.StatusAccepted, true, true
 	add(s, fork, s.fork)
+}
+
+// goesOn returns the run that is sent what is sent to an id: that which goes on in its place.
+func (s *server) goesOn(ctx context.Context, run pawl.Ref) (info pawl.RunInfo, err error) {
+	for range 100 { // of a longer chain what waits in its end is not bounded
+		if info, err = s.engine.Get(ctx, run); err != nil || info.Next == "" {
+			break
+		}
+		run.ID = info.Next
+	}
+	return info, err
 }
 
 // publish takes the caller's Idempotency-Key for the event's id: an event is one however often it

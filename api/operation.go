@@ -39,6 +39,7 @@ type route struct {
 	loose   bool   // the query may have names that are not known
 	global  bool   // it is about what belongs to no tenant: for callers of the default tenant
 	once    bool   // it takes an Idempotency-Key
+	queues  bool   // it may make a run: see Options.MaxQueued
 	media   string // of an answer that is no JSON; of several, separated by spaces, the first is what Accept need not ask for
 }
 
@@ -62,6 +63,7 @@ type exchange struct {
 	err    error     // the answer is a problem
 	live   bool      // the handler has answered by itself
 	held   *pawl.Put // lets an Idempotency-Key go that was kept for this request
+	stored func()    // of a route that queues: what it makes is in the store
 }
 
 type exchangeKey struct{}
@@ -191,6 +193,14 @@ func (s *server) exchange(w http.ResponseWriter, r *http.Request, o *operation) 
 			s.refuse(w, r, err)
 			return
 		}
+	}
+	if o.queues {
+		var err error
+		if x.stored, err = s.queue(w, r); err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		defer x.stored()
 	}
 	o.serve(recorder{humago.NewContext(nil, x.r, w), x})
 	switch {

@@ -250,7 +250,7 @@ func (s *server) scheduleRoutes() {
 	})
 	add(s, change(http.MethodPost, "backfillSchedule", "/api/schedules/{id}/backfill", "Fire slots of a schedule that have passed"), s.backfillSchedule)
 	fire := change(http.MethodPost, "triggerSchedule", "/api/schedules/{id}/trigger", "Fire a schedule now, paused or not")
-	fire.once = true
+	fire.once, fire.queues = true, true
 	add(s, fire, s.triggerSchedule)
 }
 

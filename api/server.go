@@ -47,12 +47,23 @@ type Options struct {
 	// ClientRate is how many requests to webhooks, whichever, one address may send; 0 means the
 	// same.
 	ClientRate Rate
+	// MaxQueued is how many runs of a tenant may wait for their beginning, those of a later time
+	// too, before more are refused with 429: starts, forks, retries, and events, which may start
+	// runs. 0 means 100,000; negative: no limit. It is counted in the store, at most ten times a
+	// second; several processes may together go over by what the others let in meanwhile.
+	MaxQueued int
+	// MaxUnread is how many events and payloads may wait in one run, of hooks, webhooks and
+	// signals, before more are refused with 429. 0 means 10,000; negative: no limit.
+	MaxUnread int
 	// Verify checks the signature of a request to a webhook that is pawl.Signed, by its scheme and
 	// with the secret of a name, and returns what names the delivery; "": nothing does. An error
 	// that wraps pawl.ErrState or pawl.ErrNotFound is the server's fault, such as a secret that is
 	// not there, and answered with 503; any other with 401 and its text. nil: such webhooks
 	// answer 503.
 	Verify func(scheme, secretName string, header http.Header, body []byte, now time.Time) (deliveryID string, err error)
+	// Draw returns the Mermaid text of a workflow that is a state machine, as its Mermaid method has
+	// it; "": it is none. nil: none is.
+	Draw func(workflow string) string
 	// Metrics answers GET /metrics, such as a telemetry.Metrics, to keys of the default tenant that
 	// may read runs. nil: that is answered with 404.
 	Metrics http.Handler
@@ -85,6 +96,8 @@ type server struct {
 	document   []byte
 	door       *doorman // nil: everyone may come in
 	fans       fans
+	queued     *gauge[string] // by tenant
+	unread     *gauge[int64]  // by run
 }
 
 // New returns a handler of the API on engine, and of webhooks (pawl.WebhookPath). Routes outside
@@ -110,7 +123,10 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	if opt.Auth != nil {
 		s.door = newDoorman(s, opt.Auth)
 	}
+	s.queued = newGauge(opt.MaxQueued, 100_000, engine.Queued)
+	s.unread = newGauge(opt.MaxUnread, 10_000, engine.Unread)
 	s.webhooks = newWebhooks(engine, opt, s.log)
+	s.webhooks.unread = s.unread
 	s.newDocument()
 	s.workflowRoutes()
 	s.runRoutes()

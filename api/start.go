@@ -47,9 +47,9 @@ type namedStartInput struct {
 }
 
 func (s *server) startRoutes() {
-	add(s, route{id: "start", method: http.MethodPost, path: "/api/runs", scope: RunsStart, once: true, status: http.StatusAccepted, also: []int{http.StatusOK},
+	add(s, route{id: "start", method: http.MethodPost, path: "/api/runs", scope: RunsStart, once: true, queues: true, status: http.StatusAccepted, also: []int{http.StatusOK},
 		summary: "Start a run", about: "202: it is durable. 200: it has ended, or had when it was asked for again."}, s.start)
-	add(s, route{id: "startWorkflow", method: http.MethodPost, path: "/api/workflows/{name}/runs", scope: RunsStart, once: true, status: http.StatusAccepted, also: []int{http.StatusOK},
+	add(s, route{id: "startWorkflow", method: http.MethodPost, path: "/api/workflows/{name}/runs", scope: RunsStart, once: true, queues: true, status: http.StatusAccepted, also: []int{http.StatusOK},
 		summary: "Start a run of a workflow"},
 		func(ctx context.Context, in *namedStartInput) (*runOutput, error) {
 			if q := &in.Body; q.Workflow != "" && q.Workflow != in.Name {
@@ -83,6 +83,7 @@ func (s *server) start(ctx context.Context, in *startInput) (*runOutput, error) 
 		opts = append(opts, pawl.ID(once.id))
 	}
 	info, err := s.engine.StartRun(ctx, q.Workflow, q.Input, append(opts, pawl.Tenant(tenantOf(ctx)))...)
+	exchangeOf(ctx).stored() // what follows may be a long wait
 	if errors.Is(err, pawl.ErrUnknown) {
 		return nil, unknownWorkflow(s.engine, q.Workflow)
 	}

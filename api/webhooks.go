@@ -34,6 +34,7 @@ type webhooks struct {
 	log     *slog.Logger
 	clients *limiters // by address: before anything is looked up
 	tokens  *limiters // of webhooks that exist
+	unread  *gauge[int64]
 }
 
 func newWebhooks(engine *pawl.Engine, opt Options, log *slog.Logger) *webhooks {
@@ -131,6 +132,14 @@ func (s *webhooks) receive(w http.ResponseWriter, r *http.Request) (*pawl.Respon
 	if err != nil {
 		return nil, err
 	}
+	sent, err := s.unread.enter(ctx, h.Run.Key)
+	switch {
+	case err != nil:
+		return nil, err
+	case sent == nil:
+		return nil, &refusal{status: http.StatusTooManyRequests, why: "the run has not taken what was sent to it before", after: backlogRetry}
+	}
+	defer sent()
 	return s.deliver(r.Context(), token, &a, once, s.request(r, token, body))
 }
 
@@ -264,6 +273,7 @@ func (s *webhooks) request(r *http.Request, token string, body []byte) pawl.Requ
 	for _, name := range hopByHop {
 		h.Del(name)
 	}
+	withoutOurs(h)
 	for _, values := range h {
 		for i := range values { // a proxy may tell of the address in headers
 			values[i] = strings.ReplaceAll(values[i], token, pawl.HiddenToken)
@@ -274,6 +284,32 @@ func (s *webhooks) request(r *http.Request, token string, body []byte) pawl.Requ
 		address += "?" + strings.ReplaceAll(r.URL.RawQuery, token, pawl.HiddenToken)
 	}
 	return pawl.Request{ID: "req_" + rand.Text(), Method: r.Method, URL: address, Header: h, Body: body}
+}
+
+// withoutOurs takes out what lets its holder into this API: a browser sends its session along to a
+// webhook's URL, which is of the same origin. The run has no use for it, and who reads its journal
+// could use it.
+func withoutOurs(h http.Header) {
+	if scheme, key, _ := strings.Cut(h.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") && strings.HasPrefix(strings.TrimSpace(key), "pawl_") {
+		h.Del("Authorization")
+	}
+	var kept []string
+	for _, line := range h.Values("Cookie") {
+		var others []string
+		for cookie := range strings.SplitSeq(line, ";") {
+			name, _, _ := strings.Cut(cookie, "=")
+			if name = strings.TrimSpace(name); name != sessionCookie && name != loginCookie {
+				others = append(others, strings.TrimSpace(cookie))
+			}
+		}
+		if others != nil {
+			kept = append(kept, strings.Join(others, "; "))
+		}
+	}
+	h.Del("Cookie")
+	if kept != nil {
+		h["Cookie"] = kept
+	}
 }
 
 // hopByHop are headers of the connection, which are not the sender's (RFC 9110, 7.6.1).

@@ -11,7 +11,8 @@ import (
 
 // Workflow is a workflow that the server can start.
 type Workflow struct {
-	Name string `json:"name"`
+	Name    string `json:"name"`
+	Mermaid string `json:"mermaid,omitempty" doc:"Of a state machine that is looked at by its name: its states and the gotos between them, as Mermaid text."`
 }
 
 // WorkflowList is all workflows, sorted by name.
@@ -37,7 +38,11 @@ func (s *server) workflowRoutes() {
 			if !slices.Contains(s.engine.Workflows(), in.Name) {
 				return nil, unknownWorkflow(s.engine, in.Name)
 			}
-			return &output[Workflow]{Workflow{Name: in.Name}}, nil
+			w := Workflow{Name: in.Name}
+			if s.opt.Draw != nil {
+				w.Mermaid = s.opt.Draw(in.Name)
+			}
+			return &output[Workflow]{w}, nil
 		})
 }
 

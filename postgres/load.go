@@ -50,7 +50,7 @@ func (w *work) gate(name string) {
 // loadRuns queues the lock of all runs that are known to be touched, and what to know of them.
 func (w *work) loadRuns() {
 	var keys, ends, suspends, seen []int64
-	var names, tenants, tokens, spaces, events, claimed []string
+	var names, tenants, tokens, spaces, events, publishers, claimed []string
 	var claimers []int64
 	for _, ch := range w.b.Changes {
 		for i := range ch.Hooks {
@@ -74,7 +74,7 @@ func (w *work) loadRuns() {
 		switch {
 		case m.Err != nil:
 		case m.Publish != "":
-			events = append(events, m.Publish)
+			events, publishers = append(events, m.Publish), append(publishers, m.Tenant)
 		case m.Token != "":
 			tokens, spaces = append(tokens, m.Token), append(spaces, pawl.TokenSpace(m.Tenant, m.Token))
 		default:
@@ -98,7 +98,7 @@ func (w *work) loadRuns() {
 		for i := range names { // what is no text is no run's
 			names[i], tenants[i] = clean(names[i]), clean(tenants[i])
 		}
-		w.rows(load, lockNamedRuns, keys, ends, names, tenants, cleanAll(tokens), cleanAll(spaces), cleanAll(events), claimers, claimed)
+		w.rows(load, lockNamedRuns, keys, ends, names, tenants, cleanAll(tokens), cleanAll(spaces), cleanAll(events), claimers, claimed, cleanAll(publishers))
 	case len(keys) > 0:
 		w.rows(load, lockRuns, keys, ends)
 	}
@@ -118,10 +118,10 @@ const lockRuns = `SELECT ` + runCols + ` FROM runs WHERE key = ANY(ARRAY(
 		SELECT unnest($1::bigint[]) UNION SELECT parent FROM runs WHERE key = ANY($2::bigint[]) AND parent IS NOT NULL AND NOT detached
 	)) ORDER BY key FOR UPDATE`
 
-const lockNamedRuns = `SELECT ` + runCols + ` FROM runs WHERE key = ANY(ARRAY(
+var lockNamedRuns = `SELECT ` + runCols + ` FROM runs WHERE key = ANY(ARRAY(
 		SELECT unnest($1::bigint[]) UNION SELECT parent FROM runs WHERE key = ANY($2::bigint[]) AND parent IS NOT NULL AND NOT detached
 		UNION SELECT r.key FROM unnest($3::text[], $4::text[]) AS u (id, tenant) JOIN runs AS r ON r.id = u.id AND r.tenant = u.tenant
 		UNION SELECT run FROM hooks WHERE (token, space) IN (SELECT * FROM unnest($5::text[], $6::text[]))
-		UNION SELECT run FROM waits WHERE event = ANY($7::text[])
+		UNION SELECT w.run ` + waitersSQL("$7", "$10") + `
 		UNION SELECT h.run FROM unnest($8::bigint[], $9::text[]) AS u (run, token) JOIN runs AS r ON r.key = u.run JOIN hooks AS h ON h.token = u.token AND h.space = r.tenant
 	)) ORDER BY key FOR UPDATE`

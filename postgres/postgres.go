@@ -35,6 +35,9 @@ type Options struct {
 	// Unsafe gives up durability against a power cut of the database's machine
 	// (synchronous_commit=off): the last commits before it may be lost, though none is torn.
 	Unsafe bool
+	// Trace, if not nil, is told every statement before it is sent, and the values that are
+	// bound to it, from several goroutines at once. It must not keep args, nor call the store.
+	Trace func(query string, args []any)
 }
 
 // Store is a pawl.Store in a PostgreSQL database.
@@ -125,7 +128,31 @@ func settings(cc *pgx.ConnConfig, o Options) {
 	if o.Unsafe {
 		cc.RuntimeParams["synchronous_commit"] = "off"
 	}
+	if o.Trace != nil {
+		cc.Tracer = tracer(o.Trace)
+	}
 }
+
+// tracer tells of the statements of a connection.
+type tracer func(query string, args []any)
+
+func (t tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	t(q.SQL, q.Args)
+	return ctx
+}
+
+func (t tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (t tracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, b pgx.TraceBatchStartData) context.Context {
+	for _, q := range b.Batch.QueuedQueries {
+		t(q.SQL, q.Arguments)
+	}
+	return ctx
+}
+
+func (t tracer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+func (t tracer) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
 func (s *Store) connect(ctx context.Context, cfg *pgxpool.Config, o Options) error {
 	if err := s.migrate(ctx, cfg.ConnConfig, !o.Unsafe); err != nil {

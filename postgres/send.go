@@ -12,12 +12,12 @@ func (w *work) sends() error {
 	if len(w.b.Sends) == 0 {
 		return nil
 	}
-	var tokens, spaces, events []string
+	var tokens, spaces, events, tenants []string
 	for _, m := range w.b.Sends {
 		switch {
 		case m.Err != nil:
 		case m.Publish != "":
-			events = append(events, clean(m.Publish))
+			events, tenants = append(events, clean(m.Publish)), append(tenants, clean(m.Tenant))
 		case m.Token != "":
 			tokens, spaces = append(tokens, clean(m.Token)), append(spaces, clean(pawl.TokenSpace(m.Tenant, m.Token)))
 		}
@@ -35,16 +35,16 @@ func (w *work) sends() error {
 		}, `SELECT token, space, run, key, until, made FROM hooks WHERE (token, space) IN (SELECT * FROM unnest($1::text[], $2::text[])) AND (until IS NULL OR until + remember > $3)
 			ORDER BY token, space FOR SHARE`, tokens, spaces, w.us)
 	}
-	waiting := map[string][]int64{}
+	waiting := map[eventIn][]int64{}
 	if len(events) > 0 {
 		w.flushWaits()
 		w.rows(func(row pgx.CollectableRow) error {
-			var event string
+			var event eventIn
 			var run int64
-			err := row.Scan(&event, &run)
+			err := row.Scan(&event.event, &event.tenant, &run)
 			waiting[event] = append(waiting[event], run)
 			return err
-		}, "SELECT DISTINCT event, run FROM waits WHERE event = ANY($1::text[]) ORDER BY run", events)
+		}, "SELECT DISTINCT u.event, u.tenant, w.run "+waitersSQL("$1", "$2")+" ORDER BY w.run", events, tenants)
 	}
 	once := w.remembered()
 	if err := w.send(); err != nil {
@@ -63,7 +63,7 @@ func (w *work) sends() error {
 		switch {
 		case m.Err != nil:
 		case m.Publish != "":
-			err = w.publish(m, waiting[m.Publish])
+			err = w.publish(m, waiting[eventIn{m.Publish, m.Tenant}])
 		case m.Token != "":
 			err = w.toHook(m, hooks)
 		default:
@@ -79,13 +79,22 @@ func (w *work) sends() error {
 	return nil
 }
 
+// eventIn is an event in its tenant.
+type eventIn struct{ event, tenant string }
+
+// waitersSQL is where the runs are that wait for events of tenants, as w.run: no other tenant's
+// runs are read or locked for an event, whatever it is called.
+func waitersSQL(events, tenants string) string {
+	return "FROM unnest(" + events + "::text[], " + tenants + "::text[]) AS u (event, tenant) JOIN waits AS w ON w.event = u.event JOIN runs AS r ON r.key = w.run AND r.tenant = u.tenant"
+}
+
 func (w *work) publish(m *pawl.Send, waiting []int64) error {
 	for _, key := range waiting {
 		r, err := w.run(key)
 		if err != nil {
 			return err
 		}
-		if r != nil && r.Tenant == m.Tenant && !r.State.Terminal() {
+		if r != nil && !r.State.Terminal() {
 			w.deliver(r, m.Name, m.Data)
 			m.Count++
 		}

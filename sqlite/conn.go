@@ -22,14 +22,15 @@ type conn struct {
 	c     driver.Conn
 	stmts map[string]driver.Stmt
 	args  []driver.NamedValue
+	trace func(query string, args []any) // nil: nobody wants to know
 }
 
-func dial(dsn string) (*conn, error) {
+func dial(dsn string, trace func(string, []any)) (*conn, error) {
 	c, err := (&sqlite.Driver{}).Open(dsn)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{c: c, stmts: map[string]driver.Stmt{}}, nil
+	return &conn{c: c, stmts: map[string]driver.Stmt{}, trace: trace}, nil
 }
 
 func (c *conn) prepare(query string) (driver.Stmt, error) {
@@ -83,6 +84,9 @@ type raw []byte
 
 // exec runs a statement and returns how many rows it changed.
 func (c *conn) exec(query string, args ...any) (int64, error) {
+	if c.trace != nil {
+		c.trace(query, args)
+	}
 	s, err := c.prepare(query)
 	if err != nil {
 		return 0, err
@@ -96,6 +100,9 @@ func (c *conn) exec(query string, args ...any) (int64, error) {
 
 // query calls each for every row. The row is only good during the call.
 func (c *conn) query(query string, args []any, each func(r row) error) error {
+	if c.trace != nil {
+		c.trace(query, args)
+	}
 	s, err := c.prepare(query)
 	if err != nil {
 		return err

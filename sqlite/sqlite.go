@@ -35,6 +35,9 @@ type Options struct {
 	// WALSize is how large the write-ahead log is made at once, in bytes: a log that need
 	// not grow syncs several times faster. 0 means 16 MiB; negative: none.
 	WALSize int
+	// Trace, if not nil, is told every statement before it is run, and the values that are
+	// bound to it, from several goroutines at once. It must not keep args, nor call the store.
+	Trace func(query string, args []any)
 }
 
 // Store is a pawl.Store in a SQLite file.
@@ -110,7 +113,7 @@ func open(path string, o Options) (_ *Store, err error) {
 		s.dsn = "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path) + "?" + pragmas
 	}
 	for {
-		if s.w, err = dial(s.dsn); err != nil {
+		if s.w, err = dial(s.dsn, o.Trace); err != nil {
 			return nil, err
 		}
 		fresh, err := s.setUp(path)
@@ -138,7 +141,7 @@ func open(path string, o Options) (_ *Store, err error) {
 		}
 		s.readers = make(chan *conn, n)
 		for range n {
-			r, err := dial(s.dsn + "&_pragma=query_only(1)")
+			r, err := dial(s.dsn+"&_pragma=query_only(1)", o.Trace)
 			if err != nil {
 				return nil, err
 			}

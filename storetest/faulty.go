@@ -185,6 +185,16 @@ func (f *faulty) Purge(ctx context.Context, now time.Time, limit int) (n int, er
 	return n, err
 }
 
+func (f *faulty) Queued(ctx context.Context, tenant string, most int) (out int, err error) {
+	err = f.call(ctx, "Queued", func() error { out, err = f.Store.Queued(ctx, tenant, most); return err })
+	return out, err
+}
+
+func (f *faulty) Unread(ctx context.Context, run int64, most int) (out int, err error) {
+	err = f.call(ctx, "Unread", func() error { out, err = f.Store.Unread(ctx, run, most); return err })
+	return out, err
+}
+
 func (f *faulty) Stats(ctx context.Context, now time.Time) (out pawl.Stats, err error) {
 	err = f.call(ctx, "Stats", func() error { out, err = f.Store.Stats(ctx, now); return err })
 	return out, err

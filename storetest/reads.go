@@ -406,6 +406,45 @@ var reads = []promise{
 		d.ok(<-done)
 	}},
 
+	{"what is queued and what is unread is counted by tenant and run, up to a bound", func(d *desk) {
+		w := d.join("w")
+		tenant := func(name string) func(*pawl.NewRun) { return func(n *pawl.NewRun) { n.Tenant = name } }
+		for _, s := range []pawl.State{pawl.Waiting, pawl.Completed, pawl.Running} {
+			d.inState(w, s.String(), s)
+		}
+		for _, id := range []string{"1", "2", "3"} {
+			d.start(id, tenant("red"))
+		}
+		d.start("4", tenant("red"), notBefore(d.now.Add(time.Hour)))
+		d.start("5", tenant("blue"))
+		queued := func(tenant string, most, want int) {
+			d.T.Helper()
+			n, err := d.store.Queued(d.ctx, tenant, most)
+			d.ok(err)
+			d.same("queued of "+tenant, n, want)
+		}
+		queued("red", 10, 4)
+		queued("red", 3, 3)
+		queued("blue", 10, 1)
+		queued("", 10, 0)
+		queued("nobody", 10, 0)
+		d.claim(w)
+		queued("red", 10, 1)
+		a, b := d.hold(w, "a"), d.hold(w, "b")
+		unread := func(r pawl.RunInfo, most, want int) {
+			d.T.Helper()
+			n, err := d.store.Unread(d.ctx, r.Key, most)
+			d.ok(err)
+			d.same("unread of "+r.ID, n, want)
+		}
+		unread(a, 10, 0)
+		for range 3 {
+			d.ok(d.send(pawl.Send{RunID: "a", Name: "event:e"}).Err)
+		}
+		unread(a, 10, 3)
+		unread(a, 2, 2)
+		unread(b, 10, 0)
+	}},
 	{"stats count runs by state, workers, and what is ready", func(d *desk) {
 		w := d.join("w")
 		d.join("another")

@@ -331,7 +331,7 @@ func (r *eventRow) tell(ctx context.Context, e *pawl.Engine) error {
 		}
 		for _, hook := range page {
 			f.After = hook.ID
-			var w waiter
+			var w Awaited
 			if err := json.Unmarshal(hook.Meta, &w); err != nil {
 				return fmt.Errorf("hook %s of run %s: %w", hook.Key, hook.Run.ID, err)
 			}

@@ -41,7 +41,7 @@ func TestAWorkflowThatNobodyKnows(t *testing.T) {
 		}
 		defer s.Close()
 		ignorant := client(t, s)
-		if err := Subscribe(t.Context(), ignorant, Subscription{ID: "all", Event: "order", Workflow: "taker"}); err != nil {
+		if _, err := Subscribe(t.Context(), ignorant, Subscription{ID: "all", Event: "order", Workflow: "taker"}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := (Schedules{ignorant}).Put(t.Context(), Schedule{ID: "tick", Workflow: "taker", Every: time.Hour, Input: []byte(`{"n":1}`), Revision: AnyRevision}); err != nil {

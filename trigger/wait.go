@@ -32,19 +32,25 @@ func Timeout(d time.Duration) WaitOption {
 	return func(o *waitOptions) { o.timeout, o.timed = d, true }
 }
 
-// waiter is what publishers read of a wait. The wait itself is a hook, of a kind that names the event:
-// so a fork has one of its own, a retry opens it again, and it is gone when the run is.
-type waiter struct {
-	Where    string        `json:"where,omitempty"`
-	LookBack time.Duration `json:"lookBack,omitempty"` // events from before that are not for it
+// HookKind begins the kind of the hooks that [WaitFor] waits on; the event's name, or a hash of a
+// long one, follows. Their meta is an [Awaited].
+const HookKind = "event "
+
+// Awaited tells publishers, and who looks at a run, what a [WaitFor] waits for: the hook itself takes
+// nothing from people. The wait is a hook, so a fork has one of its own, a retry opens it again,
+// and it is gone when the run is.
+type Awaited struct {
+	Event    string        `json:"event"`
+	Where    string        `json:"where,omitempty"`    // see [Where]
+	LookBack time.Duration `json:"lookBack,omitempty"` // see [LookBack]
 }
 
 // waitKind is the kind of the hooks that wait for an event.
 func waitKind(event string) string {
-	if kind := "event " + event; len(kind) <= 256 {
+	if kind := HookKind + event; len(kind) <= 256 {
 		return kind
 	}
-	return "event " + hashOf(event)
+	return HookKind + hashOf(event)
 }
 
 // looked is what came of looking back.
@@ -80,7 +86,7 @@ func WaitFor[T any](c *pawl.Context, event string, opts ...WaitOption) (T, error
 	if !nameable(event) {
 		return out, fmt.Errorf("%w: wait for event %.40q: the name of an event is text of 1 to 256 bytes that does not begin with $", pawl.ErrInput, event)
 	}
-	hook, err := pawl.NewHook[kept](c, pawl.HookKind(waitKind(event)), pawl.Meta(waiter{o.where, o.lookBack}))
+	hook, err := pawl.NewHook[kept](c, pawl.HookKind(waitKind(event)), pawl.Meta(Awaited{event, o.where, o.lookBack}))
 	if err != nil {
 		return out, err
 	}

@@ -77,11 +77,17 @@ func run(ctx context.Context, args []string, env func(string) string, stdin io.R
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	a.completionHelp(root) // it remembers where root writes
+	a.refuseArgs(root)
 	err := root.ExecuteContext(ctx)
 	a.cancel()
 	if err != nil && !a.started {
 		var known *exitError
 		if !errors.As(err, &known) {
+			head, near, ok := strings.Cut(err.Error(), "\n\nDid you mean this?\n") // cobra's, over several lines
+			if near = strings.TrimSpace(near); ok {
+				near, _, _ = strings.Cut(near, "\n")
+				err = fmt.Errorf("%s; did you mean %q?", head, near)
+			}
 			err = a.usage("%w", err)
 		}
 	}
@@ -133,7 +139,7 @@ reachable, 8 the run that was waited for failed, 124 --timeout is over, 130 inte
 		}
 	}
 	add(groupStart, a.local(a.devCommand()), a.workflowsCommand(), a.startCommand())
-	add(groupRuns, a.runsCommand(), a.stepsCommand(), a.journalCommand(), a.streamCommand(), a.costsCommand(), a.askedCommand(), a.watchCommand())
+	add(groupRuns, a.runsCommand(), a.stepsCommand(), a.journalCommand(), a.graphCommand(), a.streamCommand(), a.costsCommand(), a.askedCommand(), a.watchCommand())
 	add(groupWaiting, a.signalCommand(), a.eventsCommand(), a.hooksCommand(), a.approvalsCommand(), a.approveCommand(), a.rejectCommand())
 	add(groupOperate, a.healthCommand(), a.statsCommand(), a.doctorCommand(), a.schedulesCommand(), a.budgetsCommand(), a.promptsCommand(), a.backtestCommand(), a.local(a.contextCommand()), a.local(a.versionCommand()), a.local(a.manCommand()))
 	add(groupServer, a.local(a.serveCommand()), a.keysCommand(), a.local(a.configCommand()), a.local(a.checkCommand()), a.local(a.benchCommand()), a.local(a.mockLLMCommand()))
@@ -157,10 +163,25 @@ func (a *app) globalFlags(root *cobra.Command) {
 	flags.StringVar(&a.color, "color", "auto", "auto, always or never (also $NO_COLOR and $CLICOLOR_FORCE)")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "data and errors only, no hints")
 	flags.DurationVar(&a.timeout, "timeout", 0, "give up after so long, such as 90s (default never)")
-	a.complete(root, "output", formats...)
+	if err := root.RegisterFlagCompletionFunc("output", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return formatsOf(cmd), cobra.ShellCompDirectiveNoFileComp
+	}); err != nil {
+		panic(err)
+	}
 	a.complete(root, "time", "relative", "iso", "local")
 	a.complete(root, "color", "auto", "always", "never")
-	a.completeNames(root, "context", func(context.Context) []string { return a.contextNames() })
+	a.completeNames(root, "context", func(context.Context, string) []string { return a.contextNames() })
+}
+
+// moreFormats marks commands that know further formats than others, separated by commas.
+const moreFormats = "formats"
+
+// formatsOf are what -o takes with a command.
+func formatsOf(cmd *cobra.Command) []string {
+	if more := cmd.Annotations[moreFormats]; more != "" {
+		return append(slices.Clip(formats), strings.Split(more, ",")...)
+	}
+	return formats
 }
 
 // ownHelp lets a command whose arguments are wrong lead to its own help.
@@ -191,7 +212,7 @@ func (a *app) begin(cmd *cobra.Command) error {
 		value string
 		words []string
 	}{
-		"-o": {a.output, formats}, "--time": {a.times, []string{"relative", "iso", "local"}}, "--color": {a.color, []string{"auto", "always", "never"}},
+		"-o": {a.output, formatsOf(cmd)}, "--time": {a.times, []string{"relative", "iso", "local"}}, "--color": {a.color, []string{"auto", "always", "never"}},
 	} {
 		if !slices.Contains(known.words, known.value) {
 			return a.usage("%s is %q; it is one of %s", flag, known.value, strings.Join(known.words, ", "))
@@ -202,6 +223,9 @@ func (a *app) begin(cmd *cobra.Command) error {
 	}
 	if a.people() && a.fields != nil || a.output == "name" && (a.fields != nil || a.jq != "") {
 		return a.usage("--json and --jq don't go with -o %s", a.output)
+	}
+	if a.timeout < 0 {
+		return a.usage("--timeout %s: write how long to wait, such as 90s", a.timeout)
 	}
 	if a.jq != "" {
 		q, err := gojq.Parse(a.jq)
@@ -215,7 +239,7 @@ func (a *app) begin(cmd *cobra.Command) error {
 	a.out = a.printerOn(a.stdout)
 	local := false
 	for c := cmd; c != nil; c = c.Parent() {
-		local = local || c.Annotations[isLocal] != ""
+		local = local || c.Annotations[isLocal] != "" || strings.HasPrefix(c.Name(), cobra.ShellCompRequestCmd) // which asks only if it must, and says nothing
 	}
 	if !local {
 		if err := a.connect(); err != nil {
@@ -229,6 +253,30 @@ func (a *app) begin(cmd *cobra.Command) error {
 	}
 	a.started = true
 	return nil
+}
+
+// refuseArgs lets every command below cmd say of arguments that it does not take how it is called, and
+// where its help is.
+func (a *app) refuseArgs(cmd *cobra.Command) {
+	for _, child := range cmd.Commands() {
+		a.refuseArgs(child)
+		check := child.Args
+		if check == nil {
+			continue
+		}
+		child.Args = func(cmd *cobra.Command, args []string) error {
+			a.command = cmd.CommandPath()
+			err := check(cmd, args)
+			switch {
+			case err == nil:
+			case strings.HasPrefix(err.Error(), "accepts "): // cobra's counts, which name nothing
+				err = fmt.Errorf("it is called as: %s", strings.Replace(cmd.UseLine(), " [flags]", "", 1))
+			case !cmd.HasSubCommands() && strings.HasPrefix(err.Error(), "unknown command "):
+				err = fmt.Errorf("%s takes no argument: %q is too much", cmd.CommandPath(), args[0])
+			}
+			return err
+		}
+	}
 }
 
 // noun is a command that only holds others.

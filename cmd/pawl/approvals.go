@@ -86,30 +86,28 @@ func (p *printer) paintApproval(a *approval.Approval) style {
 }
 
 // approvalIDs are those that wait.
-func (a *app) approvalIDs(ctx context.Context) (ids []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
-	page, err := a.client.Approvals(ctx, api.ApprovalQuery{Limit: 50})
-	if err != nil {
-		return nil
-	}
-	for _, p := range page.Items {
-		ids = append(ids, p.ID)
-	}
-	return ids
+func (a *app) approvalIDs(ctx context.Context, typed string) []string {
+	return pages(typed, func(cursor string) (ids []string, next string, err error) {
+		page, err := a.client.Approvals(ctx, api.ApprovalQuery{Cursor: cursor, Limit: 200})
+		for _, p := range page.Items {
+			ids = append(ids, p.ID)
+		}
+		return ids, page.Next, err
+	})
 }
 
 // overPages is how many pages of those that are over are looked through, newest first.
 const overPages = 5
 
-// approval finds the one that is meant: with the id typed, or else the only one that waits, or if none
-// does the only one that is over, whose id begins so. "run_" may be left out.
-func (a *app) approval(ctx context.Context, typed string) (api.ApprovalAnswer, error) {
+// approval finds the one that is meant: with the id typed, or else the only one that waits for the
+// run with that id, or whose id begins so, or if none waits the only one that is over. "run_" may be
+// left out. verb is what is typed before one.
+func (a *app) approval(ctx context.Context, verb, typed string) (api.ApprovalAnswer, error) {
 	one, err := a.client.Approval(ctx, typed, false)
 	if !errors.Is(err, pawl.ErrNotFound) && !errors.Is(err, pawl.ErrInput) {
 		return one, err
 	}
-	var found []string
+	var found, ofRun []string
 	look := func(q api.ApprovalQuery, pages int) error {
 		for ; pages > 0; pages-- {
 			page, err := a.client.Approvals(ctx, q)
@@ -119,6 +117,9 @@ func (a *app) approval(ctx context.Context, typed string) (api.ApprovalAnswer, e
 			for _, p := range page.Items {
 				if strings.HasPrefix(p.ID, typed) || strings.HasPrefix(p.ID, "run_"+typed) {
 					found = append(found, p.ID)
+				}
+				if p.Run == typed || p.Run == "run_"+typed {
+					ofRun = append(ofRun, p.ID)
 				}
 			}
 			if q.Cursor = page.Next; q.Cursor == "" {
@@ -138,17 +139,65 @@ func (a *app) approval(ctx context.Context, typed string) (api.ApprovalAnswer, e
 			return one, lerr
 		}
 	}
+	if len(ofRun) == 0 { // a run that asks for nothing is not another whose id begins so
+		for _, id := range []string{typed, "run_" + typed} {
+			if _, rerr := a.client.Run(ctx, id, 0); rerr == nil {
+				return one, a.notFor(ctx, id, "asks for no approval")
+			}
+		}
+	}
+	text := fmt.Sprintf("%q is the beginning of several approvals' ids: type more of it", typed)
+	if len(ofRun) > 0 { // that another run's id begins so does not matter
+		found, text = ofRun, fmt.Sprintf("run %s asks for %d approvals: say which", typed, len(ofRun))
+	}
 	switch len(found) {
 	case 0:
-		return one, &exitError{exitNotFound, err, []string{"see what waits: " + a.hint("approvals list")}}
+		return one, a.asksNothing(ctx, typed, err)
 	case 1:
 		return a.client.Approval(ctx, found[0], false)
 	}
-	more := ""
-	if len(found) > 5 {
-		found, more = found[:5], ", …"
+	var next []string
+	for i, id := range found {
+		if i == 5 {
+			next = append(next, "and more: "+a.hint("approvals list"))
+			break
+		}
+		next = append(next, a.hint(verb+" %s", id))
 	}
-	return one, a.usage("%q is the beginning of several approvals' ids: %s%s; type more of it", typed, strings.Join(found, ", "), more)
+	return one, &exitError{exitUsage, errors.New(text), next}
+}
+
+// asksNothing is the error of an approval that is not there, where a run is named what it waits for.
+func (a *app) asksNothing(ctx context.Context, typed string, err error) error {
+	id, rerr := a.runID(ctx, typed)
+	if rerr != nil {
+		return &exitError{exitNotFound, err, []string{"see what waits: " + a.hint("approvals list")}}
+	}
+	return a.notFor(ctx, id, "asks for no approval")
+}
+
+// notFor is the error of an answer that a run does not wait for: it says what it waits for instead.
+func (a *app) notFor(ctx context.Context, id, what string) error {
+	e := &exitError{code: exitConflict, err: fmt.Errorf("run %s %s", id, what), next: []string{"see: " + a.hint("runs show %s", id)}}
+	run, err := a.client.Run(ctx, id, 0)
+	if err != nil {
+		return e
+	}
+	s, err := a.stands(ctx, run)
+	if err != nil {
+		return e
+	}
+	if s.run.State.Terminal() {
+		e.err = fmt.Errorf("%w: it is %s", e.err, s.run.State)
+		return e
+	}
+	e.err = fmt.Errorf("%w; %s", e.err, s.why)
+	for _, h := range s.helps {
+		if h.label == "next" {
+			e.next = append(e.next, string(h.text))
+		}
+	}
+	return e
 }
 
 func (a *app) approvalsShowCommand() *cobra.Command {
@@ -160,7 +209,7 @@ func (a *app) approvalsShowCommand() *cobra.Command {
 		Args:              a.oneArg("APPROVAL", a.approvalIDs),
 		ValidArgsFunction: a.completeFirst(a.approvalIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			one, err := a.approval(cmd.Context(), args[0])
+			one, err := a.approval(cmd.Context(), "approvals show", args[0])
 			if err == nil && history {
 				one, err = a.client.Approval(cmd.Context(), one.ID, true)
 			}
@@ -184,7 +233,7 @@ approver's name: send it to nobody else. It works until the approval is over.`,
 		Args:              a.oneArg("APPROVAL", a.approvalIDs),
 		ValidArgsFunction: a.completeFirst(a.approvalIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			one, err := a.approval(cmd.Context(), args[0])
+			one, err := a.approval(cmd.Context(), "approvals link", args[0])
 			if err != nil {
 				return a.explain(err, "RUN")
 			}
@@ -302,7 +351,10 @@ func (a *app) toDecide(ctx context.Context, run string) (lines []string) {
 	if err != nil {
 		return []string{a.hint("approvals list --run %s", run)}
 	}
-	for _, p := range page.Items {
+	for i, p := range page.Items {
+		if i == breadth {
+			return append(lines, a.hint("approvals list --run %s", run))
+		}
 		lines = append(lines, a.decisions(&p)...)
 	}
 	return lines
@@ -333,7 +385,7 @@ func (a *app) decideCommand(verb string, approved bool, short, long string, exam
 		ValidArgsFunction: a.completeFirst(a.approvalIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			one, err := a.approval(ctx, args[0])
+			one, err := a.approval(ctx, verb, args[0])
 			if err != nil {
 				return a.explain(err, "RUN")
 			}

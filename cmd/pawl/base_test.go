@@ -86,9 +86,9 @@ func TestRunsAreNamedByWhatTheirIDsBeginWith(t *testing.T) {
 
 func TestATimeoutGivesUpAndTheRunGoesOn(t *testing.T) {
 	h := serve(t, testWorkflows()...)
-	pawlAt(t, h.url, "start", "waits", "--id", "w", "--wait", "--timeout", "300ms").want(t, 124, "it goes on", "pawl runs follow w")
-	pawlAt(t, h.url, "runs", "follow", "w", "--timeout", "300ms").want(t, 124, "has not ended after 300ms")
-	pawlAt(t, h.url, "runs", "result", "w", "--wait", "--timeout", "300ms").want(t, 124)
+	pawlAt(t, h.url, "start", "waits", "--id", "w", "--wait", "--timeout", "1s").want(t, 124, "it goes on", "pawl runs follow w")
+	pawlAt(t, h.url, "runs", "follow", "w", "--timeout", "1s").want(t, 124, "has not ended after 1s")
+	pawlAt(t, h.url, "runs", "result", "w", "--wait", "--timeout", "1s").want(t, 124)
 	pawlAt(t, h.url, "runs", "result", "w").want(t, 5, "it has no result yet", "--wait")
 	pawlAt(t, h.url, "signal", "w", "review", "-d", `"ok"`).want(t, 0)
 	pawlAt(t, h.url, "runs", "result", "w", "--wait").want(t, 0, "ok")

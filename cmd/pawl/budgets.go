@@ -18,17 +18,14 @@ func (a *app) budgetsCommand() *cobra.Command {
 	}, a.budgetsListCommand(), a.budgetsSetCommand(), a.budgetsTopupCommand(), a.budgetsDeleteCommand())
 }
 
-func (a *app) budgetNames(ctx context.Context) (names []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
-	page, err := a.client.Budgets(ctx, "", 0)
-	if err != nil {
-		return nil
-	}
-	for _, b := range page.Items {
-		names = append(names, b.Name)
-	}
-	return names
+func (a *app) budgetNames(ctx context.Context, typed string) []string {
+	return pages(typed, func(cursor string) (names []string, next string, err error) {
+		page, err := a.client.Budgets(ctx, cursor, enough)
+		for _, b := range page.Items {
+			names = append(names, b.Name)
+		}
+		return names, page.NextCursor, err
+	})
 }
 
 // elsewhere says where a name that there is not can be looked up. It is no run's.
@@ -38,7 +35,7 @@ func (a *app) elsewhere(err error, list string) error {
 			return &exitError{exitNotFound, err, []string{"see what is there: " + a.hint("%s", style(list))}}
 		}
 	}
-	if p, ok := errors.AsType[*api.Problem](err); ok && p.Status == 412 {
+	if p, ok := errors.AsType[*api.Problem](err); ok && (p.Status == 412 || p.Status == 409) {
 		return &exitError{exitConflict, err, []string{"see how it is now: " + a.hint("%s", style(list))}}
 	}
 	return err

@@ -81,7 +81,8 @@ func TestExitCodesAndWhatToDoNext(t *testing.T) {
 		{"runs fork done --from nope", 3, "nope"},
 		{"signal nobody review", 3, "nobody"},
 		{"signal done review", 5, "ended"},
-		{"signal done", 2, "needs a RUN and an EVENT"},
+		{"signal", 2, "needs a RUN, and an EVENT"},
+		{"signal done", 5, "waits for no event: it is completed"},
 		{"signal open review --data {", 2, "not JSON"},
 		{"runs", 0, "Available Commands"},
 		{"runs lsit", 2, `did you mean "list"?`},
@@ -91,7 +92,7 @@ func TestExitCodesAndWhatToDoNext(t *testing.T) {
 		{"runs list --limit 0", 0, "open"},
 		{"runs list --limit 501", 1, "limit"},
 		{"runs list --cursor x", 1, "cursor"},
-		{"runs list x", 2, "unknown command"},
+		{"runs list x", 2, "takes no argument"},
 		{"runs list -o xml", 2, "one of table, wide, json, jsonl, yaml, name"},
 		{"runs list --json id -o name", 2, "don't go with"},
 		{"runs list --json idd", 2, "there are: id, tenant"},
@@ -263,6 +264,14 @@ func TestOutputIsCleaned(t *testing.T) {
 		}
 		if !strings.Contains(r.stdout+r.stderr, "evil") {
 			t.Errorf("the text itself is gone: %s%s", r.stdout, r.stderr)
+		}
+	}
+	outputs = evilEverywhere(t, evil)
+	for _, r := range outputs {
+		for _, out := range []string{r.stdout, r.stderr} {
+			if i := strings.IndexFunc(out, dangerous); i >= 0 {
+				t.Errorf("%q stands in %q", out[i:min(i+3, len(out))], out)
+			}
 		}
 	}
 	p := &printer{w: &strings.Builder{}, tty: true}

@@ -2,19 +2,55 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/approval"
+	"github.com/pawlrun/pawl/trigger"
 	"github.com/spf13/cobra"
 )
 
-// completionTime is how long a shell waits for suggestions.
-const completionTime = time.Second
+// completionTime is how long a shell waits for suggestions. What was found until then is what
+// there is: nobody waits for Tab.
+const completionTime = 250 * time.Millisecond
 
-// workflowNames asks the server; without one there are none.
-func (a *app) workflowNames(ctx context.Context) (names []string) {
+// enough is how many suggestions are of any use.
+const enough = 500
+
+// known finds words that begin with what was typed, of a server that may fail: then there are none, or
+// not all. It may return others too.
+type known func(ctx context.Context, typed string) []string
+
+// find asks for words, for no longer than a person who pressed Tab waits.
+func (k known) find(ctx context.Context, typed string) (names []string) {
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
+	for _, name := range k(ctx, typed) {
+		if strings.HasPrefix(name, typed) && name == oneLine(name) { // a shell could not be given others
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// pages gathers words page by page until there are enough that begin as typed.
+func pages(typed string, page func(cursor string) (names []string, next string, err error)) (all []string) {
+	for cursor := ""; ; {
+		names, next, err := page(cursor)
+		for _, name := range names {
+			if strings.HasPrefix(name, typed) {
+				all = append(all, name)
+			}
+		}
+		if cursor = next; err != nil || next == "" || len(all) >= enough {
+			return all
+		}
+	}
+}
+
+// workflowNames asks the server; without one there are none.
+func (a *app) workflowNames(ctx context.Context, _ string) (names []string) {
 	list, err := a.client.Workflows(ctx)
 	if err != nil {
 		return nil
@@ -25,11 +61,13 @@ func (a *app) workflowNames(ctx context.Context) (names []string) {
 	return names
 }
 
-// runIDs are those of the newest runs.
-func (a *app) runIDs(ctx context.Context) (ids []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
-	page, err := a.client.Runs(ctx, api.RunQuery{Limit: 50})
+// runIDs are those of the newest runs, or of all whose ids begin as typed.
+func (a *app) runIDs(ctx context.Context, typed string) (ids []string) {
+	q := api.RunQuery{Prefix: typed, Limit: enough}
+	if typed == "" {
+		q.Limit = 50
+	}
+	page, err := a.client.Runs(ctx, q)
 	if err != nil {
 		return nil
 	}
@@ -39,26 +77,49 @@ func (a *app) runIDs(ctx context.Context) (ids []string) {
 	return ids
 }
 
+// hookTargets are what "hooks send" takes first: runs, and tokens that the server shows.
+func (a *app) hookTargets(ctx context.Context, typed string) []string {
+	tokens := pages(typed, func(cursor string) (tokens []string, next string, err error) {
+		page, err := a.client.HookPage(ctx, api.HookQuery{Cursor: cursor, Limit: 500})
+		for _, h := range page.Items {
+			if !h.Public && h.Kind != approval.Kind && !strings.HasPrefix(h.Kind, trigger.HookKind) && h.Token != "" {
+				tokens = append(tokens, h.Token)
+			}
+		}
+		return tokens, page.NextCursor, err
+	})
+	return append(a.runIDs(ctx, typed), tokens...)
+}
+
+// keyIDs are those of keys that are not revoked.
+func (a *app) keyIDs(ctx context.Context, _ string) (ids []string) {
+	list, err := a.client.Keys(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, k := range list.Items {
+		if k.Revoked.IsZero() {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
+}
+
 type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 
-// names completes with what known returns. Cobra drops those that do not begin as typed.
-func (a *app) names(known func(context.Context) []string) completer {
-	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+// names completes with what is known. What goes wrong is not told: the line is half typed.
+func (a *app) names(known known) completer {
+	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		a.quiet = true
 		if a.connect() != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		var names []string
-		for _, name := range known(cmd.Context()) {
-			if name == oneLine(name) { // a shell could not be given others
-				names = append(names, name)
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return known.find(cmd.Context(), typed), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
 // completeFirst completes the first argument only.
-func (a *app) completeFirst(known func(context.Context) []string) completer {
+func (a *app) completeFirst(known known) completer {
 	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -93,7 +154,7 @@ func (a *app) completionHelp(root *cobra.Command) {
 }
 
 // completeNames completes a flag's value. A flag that does not exist is a mistake in this program.
-func (a *app) completeNames(cmd *cobra.Command, flag string, known func(context.Context) []string) {
+func (a *app) completeNames(cmd *cobra.Command, flag string, known known) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, a.names(known)); err != nil {
 		panic(err)
 	}

@@ -77,12 +77,13 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	}
 	metrics := telemetry.New()
 	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: drain, PublicURL: address, Secret: secret})
-	if err := engine.Register(exampleWorkflows(found.Models)...); err != nil {
+	defs := exampleWorkflows(found.Models)
+	if err := engine.Register(defs...); err != nil {
 		return errors.Join(err, store.Close())
 	}
 	a.banner(engine, o, address, found)
 	err = errors.Join(a.work(ctx, server{engine: engine, works: true, l: l, drain: drain, log: log,
-		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify}}), engine.Close())
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Draw: drawings(defs)}}), engine.Close())
 	if cerr := store.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
 	}

@@ -46,7 +46,7 @@ func TestDevRunsTheExamples(t *testing.T) {
 	if embeds := script.Embeds(); len(embeds) == 0 || embeds[0].Model != "tiny-vectors" {
 		t.Errorf("asked for %d embeddings, want some of what --embedder says", len(embeds))
 	}
-	r := stop().want(t, 0, "tiny-1 at "+env["OPENAI_BASE_URL"]+", without a key", "content-pipeline, rag-agent, research-agent",
+	r := stop().want(t, 0, "tiny-1 at "+env["OPENAI_BASE_URL"]+", without a key", "content-pipeline, parity-check, rag-agent, research-agent",
 		"pawl start research-agent", "pawl runs list", "stopping", "stopped")
 	if strings.Contains(r.stdout, "SCRIPT") {
 		t.Errorf("it warns of a script: %s", r.stdout)
@@ -120,7 +120,7 @@ func TestDevRefuses(t *testing.T) {
 		{[]string{"--listen", "127.0.0.1:0", "--store", filepath.Join(dir, "no", "pawl.db")}, 1, "no such file"},
 		{[]string{"--listen", "127.0.0.1:0", "--store", "mysql://x"}, 2, "neither"},
 		{[]string{"--listen", "127.0.0.1:0", "--store", ""}, 2, "neither"},
-		{[]string{"now"}, 2, "unknown command"},
+		{[]string{"now"}, 2, "takes no argument"},
 	} {
 		pawlWith(t, environment{}, "", append([]string{"dev"}, c.args...)...).want(t, c.code, c.text)
 	}
@@ -251,7 +251,7 @@ func TestCrashInTheMiddleOfResearch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pawlAt(t, "http://"+listen, "start", "research-agent", "--id", "r", "--input", `{"topic":"`+topic+`"}`).want(t, 0)
+	pawlAt(t, "http://"+listen, "start", "research-agent", "--id", "r", "--input", `{"topic":"`+topic+`"}`, "-q").want(t, 0)
 	watched := make(chan result, 1)
 	go func() { watched <- pawlAt(t, "http://"+listen, "runs", "follow", "r") }()
 

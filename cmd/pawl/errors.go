@@ -60,7 +60,8 @@ func (a *app) explain(err error, run string) error {
 	case known && p.Status == http.StatusForbidden:
 		return &exitError{exitAuth, err, []string{"see what your key may do, and whose it is: " + a.hint("context show"), "or ask for a key with that scope"}}
 	case errors.Is(err, pawl.ErrUnknown):
-		return &exitError{exitNotFound, err, []string{"see what can be started: " + a.hint("workflows list")}}
+		return &exitError{exitNotFound, err, []string{"see what can be started: " + a.hint("workflows list"),
+			"a workflow of your own program is started in it, or at the API that it embeds: --server URL"}}
 	case errors.Is(err, pawl.ErrNotFound):
 		return &exitError{exitNotFound, err, []string{"see what is there: " + a.hint("runs list")}}
 	case errors.Is(err, pawl.ErrConflict), errors.Is(err, pawl.ErrExists):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -98,6 +99,8 @@ func (a *app) entry(e *pawl.Entry, began time.Time) {
 		mark, text = p.yellow("!"), noteOf(e)
 	case e.Kind == pawl.KindNote:
 		text, took = noteOf(e), ""
+	case e.Kind == pawl.KindHook && !e.Failed: // what it is waited for with is told when it is
+		took = ""
 	case e.Kind == pawl.KindChunk, e.Kind == pawl.KindScope, e.Kind == pawl.KindResult:
 		return
 	default:
@@ -176,20 +179,17 @@ func (a *app) idle(ctx context.Context, run api.Run, said string) string {
 	if run.State != pawl.Waiting && run.State != pawl.Paused || soon {
 		return said
 	}
-	why, err := a.client.Why(ctx, run.ID)
-	if err != nil || why.State != run.State || why.Why == said {
+	s, err := a.stands(ctx, run)
+	if err != nil || s.run.State != run.State || countdown.ReplaceAllString(s.why, "") == countdown.ReplaceAllString(said, "") {
 		return said
 	}
-	a.out.line("%s %s %s", a.out.dim("         ⧗"), a.out.yellow(run.State.String()+":"), why.Why)
-	hooks, err := a.client.Hooks(ctx, run.ID)
-	if err != nil {
-		return said
-	}
-	for _, line := range a.answers(ctx, run, why.Why, hooks) {
-		a.note("           %s", style(line))
-	}
-	return why.Why
+	a.out.line("%s %s %s", a.out.dim("         ⧗"), a.out.yellow(run.State.String()+":"), s.why)
+	a.tell("           ", s.helps)
+	return s.why
 }
+
+// countdown is what changes in the sentence that says why a run waits while it waits.
+var countdown = regexp.MustCompile(` \(in [^)]*\)`)
 
 // end prints how a run ended. A failure is told by verdict.
 func (a *app) end(ctx context.Context, run api.Run) {

@@ -186,7 +186,7 @@ func serveOn(t *testing.T, store pawl.Store, defs ...pawl.Definition) *house {
 		}
 	})
 	parts.Go(func() {
-		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log}), 10*time.Second); err != nil {
+		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log, Draw: drawings(defs)}), 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	})
@@ -329,6 +329,13 @@ func refusing(t *testing.T, to, path string) string {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		io.WriteString(w, `{"status":503,"title":"Service Unavailable","code":"closed","detail":"out of order"}`)
 	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// refusingAll is a server that answers in one way only.
+func refusingAll(t *testing.T, answer http.HandlerFunc) (url string) {
+	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
 	return server.URL
 }

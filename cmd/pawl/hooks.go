@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
+	"github.com/pawlrun/pawl/trigger"
 	"github.com/spf13/cobra"
 )
 
@@ -131,8 +135,6 @@ func aboutHook(h api.Hook) string {
 }
 
 func (a *app) hookKeys(ctx context.Context, run string) (keys []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
 	list, err := a.client.Hooks(ctx, run)
 	if err != nil {
 		return nil
@@ -146,42 +148,30 @@ func (a *app) hookKeys(ctx context.Context, run string) (keys []string) {
 func (a *app) hooksSendCommand() *cobra.Command {
 	var text string
 	cmd := &cobra.Command{
-		Use: "send RUN KEY", Short: "Send a payload to a hook",
+		Use: "send RUN [KEY]", Short: "Send a payload to a hook",
 		Long: `Send a payload to a hook: to that of a run with a KEY, as "hooks list" shows it; or, with one argument, to
-the one that has that TOKEN. It is durable when the command returns. A webhook is called at its URL instead, and an
-approval is decided with "approve" or "reject".`,
+the one that has that TOKEN, or else to the only one of the RUN. It is durable when the command returns. A webhook is
+called at its URL instead, an approval is decided with "approve" or "reject", and an event is sent with "events send".`,
 		Example: a.examples(`hooks send run_01JD review --data '{"approved":true}'`, "hooks send TOKEN --data @answer.json"),
 		Args:    cobra.RangeArgs(1, 2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if len(args) != 1 {
-				return a.completeFirst(a.runIDs)(cmd, args, typed)
+				return a.completeFirst(a.hookTargets)(cmd, args, typed)
 			}
-			return a.names(func(ctx context.Context) []string { return a.hookKeys(ctx, args[0]) })(cmd, args, typed)
+			return a.names(func(ctx context.Context, _ string) []string { return a.hookKeys(ctx, args[0]) })(cmd, args, typed)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := a.payload("--data", text)
 			if err != nil {
 				return err
 			}
-			var got api.Accepted
-			run, found := "RUN", false
+			send := a.sendKey
 			if len(args) == 1 {
-				got, err = a.client.SendHook(cmd.Context(), args[0], data)
-			} else if run, err = a.runID(cmd.Context(), args[0]); err == nil {
-				found = true
-				got, err = a.client.SendRunHook(cmd.Context(), run, args[1], data)
-			} else {
-				run = args[0]
+				send = a.sendToken
 			}
-			switch {
-			case errors.Is(err, pawl.ErrState):
-				return &exitError{exitConflict, err, []string{"see how it is answered: " + a.hint("runs show %s", run)}}
-			case errors.Is(err, pawl.ErrNotFound) && found:
-				return &exitError{exitNotFound, err, []string{"see what hooks it has: " + a.hint("hooks list %s", run)}}
-			case errors.Is(err, pawl.ErrNotFound) && len(args) == 1:
-				return &exitError{exitNotFound, err, []string{"see what hooks there are: " + a.hint("hooks list")}}
-			case err != nil:
-				return a.explain(err, run)
+			got, err := send(cmd.Context(), args, data)
+			if err != nil {
+				return err
 			}
 			return a.show(view{body: a.last.body, of: got, name: "run", table: func() {
 				a.out.line("%s", got.Run)
@@ -191,6 +181,61 @@ approval is decided with "approve" or "reject".`,
 	}
 	cmd.Flags().StringVarP(&text, "data", "d", "", "the payload: JSON, @file, or - for standard input (default null)")
 	return cmd
+}
+
+// sendKey sends to the hook that a run has under a key.
+func (a *app) sendKey(ctx context.Context, args []string, data json.RawMessage) (got api.Accepted, err error) {
+	id, err := a.runID(ctx, args[0])
+	if err != nil {
+		return got, a.explain(err, args[0])
+	}
+	got, err = a.client.SendRunHook(ctx, id, args[1], data)
+	switch {
+	case errors.Is(err, pawl.ErrNotFound):
+		return got, &exitError{exitNotFound, err, []string{"see what hooks it has: " + a.hint("hooks list %s", id)}}
+	case errors.Is(err, pawl.ErrState): // it takes no bare payload
+		return got, &exitError{exitConflict, err, []string{"see how it is answered: " + a.hint("runs show %s", id)}}
+	}
+	return got, a.explain(err, id)
+}
+
+// sendToken sends to the hook with a token; if none has it, to the only one of the run with that id.
+func (a *app) sendToken(ctx context.Context, args []string, data json.RawMessage) (got api.Accepted, err error) {
+	got, err = a.client.SendHook(ctx, args[0], data)
+	if !errors.Is(err, pawl.ErrNotFound) {
+		return got, a.explain(err, "RUN")
+	}
+	id, rerr := a.runID(ctx, args[0])
+	if rerr != nil {
+		return got, a.elsewhere(err, "hooks list")
+	}
+	got, err = a.sendOnly(ctx, id, data)
+	return got, a.explain(err, id)
+}
+
+// sendOnly sends to the only hook of a run that takes something from people.
+func (a *app) sendOnly(ctx context.Context, id string, data json.RawMessage) (got api.Accepted, err error) {
+	list, err := a.client.Hooks(ctx, id)
+	if err != nil {
+		return got, err
+	}
+	var keys []string
+	for _, h := range list.Items {
+		if !h.Public && h.Kind != approval.Kind && !strings.HasPrefix(h.Kind, trigger.HookKind) {
+			keys = append(keys, h.Key)
+		}
+	}
+	if len(keys) == 0 {
+		return got, a.notFor(ctx, id, "has no hook that takes a payload")
+	}
+	if len(keys) > 1 {
+		e := &exitError{code: exitUsage, err: fmt.Errorf("run %s has %d hooks: say which", id, len(keys))}
+		for _, key := range keys {
+			e.next = append(e.next, a.hint("hooks send %s %s --data JSON", id, key))
+		}
+		return got, e
+	}
+	return a.client.SendRunHook(ctx, id, keys[0], data)
 }
 
 func (a *app) workflowsCommand() *cobra.Command {
@@ -235,7 +280,7 @@ JSON; with -o jsonl each chunk is a line as the server sent it.`,
 			if len(args) != 1 {
 				return a.completeFirst(a.runIDs)(cmd, args, typed)
 			}
-			return a.names(func(ctx context.Context) []string { return a.streamNames(ctx, args[0]) })(cmd, args, typed)
+			return a.names(func(ctx context.Context, _ string) []string { return a.streamNames(ctx, args[0]) })(cmd, args, typed)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := a.runID(cmd.Context(), args[0])
@@ -253,8 +298,6 @@ JSON; with -o jsonl each chunk is a line as the server sent it.`,
 }
 
 func (a *app) streamNames(ctx context.Context, id string) (names []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
 	list, err := a.client.Streams(ctx, id)
 	if err != nil {
 		return nil

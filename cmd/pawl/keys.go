@@ -110,9 +110,10 @@ func (a *app) keysListCommand() *cobra.Command {
 func (a *app) keysRevokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke ID", Short: "Revoke a key, at once",
-		Long:    `Revoke a key, by its id or by a name that no other valid key has. Within a second no process of the server takes it any more.`,
-		Example: a.examples("keys revoke 3f5k2m", "keys revoke 3f5k2m -q"),
-		Args:    cobra.ExactArgs(1),
+		Long:              `Revoke a key, by its id or by a name that no other valid key has. Within a second no process of the server takes it any more.`,
+		Example:           a.examples("keys revoke 3f5k2m", "keys revoke 3f5k2m -q"),
+		Args:              a.oneArg("ID", a.keyIDs),
+		ValidArgsFunction: a.completeFirst(a.keyIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			err := a.client.RevokeKey(ctx, args[0])

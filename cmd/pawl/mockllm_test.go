@@ -132,7 +132,7 @@ func TestMockLLMRefusesWhatMeansNothing(t *testing.T) {
 		{"--script " + dir + "/none", "no such file"},
 		{"--script " + bad, "bad.json:2: rule 1"},
 		{"--prices " + bad, "prices are an object"},
-		{"extra", "unknown command"},
+		{"extra", "takes no argument"},
 	} {
 		r := pawlWith(t, environment{}, "", append([]string{"mock-llm"}, strings.Fields(c.args)...)...)
 		r.want(t, 2, c.says)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -136,6 +137,9 @@ over, that step and what follows run anew. Without --from all of it does.`,
 			return err
 		}
 		run, err := a.client.Fork(ctx, id, q)
+		if q.From != "" && errors.Is(err, pawl.ErrNotFound) {
+			return &exitError{exitNotFound, err, []string{"see its keys: " + a.hint("journal %s", id)}}
+		}
 		if err != nil {
 			return err
 		}
@@ -151,18 +155,24 @@ over, that step and what follows run anew. Without --from all of it does.`,
 func (a *app) signalCommand() *cobra.Command {
 	var text string
 	cmd := &cobra.Command{
-		Use:   "signal RUN EVENT",
+		Use:   "signal RUN [EVENT]",
 		Short: "Send an event to a run",
-		Long: `Send an event to a run, where it waits for it or will. The event is durable when the
-command returns. One that the run does not wait for now is kept until it does, and told of.`,
+		Long: `Send an event to a run, where it waits for it or will. Without an EVENT, the one that the run
+waits for, if it is one. The event is durable when the command returns. One that the run does not wait
+for now is kept until it does, and told of.`,
 		Example: a.examples(`signal run_01JD review --data '{"approved":true}'`, "signal run_01JD review --data @review.json"),
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 2 {
-				return fmt.Errorf("%s needs a RUN and an EVENT; see what the run waits for: %s", cmd.CommandPath(), a.hint("runs show RUN"))
+			if len(args) != 1 && len(args) != 2 {
+				return fmt.Errorf("%s needs a RUN, and an EVENT if the run waits for several; see what it waits for: %s", cmd.CommandPath(), a.hint("runs show RUN"))
 			}
 			return nil
 		},
-		ValidArgsFunction: a.completeFirst(a.runIDs),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) != 1 {
+				return a.completeFirst(a.runIDs)(cmd, args, typed)
+			}
+			return a.names(func(ctx context.Context, _ string) []string { return a.eventsAwaited(ctx, args[0]) })(cmd, args, typed)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := a.payload("--data", text)
 			if err != nil {
@@ -172,20 +182,55 @@ command returns. One that the run does not wait for now is kept until it does, a
 			if err != nil {
 				return a.explain(err, args[0])
 			}
+			event := ""
+			if len(args) == 2 {
+				event = args[1]
+			} else if event, err = a.onlyEvent(cmd.Context(), id); err != nil {
+				return a.explain(err, id)
+			}
 			before, err := a.client.Why(cmd.Context(), id)
 			if err != nil {
 				return a.explain(err, args[0])
 			}
-			run, err := a.client.Signal(cmd.Context(), id, args[1], data)
+			run, err := a.client.Signal(cmd.Context(), id, event, data)
 			if err != nil {
 				return a.explain(err, args[0])
 			}
-			if before.State == pawl.Waiting && !slices.Contains(eventsIn(before.Why), args[1]) {
-				a.note("the run does not wait for %s now: %s; it keeps the event until it does", strconv.Quote(args[1]), before.Why)
+			if before.State == pawl.Waiting && !slices.Contains(quotedAfter(before.Why, eventMark), event) {
+				a.note("the run does not wait for %s now: %s; it keeps the event until it does", strconv.Quote(event), before.Why)
 			}
 			return a.told(run, "sent")
 		},
 	}
 	cmd.Flags().StringVarP(&text, "data", "d", "", "the event's data: JSON, @file, or - for standard input (default null)")
 	return cmd
+}
+
+// onlyEvent is the one event that a run waits for.
+func (a *app) onlyEvent(ctx context.Context, id string) (string, error) {
+	why, err := a.client.Why(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	events := quotedAfter(why.Why, eventMark)
+	if len(events) == 0 {
+		return "", a.notFor(ctx, id, "waits for no event")
+	}
+	if len(events) > 1 {
+		e := &exitError{code: exitUsage, err: fmt.Errorf("run %s waits for %d events: say which", id, len(events))}
+		for _, event := range events {
+			e.next = append(e.next, a.hint("signal %s %s --data JSON", id, event))
+		}
+		return "", e
+	}
+	return events[0], nil
+}
+
+// eventsAwaited are those that a run waits for.
+func (a *app) eventsAwaited(ctx context.Context, id string) []string {
+	why, err := a.client.Why(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return quotedAfter(why.Why, eventMark)
 }

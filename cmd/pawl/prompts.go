@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -23,9 +24,7 @@ func (a *app) promptsCommand() *cobra.Command {
 	}, a.promptsListCommand(), a.promptsShowCommand(), a.promptsPutCommand(), a.promptsActivateCommand(), a.promptsRollbackCommand())
 }
 
-func (a *app) promptNames(ctx context.Context) (names []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
+func (a *app) promptNames(ctx context.Context, _ string) (names []string) {
 	list, err := a.client.Prompts(ctx)
 	if err != nil {
 		return nil
@@ -412,7 +411,7 @@ the flags pick runs, newest first. It is a run itself; its result is the report.
 					q.Runs = append(q.Runs, run.ID)
 				}
 				if q.Runs == nil {
-					return a.usage("no run is as the flags say")
+					return &exitError{exitNotFound, errors.New("no run is as the flags say"), []string{"see what there is: " + a.hint("runs list")}}
 				}
 			}
 			if cmd.Flags().Changed("budget") {

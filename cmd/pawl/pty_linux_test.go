@@ -109,6 +109,17 @@ func TestTablesFitTheTerminal(t *testing.T) {
 			t.Errorf("nothing is cut, or there is no colour: %q", shown)
 		}
 	}
+	// A column in which there is nothing takes no room from others.
+	narrow := openTerminal(t, 24, 60)
+	if _, err := h.client.Start(t.Context(), api.StartRequest{Workflow: "waits", ID: "wide", Input: []byte(`"` + strings.Repeat("long ", 40) + `"`)}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, shown := narrow.pawl(env, "", "journal", "wide"); strings.Contains(shown, "ATTEMPT") || strings.Contains(shown, "TOOK") || !strings.Contains(shown, "DATA") {
+		t.Errorf("on 60 columns: %s", shown)
+	}
+	if _, shown := narrow.pawl(env, "", "journal", "wide", "--no-header"); strings.Contains(shown, " - ") {
+		t.Errorf("on 60 columns: %s", shown)
+	}
 	// With -o wide nothing is cut.
 	term := openTerminal(t, 24, 70)
 	if _, shown := term.pawl(env, "", "runs", "list", "-o", "wide"); strings.Contains(shown, "…") {

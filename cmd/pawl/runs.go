@@ -149,7 +149,7 @@ func (a *app) noRuns(ctx context.Context, q api.RunQuery) {
 		return
 	}
 	a.note("no run fits; see all: %s", style(a.hint("runs list")))
-	if names := a.workflowNames(ctx); q.Workflow != "" && len(names) > 0 && !slices.Contains(names, q.Workflow) {
+	if names := a.workflowNames(ctx, ""); q.Workflow != "" && len(names) > 0 && !slices.Contains(names, q.Workflow) {
 		a.note("the server has no workflow %q; %s", q.Workflow, nearest(q.Workflow, names))
 	}
 }

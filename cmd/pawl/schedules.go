@@ -19,10 +19,8 @@ func (a *app) schedulesCommand() *cobra.Command {
 		a.schedulesTriggerCommand(), a.schedulesBackfillCommand(), a.schedulesNextCommand(), a.schedulesOccurrencesCommand(), a.schedulesDeleteCommand())
 }
 
-func (a *app) scheduleIDs(ctx context.Context) (ids []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
-	page, err := a.client.Schedules(ctx, "", "", 0)
+func (a *app) scheduleIDs(ctx context.Context, typed string) (ids []string) {
+	page, err := a.client.Schedules(ctx, typed, "", enough)
 	if err != nil {
 		return nil
 	}

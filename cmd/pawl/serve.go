@@ -36,10 +36,12 @@ from: all servers of a store must have the same, so for a PostgreSQL database gi
 PAWL_SECRET, PAWL_SECRET_FILE or --secret-file.
 
 It has the example workflows. With --workflows none it works no runs: it is an API beside the workers
-of your own program, where runs are looked at, steered and answered. To serve your own workflows, embed
+of your own program, where runs are looked at, steered and answered, and not started: what a start
+needs, such as limits and the check of the input, is in the program that has the workflow. To serve your own workflows, embed
 the same handler in your program: http.Handle("/", api.New(engine, api.Options{Auth: &api.Auth{}})), beside engine.Run.
 
-Settings come from flags, the environment and a file; see "config show --origin".`,
+The examples ask the model of --model, or the first whose OPENAI_API_KEY, OPENAI_BASE_URL or ANTHROPIC_API_KEY is
+set, as with "pawl dev". Settings come from flags, the environment and a file; see "config show --origin".`,
 		Example: a.examples("serve --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem --public-url https://pawl.example.com:8443", "serve --config pawl.yaml", "serve --store postgres://db.example.com/pawl --secret-file /run/secrets/pawl --workflows none"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,22 +83,28 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	if err != nil {
 		return err
 	}
+	others, err := a.otherSecrets(s)
+	if err != nil {
+		return err
+	}
 	verify, err := s.Webhooks.verify()
 	if err != nil {
 		return a.usage("%w", err)
 	}
 	address := s.address(l)
 	metrics := telemetry.New()
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, PublicURL: cmp.Or(s.PublicURL, address)})
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address)})
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	var defs []pawl.Definition
 	if s.Workflows == "examples" {
-		models, err := a.exampleModels(log)
+		models, err := a.exampleModels(s, log)
 		if err != nil {
 			return err
 		}
-		if err := engine.Register(exampleWorkflows(models)...); err != nil {
-			return err
-		}
+		defs = exampleWorkflows(models)
+	}
+	if err := engine.Register(defs...); err != nil {
+		return err
 	}
 	keys := api.Keys{Engine: engine}
 	if err := a.adminKey(ctx, keys, s, newKey); err != nil {
@@ -117,7 +125,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		log.Warn("others can reach this server, but it answers only to localhost and to the address it listens on: say under which names it is called, with --public-url or --host", "address", address)
 	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
-		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify}})
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
 	}
@@ -159,14 +167,16 @@ func (a *app) logger(s settings) *slog.Logger {
 }
 
 // exampleModels are what the example workflows ask.
-func (a *app) exampleModels(log *slog.Logger) (*agent.Models, error) {
-	source := demo.Source{Env: a.env, Script: demo.Paced(0)}
+func (a *app) exampleModels(s settings, log *slog.Logger) (*agent.Models, error) {
+	source := demo.Source{Env: a.env, Model: s.Model, Embedder: s.Embedder, BaseURL: s.BaseURL, Prices: s.Prices, Script: demo.Paced(0)}
 	found, err := source.Models()
 	if err != nil {
 		return nil, a.usage("%w", err)
 	}
 	if found.Model.Scripted {
 		log.Warn(demo.Warning)
+	} else {
+		log.Info("models", "model", found.Model.String(), "embedder", found.Embedder.String())
 	}
 	return found.Models, nil
 }
@@ -199,6 +209,27 @@ func (a *app) secret(s settings) ([]byte, error) {
 	if err != nil {
 		return nil, a.usage("the secret: %w", err)
 	}
+	return a.readSecret(file, data)
+}
+
+// otherSecrets are those that still hold, or will: see pawl.Options.OtherSecrets.
+func (a *app) otherSecrets(s settings) (all [][]byte, err error) {
+	for _, file := range s.OtherSecrets {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, a.usage("otherSecretFiles: %w", err)
+		}
+		secret, err := a.readSecret(file, data)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, secret)
+	}
+	return all, nil
+}
+
+// readSecret takes the secret out of what a file has, which nobody else may read.
+func (a *app) readSecret(file string, data []byte) ([]byte, error) {
 	if err := a.closedToOthers(file); err != nil {
 		return nil, err
 	}

@@ -224,3 +224,30 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 	}
 	stop().want(t, 0, "stopped")
 }
+
+// "pawl serve" finds its models as "pawl dev" does: in flags, the environment and its file.
+func TestServeAsksTheModelThatIsNamed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	env, script := provider(t, 0)
+	url, stop := serving(t, env, "--store", "s.db", "--model", "tiny-1", "--embedder", "tiny-vectors")
+	as := func(args ...string) result {
+		return pawlWith(t, environment{"PAWL_SERVER": url, "PAWL_API_KEY_FILE": "s.db.admin-key"}, "", args...)
+	}
+	as("start", "rag-agent", "-i", `{"question":"What does it cost to be late?"}`, "--wait").want(t, 0, `"supported": true`)
+	for _, call := range script.Calls() {
+		if call.Model != "tiny-1" {
+			t.Errorf("asked %q", call.Model)
+		}
+	}
+	if embeds := script.Embeds(); len(embeds) == 0 || embeds[0].Model != "tiny-vectors" {
+		t.Errorf("asked for %d embeddings", len(embeds))
+	}
+	if r := stop().want(t, 0, "tiny-1"); strings.Contains(r.stderr, "SCRIPT") {
+		t.Errorf("it warns of a script: %s", r.stderr)
+	}
+	pawlWith(t, environment{}, "", "serve", "--store", "s.db", "--listen", "127.0.0.1:0", "--model", "openai/gpt-4o-mini").want(t, 2, "OPENAI_API_KEY is not set")
+	pawlWith(t, environment{"PAWL_MODEL": "openai/x", "PAWL_BASE_URL": "http://127.0.0.1:1"}, "", "config", "show", "--origin").want(t, 0, "openai/x", "$PAWL_MODEL")
+	// With no workflows it says where one is started.
+	url, _ = serving(t, environment{}, "--store", "s.db", "--workflows", "none")
+	as("start", "rag-agent").want(t, 3, "started in it", "--server URL")
+}

@@ -29,18 +29,25 @@ type settings struct {
 	TLSKey         string         `yaml:"tlsKey" env:"PAWL_TLS_KEY" flag:"tls-key" help:"file with the certificate's key, PEM"`
 	Secret         string         `yaml:"-" env:"PAWL_SECRET" secret:"yes" help:"the secret itself, in place of a file"`
 	SecretFile     string         `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
+	OtherSecrets   []string       `yaml:"otherSecretFiles" env:"PAWL_OTHER_SECRET_FILES" flag:"other-secret-file" help:"files with further secrets, whose tokens and links hold too; to change the secret"`
 	AdminKeyFile   string         `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
 	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
+	Model          string         `yaml:"model" env:"PAWL_MODEL" flag:"model" help:"the model that the examples ask, such as openai/gpt-4o-mini (default the first that the environment has a key for)"`
+	Embedder       string         `yaml:"embedder" env:"PAWL_EMBEDDER" flag:"embedder" help:"the embedding model that they ask, such as openai/text-embedding-3-small"`
+	BaseURL        string         `yaml:"baseUrl" env:"PAWL_BASE_URL" flag:"base-url" help:"address of a server that speaks OpenAI's protocol; goes before OPENAI_BASE_URL"`
+	Prices         string         `yaml:"prices" env:"PAWL_PRICES" flag:"prices" help:"file of prices that go before the known ones"`
 	TrustForwarded bool           `yaml:"trustForwarded" env:"PAWL_TRUST_FORWARDED" flag:"trust-forwarded" help:"take callers' addresses from X-Forwarded-For: only behind a proxy of yours that writes it"`
 	MaxWaiting     int            `yaml:"maxWaiting" env:"PAWL_MAX_WAITING" flag:"max-waiting" help:"connections of one address that ask for nothing; behind a proxy at least as many as it keeps idle"`
 	Webhooks       webhookSecrets `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
+	MaxQueued      int            `yaml:"maxQueued" env:"PAWL_MAX_QUEUED" flag:"max-queued" help:"runs of a tenant that may wait for their beginning before more are refused; -1: any number"`
+	MaxUnread      int            `yaml:"maxUnread" env:"PAWL_MAX_UNREAD" flag:"max-unread" help:"events and payloads that may wait in one run before more are refused; -1: any number"`
 	Drain          time.Duration  `yaml:"drain" env:"PAWL_DRAIN" flag:"drain" help:"how long steps under way and requests may take after the first signal"`
 	LogLevel       string         `yaml:"logLevel" env:"PAWL_LOG_LEVEL" also:"LOG_LEVEL" flag:"log-level" help:"debug, info, warn or error"`
 	LogFormat      string         `yaml:"logFormat" env:"PAWL_LOG_FORMAT" flag:"log-format" help:"text or json (default text on a terminal, else json)"`
 }
 
 func defaultSettings() settings {
-	return settings{Store: "./pawl.db", Listen: defaultListen, Workflows: "examples", MaxWaiting: 512, Drain: drain, LogLevel: "info"}
+	return settings{Store: "./pawl.db", Listen: defaultListen, Workflows: "examples", MaxWaiting: 512, MaxQueued: 100_000, MaxUnread: 10_000, Drain: drain, LogLevel: "info"}
 }
 
 // A setting is one value and where it was set.
@@ -246,6 +253,8 @@ func (a *app) checkSettings(s settings) error {
 		if _, verr := s.Webhooks.verify(); verr != nil {
 			err = a.usage("%w", verr)
 		}
+	case s.MaxQueued == 0 || s.MaxUnread == 0:
+		err = a.usage("maxQueued and maxUnread are counts from 1, or -1 for any number; with 0 nothing could be started or sent")
 	case s.Drain < 0:
 		err = a.usage("drain is %s; it is a time such as 10s", s.Drain)
 	}

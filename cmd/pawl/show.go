@@ -5,14 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
-	"github.com/pawlrun/pawl/approval"
 	"github.com/spf13/cobra"
 )
 
@@ -82,15 +79,7 @@ func (a *app) showRun(ctx context.Context, id string) error {
 	if !a.people() {
 		return a.data(view{body: body, of: run})
 	}
-	why := ""
-	if !run.State.Terminal() {
-		answer, err := a.client.Why(ctx, id)
-		if err != nil {
-			return err
-		}
-		why = answer.Why
-	}
-	hooks, err := a.client.Hooks(ctx, id)
+	s, err := a.stands(ctx, run)
 	if err != nil {
 		return err
 	}
@@ -98,7 +87,7 @@ func (a *app) showRun(ctx context.Context, id string) error {
 	a.fact("run", run.ID)
 	a.fact("workflow", strings.TrimSpace(run.Workflow+" "+run.Version))
 	a.fact("state", p.paintState(run.State.String()))
-	a.fact("why", why)
+	a.fact("why", s.why)
 	a.fact("attributes", attributesOf(run.RunInfo))
 	a.fact("created", stamp(run.Created)+" ("+about(time.Since(run.Created))+" ago)")
 	a.fact("ended", stamp(run.Ended))
@@ -110,11 +99,11 @@ func (a *app) showRun(ctx context.Context, id string) error {
 	if run.Epoch > 1 {
 		a.fact("claims", run.Epoch)
 	}
-	for _, h := range hooks.Items {
+	for _, h := range s.hooks {
 		a.fact("hook", strings.TrimSpace(h.Key+" "+kindOf(h)+" "+h.URL))
 	}
-	for _, line := range a.answers(ctx, run, why, hooks) {
-		a.fact("next", style(line))
+	for _, h := range s.helps {
+		a.fact(h.label, h.text)
 	}
 	p.line("")
 	if err := a.journalTable(ctx, id); err != nil {
@@ -130,63 +119,6 @@ func (a *app) showRun(ctx context.Context, id string) error {
 		p.line("%s %s", p.red(run.State.String()+":"), run.Error.Message)
 	}
 	return nil
-}
-
-// answers are commands that help a run that does not move.
-func (a *app) answers(ctx context.Context, run api.Run, why string, hooks api.HookList) (lines []string) {
-	switch run.State {
-	case pawl.Paused:
-		return []string{a.hint("runs resume %s", run.ID)}
-	case pawl.Failed:
-		return []string{a.hint("runs retry %s", run.ID)}
-	case pawl.Blocked:
-		return []string{a.hint("runs retry %s", run.ID), a.hint("runs cancel %s", run.ID)}
-	case pawl.Waiting:
-		for _, event := range eventsIn(why) {
-			lines = append(lines, a.hint("signal %s %s --data JSON", run.ID, event))
-		}
-		if _, rest, ok := strings.Cut(why, "for money: budget "); ok {
-			if quoted, err := strconv.QuotedPrefix(rest); err == nil {
-				name, _ := strconv.Unquote(quoted) // it is one
-				lines = append(lines, a.hint("budgets topup %s", name)+" AMOUNT")
-			}
-		}
-		asks := false
-		for _, h := range hooks.Items {
-			switch kind := kindOf(h); {
-			case kind == approval.Kind:
-				asks = true
-			case h.URL != "":
-				lines = append(lines, "curl -d TEXT "+shellQuote(h.URL))
-			case h.Public: // this key may not send to hooks
-			default:
-				lines = append(lines, a.hint("hooks send %s %s --data JSON", run.ID, h.Key))
-			}
-		}
-		if asks {
-			lines = append(lines, a.toDecide(ctx, run.ID)...)
-		}
-	}
-	return lines
-}
-
-// eventsIn finds the events that a run waits for in the sentence that says why, each once.
-func eventsIn(why string) (events []string) {
-	for {
-		_, rest, ok := strings.Cut(why, "for the event ")
-		if !ok {
-			return events
-		}
-		why = rest
-		quoted, err := strconv.QuotedPrefix(rest)
-		if err != nil {
-			continue
-		}
-		if event, err := strconv.Unquote(quoted); err == nil && !slices.Contains(events, event) {
-			events = append(events, event)
-		}
-		why = rest[len(quoted):]
-	}
 }
 
 // stamp is a moment for people.

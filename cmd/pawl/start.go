@@ -25,8 +25,9 @@ func (a *app) startCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start WORKFLOW",
 		Short: "Start a run",
-		Long: `Start a run of a workflow and print its id. The run is durable before the command
-answers. With --id the start may be repeated: it answers with the run that is there.`,
+		Long: `Start a run of a workflow and print its id. The run is durable when the id is there. For up to
+a second the command then looks whether the run ends or waits, and says what answers it; with -q
+it does not. With --id the start may be repeated: it answers with the run that is there.`,
 		Example: a.examples(`start research-agent --input '{"topic":"tidal power"}' --follow`, "start rag-agent -i @question.json --wait --timeout 2m -o json",
 			"start rag-agent -i - --id question-7 --attr customer=acme < question.json"),
 		Args:              a.oneArg("WORKFLOW", a.workflowNames),
@@ -112,6 +113,7 @@ func (a *app) start(ctx context.Context, q api.StartRequest, follow, wait bool) 
 			what = fmt.Sprintf("it was there already, %s", run.State)
 		}
 		a.note("%s; follow it: %s", what, style(a.hint("runs follow %s", run.ID)))
+		a.settles(ctx, run)
 	}})
 }
 
@@ -143,7 +145,7 @@ func (a *app) payload(flag, text string) (json.RawMessage, error) {
 }
 
 // oneArg wants exactly one argument, and says what it could be.
-func (a *app) oneArg(name string, known func(context.Context) []string) cobra.PositionalArgs {
+func (a *app) oneArg(name string, known known) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 {
 			return nil
@@ -151,9 +153,13 @@ func (a *app) oneArg(name string, known func(context.Context) []string) cobra.Po
 		if len(args) > 1 {
 			return fmt.Errorf("%s takes one %s, not %d arguments: put text with spaces in quotes", cmd.CommandPath(), name, len(args))
 		}
-		text := fmt.Sprintf("%s needs a %s", cmd.CommandPath(), name)
+		article := "a"
+		if strings.ContainsRune("AEIO", rune(name[0])) {
+			article = "an"
+		}
+		text := fmt.Sprintf("%s needs %s %s", cmd.CommandPath(), article, name)
 		if a.connect() == nil {
-			if names := known(cmd.Context()); len(names) > 0 {
+			if names := known.find(cmd.Context(), ""); len(names) > 0 {
 				text += "; there are: " + strings.Join(names[:min(len(names), 10)], ", ")
 			}
 		}

@@ -16,10 +16,8 @@ func (a *app) subscriptionsCommand() *cobra.Command {
 	}, a.subscriptionsListCommand(), a.subscriptionsShowCommand(), a.subscriptionsPutCommand(), a.subscriptionsEventsCommand(), a.subscriptionsDeleteCommand())
 }
 
-func (a *app) subscriptionIDs(ctx context.Context) (ids []string) {
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
-	page, err := a.client.Subscriptions(ctx, "", "", 0)
+func (a *app) subscriptionIDs(ctx context.Context, typed string) (ids []string) {
+	page, err := a.client.Subscriptions(ctx, typed, "", enough)
 	if err != nil {
 		return nil
 	}

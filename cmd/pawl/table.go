@@ -48,6 +48,7 @@ func (a *app) table(head columns, rows [][]any) {
 	w.SetStyle(plain)
 	w.SuppressTrailingSpaces()
 	if a.out.width > 0 && a.output != "wide" {
+		lines = withoutEmpty(lines, !a.noHeader, a.out.width)
 		widths := fit(widthsOf(lines), a.out.width)
 		for i := range lines {
 			lines[i] = lines[i][:len(widths)]
@@ -73,6 +74,30 @@ func cellOf(cell any) string {
 		return "-"
 	}
 	return string(s)
+}
+
+// withoutEmpty leaves out the columns in which there is nothing, if the lines are too wide with them.
+func withoutEmpty(lines []table.Row, header bool, width int) []table.Row {
+	all := -gap
+	for _, w := range widthsOf(lines) {
+		all += w + gap
+	}
+	if all <= width {
+		return lines
+	}
+	kept := make([]table.Row, len(lines))
+	for i := range lines[0] {
+		empty := i > 0
+		for n, line := range lines {
+			empty = empty && (n == 0 && header || line[i] == "-")
+		}
+		for n, line := range lines {
+			if !empty {
+				kept[n] = append(kept[n], line[i])
+			}
+		}
+	}
+	return kept
 }
 
 func widthsOf(lines []table.Row) (widths []int) {

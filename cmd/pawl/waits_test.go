@@ -231,7 +231,7 @@ func TestApprovalsAreDecided(t *testing.T) {
 		at("approvals", "show", "q").want(t, 0, "Tea", "place", "door kitchen", "pawl approve q/hang", "pawl reject q/hang")
 		at("approvals", "show", "q", "--history", "--jq", ".history[0].what").want(t, 0, "asked")
 		at("approvals", "show", "none").want(t, 3, "approvals list")
-		at("approve", "p").want(t, 2, "p1/hang, p2/hang", "type more of it")
+		at("approve", "p").want(t, 2, "type more of it", "pawl approve p1/hang", "pawl approve p2/hang")
 		at("approve", "q", "--field", "plac=door").want(t, 2, `did you mean "place"`)
 		at("approve", "q", "--field", "place").want(t, 2, "name=value")
 		at("approve", "q", "--field", "place=roof").want(t, 5, "place")

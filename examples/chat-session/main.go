@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -19,22 +18,19 @@ import (
 
 func main() {
 	s := demo.Server{}
-	flag.StringVar(&s.Listen, "listen", "127.0.0.1:8423", "the address to serve on")
-	flag.StringVar(&s.Store, "store", cmp.Or(os.Getenv("CHAT_STORE"), "chats.db"), "what holds the chats: a file, or a postgres:// URL; also CHAT_STORE")
+	s.Flags("127.0.0.1:8423", "chats", "CHAT_STORE", "chats.db")
 	goOn := flag.Int("go-on", 50, "after how many answers a chat's run goes on as a new one")
 	var source demo.Source
 	source.Flags(flag.CommandLine)
 	pace := flag.Duration("pace", 100*time.Millisecond, "how long the scripted model takes for a word")
 	flag.Parse()
 	if flag.NArg() > 0 || *goOn < 1 {
-		fmt.Fprintln(os.Stderr, "there are flags only, and -go-on is at least 1; see -help")
-		os.Exit(2)
+		demo.Refused("there are flags only, and -go-on is at least 1; see -help")
 	}
 	source.Script = chat.Scripted(*pace)
 	found, err := source.Models()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
+		demo.Refused(err.Error())
 	}
 	if found.Model.Scripted {
 		fmt.Fprint(os.Stderr, demo.Warning)
@@ -45,10 +41,5 @@ func main() {
 		fmt.Fprintf(os.Stderr, "store      %s\nmodel      %s\nserving    %s\n", demo.Shown(s.Store), found.Model, at)
 		return chats.Handler(ctx, e, slog.Default()), nil
 	}
-	ctx, stop := demo.UntilSignal()
-	defer stop()
-	if err := s.Run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	s.Main()
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -36,10 +37,34 @@ type Server struct {
 	Listen      string // an address, such as 127.0.0.1:8421
 	Store       string // a file or a postgres:// URL
 	PublicURL   string // where others reach it; "" means where it listens
+	Secret      []byte // what tokens of hooks are derived of; nil means what [Secret] finds
 	Definitions []pawl.Definition
 	// Handler makes what answers requests. The engine does not work yet, and may be used to start
 	// runs. ctx ends when the server is to stop; at is where it listens, as a URL.
 	Handler func(ctx context.Context, e *pawl.Engine, at string) (http.Handler, error)
+}
+
+// Flags defines the flags that all servers have: where it listens, and which store holds what it keeps;
+// that is also read from the variable env.
+func (s *Server) Flags(listen, what, env, store string) {
+	flag.StringVar(&s.Listen, "listen", listen, "the address to serve on")
+	flag.StringVar(&s.Store, "store", cmp.Or(os.Getenv(env), store), "what holds the "+what+": a file, or a postgres:// URL; also "+env)
+}
+
+// Main is Run until the first Ctrl-C or SIGTERM. It ends the process with code 1 if that fails.
+func (s Server) Main() {
+	ctx, stop := UntilSignal()
+	defer stop()
+	if err := s.Run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// Refused says what is wrong with the command line, and ends the process with code 2.
+func Refused(why string) {
+	fmt.Fprintln(os.Stderr, why)
+	os.Exit(2)
 }
 
 // Run serves and works until ctx ends. Then what is under way has 10 s to finish.
@@ -54,8 +79,13 @@ func (s Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if s.Secret == nil {
+		if s.Secret, err = Secret(s.Store, os.Getenv); err != nil {
+			return err
+		}
+	}
 	at := "http://" + l.Addr().String()
-	e := pawl.New(store, &pawl.Options{Logger: slog.Default(), Drain: drain, PublicURL: cmp.Or(s.PublicURL, at)})
+	e := pawl.New(store, &pawl.Options{Logger: slog.Default(), Drain: drain, PublicURL: cmp.Or(s.PublicURL, at), Secret: s.Secret})
 	if err := e.Register(s.Definitions...); err != nil {
 		return err
 	}

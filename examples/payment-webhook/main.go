@@ -20,8 +20,7 @@ import (
 
 func main() {
 	s := demo.Server{}
-	flag.StringVar(&s.Listen, "listen", "127.0.0.1:8424", "the address to serve on")
-	flag.StringVar(&s.Store, "store", cmp.Or(os.Getenv("SHOP_STORE"), "shop.db"), "what holds the orders: a file, or a postgres:// URL; also SHOP_STORE")
+	s.Flags("127.0.0.1:8424", "orders", "SHOP_STORE", "shop.db")
 	flag.StringVar(&s.PublicURL, "public-url", "", "where the provider reaches this server; without it, where it listens")
 	provider := flag.String("provider", "", "the `address` of a payment provider; without it this program plays one")
 	patience := flag.Duration("patience", 15*time.Second, "how long a payment is waited for")
@@ -29,9 +28,9 @@ func main() {
 	secret := os.Getenv("PAYMENT_WEBHOOK_SECRET")
 	switch {
 	case flag.NArg() > 0 || *patience <= 0:
-		fail(2, "there are flags only, and -patience is more than 0; see -help")
+		demo.Refused("there are flags only, and -patience is more than 0; see -help")
 	case *provider != "" && secret == "":
-		fail(2, "with -provider PAYMENT_WEBHOOK_SECRET must be set: it is what the provider signs with")
+		demo.Refused("with -provider PAYMENT_WEBHOOK_SECRET must be set: it is what the provider signs with")
 	}
 	sh := shop.New(*patience)
 	s.Definitions = []pawl.Definition{sh}
@@ -55,14 +54,5 @@ func main() {
 		fmt.Fprintf(os.Stderr, "store      %s\nprovider   %s\nserving    %s\n", demo.Shown(s.Store), who, at)
 		return mux, nil
 	}
-	ctx, stop := demo.UntilSignal()
-	defer stop()
-	if err := s.Run(ctx); err != nil {
-		fail(1, err.Error())
-	}
-}
-
-func fail(code int, why string) {
-	fmt.Fprintln(os.Stderr, why)
-	os.Exit(code)
+	s.Main()
 }

@@ -19,8 +19,7 @@ import (
 
 func main() {
 	s := demo.Server{}
-	flag.StringVar(&s.Listen, "listen", "127.0.0.1:8422", "the address to serve on")
-	flag.StringVar(&s.Store, "store", cmp.Or(os.Getenv("SLACK_BOT_STORE"), "slack.db"), "what holds the runs: a file, or a postgres:// URL; also SLACK_BOT_STORE")
+	s.Flags("127.0.0.1:8422", "runs", "SLACK_BOT_STORE", "slack.db")
 	slack := flag.String("slack", cmp.Or(os.Getenv("SLACK_API_URL"), "https://slack.com/api"), "the address of Slack's Web API; also SLACK_API_URL")
 	goOn := flag.Int("go-on", 50, "after how many messages a channel's run goes on as a new one")
 	var source demo.Source
@@ -28,14 +27,12 @@ func main() {
 	pace := flag.Duration("pace", 0, "how long the scripted model takes for an answer")
 	flag.Parse()
 	if flag.NArg() > 0 || *goOn < 1 {
-		fmt.Fprintln(os.Stderr, "there are flags only, and -go-on is at least 1; see -help")
-		os.Exit(2)
+		demo.Refused("there are flags only, and -go-on is at least 1; see -help")
 	}
 	source.Script = bot.Scripted(*pace)
 	found, err := source.Models()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
+		demo.Refused(err.Error())
 	}
 	if found.Model.Scripted {
 		fmt.Fprint(os.Stderr, demo.Warning)
@@ -52,12 +49,7 @@ func main() {
 		banner(os.Stderr, at, demo.Shown(s.Store), found.Model.String(), demo.Shown(*slack), token != "", secret != "")
 		return b.Handler(e, secret, slog.Default())
 	}
-	ctx, stop := demo.UntilSignal()
-	defer stop()
-	if err := s.Run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	s.Main()
 }
 
 func banner(w io.Writer, at, store, model, slack string, token, secret bool) {

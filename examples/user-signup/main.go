@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -19,21 +18,20 @@ import (
 
 func main() {
 	s := demo.Server{}
-	flag.StringVar(&s.Listen, "listen", "127.0.0.1:8425", "the address to serve on")
-	flag.StringVar(&s.Store, "store", cmp.Or(os.Getenv("SIGNUP_STORE"), "signups.db"), "what holds the signups: a file, or a postgres:// URL; also SIGNUP_STORE")
+	s.Flags("127.0.0.1:8425", "signups", "SIGNUP_STORE", "signups.db")
 	flag.StringVar(&s.PublicURL, "public-url", "", "the address that the links in mails begin with; without it, where it listens")
 	outbox := flag.String("outbox", "outbox", "the folder to which mails go without SMTP_HOST")
 	remind := flag.Duration("remind", 5*time.Second, "how long after the mail the reminder follows")
 	expiry := flag.Duration("expiry", 24*time.Hour, "how long the link is good")
 	flag.Parse()
 	if flag.NArg() > 0 || *remind <= 0 || *expiry <= *remind {
-		fail(2, "there are flags only, and -expiry is longer than -remind; see -help")
+		demo.Refused("there are flags only, and -expiry is longer than -remind; see -help")
 	}
 	cfg, mails := signup.Config{Remind: *remind, Expiry: *expiry}, ""
 	if host := os.Getenv("SMTP_HOST"); host != "" {
 		from := os.Getenv("MAIL_FROM")
 		if from == "" {
-			fail(2, "with SMTP_HOST MAIL_FROM must be set: the address that mails are from")
+			demo.Refused("with SMTP_HOST MAIL_FROM must be set: the address that mails are from")
 		}
 		cfg.Mailer = &signup.SMTP{Host: host, User: os.Getenv("SMTP_USER"), Password: os.Getenv("SMTP_PASSWORD"), From: from}
 		mails = "by " + host
@@ -47,14 +45,5 @@ func main() {
 		fmt.Fprintf(os.Stderr, "store      %s\nmails      %s\nserving    %s\n", demo.Shown(s.Store), mails, at)
 		return f.Handler(e, slog.Default()), nil
 	}
-	ctx, stop := demo.UntilSignal()
-	defer stop()
-	if err := s.Run(ctx); err != nil {
-		fail(1, err.Error())
-	}
-}
-
-func fail(code int, why string) {
-	fmt.Fprintln(os.Stderr, why)
-	os.Exit(code)
+	s.Main()
 }

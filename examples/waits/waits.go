@@ -33,11 +33,29 @@ type Heard struct {
 	Words  int    `json:"words"`
 }
 
+// Sender says who calls the webhook. The zero Sender, or no input, is anybody who has the address.
+type Sender struct {
+	Scheme string `json:"scheme,omitempty"` // github, stripe, slack, standard or hmac: requests that are not signed so are refused
+	Secret string `json:"secret,omitempty"` // Scheme: the name under which the server has the secret
+}
+
+// Validate refuses a scheme without the name of its secret, and a name without a scheme.
+func (s Sender) Validate() error {
+	if (s.Scheme == "") != (s.Secret == "") {
+		return fmt.Errorf(`a signed request has a scheme, and a secret that the server knows by name: {"scheme":"github","secret":"hub"}`)
+	}
+	return nil
+}
+
 // NewWebhook makes a workflow that waits for one request to an address of its own, and tells what
 // was in it. The address is that of its hook: whoever may send to hooks is shown it.
-func NewWebhook() *pawl.Workflow[any, Heard] {
-	return pawl.Define(WebhookDemo, func(c *pawl.Context, _ any) (Heard, error) {
-		w, err := pawl.NewWebhook(c, pawl.Answering(pawl.Response{Status: 200, Body: []byte("thank you\n")}))
+func NewWebhook() *pawl.Workflow[Sender, Heard] {
+	return pawl.Define(WebhookDemo, func(c *pawl.Context, in Sender) (Heard, error) {
+		opts := []pawl.HookOption{pawl.Answering(pawl.Response{Status: 200, Body: []byte("thank you\n")})}
+		if in.Scheme != "" {
+			opts = append(opts, pawl.Signed(in.Scheme, in.Secret))
+		}
+		w, err := pawl.NewWebhook(c, opts...)
 		if err != nil {
 			return Heard{}, err
 		}
