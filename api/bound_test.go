@@ -352,6 +352,8 @@ func furnish(h *house, secret, prefix string) *belongings {
 	must(err)
 	_, err = c.PutSchedule(ctx, prefix+"id", api.ScheduleRequest{Workflow: "sleeps", Cron: "@yearly"})
 	must(err)
+	_, err = c.PutSubscription(ctx, prefix+"id", api.SubscriptionRequest{Workflow: "sleeps", Event: "never"})
+	must(err)
 	key, err := c.CreateKey(ctx, api.KeySpec{Name: "spare", Scopes: []api.Scope{api.RunsRead}})
 	must(err)
 	b.other["keys"] = key.Key.ID
@@ -379,7 +381,7 @@ func (b *belongings) fill(d documented, run string) func(param string) string {
 			return b.other["keys"]
 		case "approvals/id":
 			return b.prefix + "approves/pay"
-		case "budgets/name", "schedules/id":
+		case "budgets/name", "schedules/id", "subscriptions/id":
 			return b.prefix + param
 		case "events/name": // both tenants have a run that waits for it
 			return "go/now"

@@ -141,6 +141,12 @@ func closeAtEnd(t testing.TB, store pawl.Store) {
 func eachStore(t *testing.T, f func(t *testing.T, store func() pawl.Store)) {
 	t.Helper()
 	t.Parallel()
+	eachStoreAlone(t, f)
+}
+
+// eachStoreAlone is eachStore while no other test runs, for those that measure.
+func eachStoreAlone(t *testing.T, f func(t *testing.T, store func() pawl.Store)) {
+	t.Helper()
 	t.Run("sqlite", func(t *testing.T) {
 		s := fileStore(t)
 		f(t, func() pawl.Store { return s })

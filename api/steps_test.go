@@ -109,7 +109,8 @@ func TestPagesOfStepsHaveEachStepOnce(t *testing.T) {
 // What a page costs does not grow with the journal around it.
 func TestAPageOfALongRunIsAPage(t *testing.T) {
 	const n = 12_000
-	eachHouse(t, func(t *testing.T, h *house) {
+	eachStoreAlone(t, func(t *testing.T, store func() pawl.Store) {
+		h := openOn(t, store(), api.Options{})
 		id := h.start("steps", fmt.Sprintf(`{"n":%d}`, n))
 		h.untilWithin(id, pawl.Completed, 5*time.Minute)
 		measure := func(cursor string) (next string, bytes uint64, took time.Duration) {

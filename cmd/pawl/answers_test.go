@@ -75,7 +75,7 @@ func TestStartSaysWhatAnswersTheRun(t *testing.T) {
 			"hooks":            {"null", "for a payload on hook", `pawl hooks send r-hooks '$hook' --data JSON`, "{}"},
 			waits.WebhookDemo:  {"null", "for a request to webhook", "curl -d TEXT " + h.url + pawl.WebhookPath, ""},
 			waits.ApprovalDemo: {`{"text":"Tea"}`, "(approval)", "pawl approve r-approval-demo/hang", ""},
-			"stock":            {"null", "(event)", "pawl events send stock.arrived --data JSON", `{"n":2}`},
+			"stock":            {"null", "(event stock.arrived)", "pawl events send stock.arrived --data JSON", `{"n":2}`},
 			"sleeps":           {"null", "for its timer at", "pawl runs wake r-sleeps", ""},
 			"parent":           {"null", "for its children of-parent", `pawl signal of-parent 'it'\''s time' --data JSON`, "1"},
 			"draft":            {`{"Text":"a"}`, `"machine:write"`, `pawl signal r-draft machine:write --data '{"patch":JSON,"go":true}'`, `{"Text":"b"}`},

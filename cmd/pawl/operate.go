@@ -131,7 +131,7 @@ func (a *app) forkCommand() *cobra.Command {
 		Use: "fork RUN", Short: "Start a new run from the journal of another",
 		Long: `Start a new run from the journal of another: what is recorded before the step --from is taken
 over, that step and what follows run anew. Without --from all of it does.`,
-		Example: a.examples("runs fork run_01JD --from synthesize", `runs fork run_01JD --input '{"topic":"wind power"}'`),
+		Example: a.examples("runs fork run_01JD --from synthesize", `runs fork run_01JD --input '{"topic":"wind power","audience":"all"}'`),
 	}, func(ctx context.Context, id string) (err error) {
 		if q.Input, err = a.payload("--input", input); err != nil {
 			return err

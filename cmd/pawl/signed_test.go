@@ -85,7 +85,8 @@ func TestSignedWebhooksEndToEnd(t *testing.T) {
 		if err := watch.Start(); err != nil {
 			t.Fatal(err)
 		}
-		go func() { ended[scheme] <- watch.Wait() }()
+		end := ended[scheme]
+		go func() { end <- watch.Wait() }()
 		eventually(t, func() bool { return strings.Contains(watchers[scheme].String(), "waiting:") }, watchers[scheme])
 	}
 	server.signal(t, os.Kill)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ var laptop = expense.Expense{Employee: "eve", What: "a laptop", Cents: 150000}
 type office struct {
 	told pawltest.Effects
 	paid pawltest.Effects
+	mu   sync.Mutex // a notice that took too long may still be under way
 	said []string
 }
 
@@ -27,6 +29,8 @@ func (o *office) config() expense.Config {
 		Limit: 10000, Approvers: []string{"ann", "eve"}, Boss: "cid", Patience: 48 * time.Hour,
 		Notify: func(ctx context.Context, n approval.Notice) error {
 			if o.told.Do(ctx, string(n.What)) {
+				o.mu.Lock()
+				defer o.mu.Unlock()
 				o.said = append(o.said, string(n.What))
 			}
 			return nil
