@@ -20,6 +20,7 @@ type standing struct {
 	why   string
 	hooks []api.Hook
 	helps []help
+	moves bool // it, or a child, is about to come to something else
 }
 
 // help is one line that helps a run.
@@ -93,11 +94,11 @@ func (a *app) standsAt(ctx context.Context, run api.Run, depth int) (s standing,
 			}
 		}
 		if strings.Contains(s.why, "for its children ") && depth > 0 {
-			below, err := a.children(ctx, id, depth-1)
+			below, moves, err := a.children(ctx, id, depth-1)
 			if err != nil {
 				return s, err
 			}
-			s.helps = append(s.helps, below...)
+			s.helps, s.moves = append(s.helps, below...), moves
 		}
 		switch {
 		case strings.HasPrefix(s.why, "it waits for its timer "): // and for nothing else
@@ -134,10 +135,10 @@ func (a *app) toHook(h api.Hook) []help {
 }
 
 // children says how the children stand that a run waits for.
-func (a *app) children(ctx context.Context, id string, depth int) (helps []help, err error) {
+func (a *app) children(ctx context.Context, id string, depth int) (helps []help, moves bool, err error) {
 	page, err := a.client.Runs(ctx, api.RunQuery{Parent: id, States: alive, Limit: breadth + 1})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for i, child := range page.Items {
 		if i == breadth {
@@ -146,11 +147,12 @@ func (a *app) children(ctx context.Context, id string, depth int) (helps []help,
 		}
 		s, err := a.standsAt(ctx, api.Run{RunInfo: child}, depth)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
+		moves = moves || s.moves || s.run.State == pawl.Running || strings.Contains(s.why, toBeTaken)
 		helps = append(append(helps, help{"child", style(oneLine(child.ID + " " + child.Workflow + ": " + s.why))}), s.helps...)
 	}
-	return helps, nil
+	return helps, moves, nil
 }
 
 // toBeTaken is what the sentence says of a run that waits for nothing but a worker.
@@ -197,7 +199,7 @@ func (a *app) settles(ctx context.Context, run api.Run) {
 			if err != nil {
 				break
 			}
-			moves := strings.Contains(s.why, toBeTaken) || !s.run.Due.IsZero() && time.Until(s.run.Due) < lookFor
+			moves := s.moves || strings.Contains(s.why, toBeTaken) || !s.run.Due.IsZero() && time.Until(s.run.Due) < lookFor
 			if found = &s; len(s.helps) > 0 && !moves || s.run.State.Terminal() {
 				break
 			}
