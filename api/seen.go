@@ -3,13 +3,12 @@ package api
 import (
 	"net/http"
 	"strings"
-
-	"github.com/pawlrun/pawl"
 )
 
 // seen is a ResponseWriter that remembers how it was answered, for Options.Observe.
 type seen struct {
 	http.ResponseWriter
+	route  string // "": none yet
 	status int
 }
 
@@ -49,16 +48,11 @@ func (s *seen) live() bool {
 // noRoute stands for all paths that are no route's: callers make them up.
 const noRoute = "none"
 
-// routeOf is the pattern of a request's route, without its method.
-func (s *server) routeOf(r *http.Request) string {
-	if strings.HasPrefix(r.URL.Path, pawl.WebhookPath) {
-		return pawl.WebhookPath + "{token}"
+// took notes the route that a request has taken, as a pattern with or without its method.
+func took(w http.ResponseWriter, pattern string) {
+	if s, ok := w.(*seen); ok {
+		s.route = pattern[strings.IndexByte(pattern, ' ')+1:]
 	}
-	_, pattern := s.mux.Handler(r)
-	if s.operations[pattern] == nil {
-		return noRoute
-	}
-	return pattern[strings.IndexByte(pattern, ' ')+1:]
 }
 
 // methodOf is a request's method, of those that callers have not made up.

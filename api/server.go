@@ -68,7 +68,7 @@ type Options struct {
 	// may read runs. nil: that is answered with 404.
 	Metrics http.Handler
 	// Observe is told of each request that was answered: the pattern of its route, with
-	// "{token}" and not the token, or "none" where there is no such route; the status; how long it
+	// "{token}" and not the token, or "none" where there is no such route, or the request was refused before it was looked up; the status; how long it
 	// took. live: it was a view that lasts as long as its reader stays. It must be quick. nil: nobody is.
 	Observe func(route, method string, status int, took time.Duration, live bool)
 	// Version is shown by /healthz.
@@ -162,7 +162,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	seen, began := &seen{ResponseWriter: w}, time.Now()
-	defer func() { s.opt.Observe(s.routeOf(r), methodOf(r), seen.code(), time.Since(began), seen.live()) }()
+	defer func() {
+		s.opt.Observe(cmp.Or(seen.route, noRoute), methodOf(r), seen.code(), time.Since(began), seen.live())
+	}()
 	s.answer(seen, r)
 }
 
@@ -170,6 +172,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 	expectBody(w, r)
 	if strings.HasPrefix(r.URL.Path, pawl.WebhookPath) { // public: none of the checks below is for them
+		took(w, pawl.WebhookPath+"{token}")
 		s.webhooks.ServeHTTP(w, r)
 		return
 	}
@@ -190,6 +193,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, s.unmatched(w, r))
 		return
 	}
+	took(w, pattern)
 	r, err := s.admit(w, r, o)
 	if err == nil {
 		err = cmp.Or(checkQuery(r, o), refuseOnce(r, o))

@@ -123,7 +123,7 @@ func (a *app) checkSecret(store, file string) ([]byte, error) {
 	return a.secret(s)
 }
 
-// checkTable shows what does not fit, and what the code no longer asks for.
+// checkTable shows what does not fit, and what the code has not asked for when it comes to something new.
 func (a *app) checkTable(checks []pawl.Check) {
 	fits := 0
 	var rows [][]any
@@ -132,7 +132,7 @@ func (a *app) checkTable(checks []pawl.Check) {
 		case c.Diverged != "" && !c.NoSecret:
 			rows = append(rows, []any{c.Run.ID, c.Run.Workflow, a.out.red("blocks"), c.Diverged})
 		case len(c.Drift) > 0:
-			rows = append(rows, []any{c.Run.ID, c.Run.Workflow, a.out.yellow("drifts"), "no longer asked for: " + strings.Join(c.Drift, ", ")})
+			rows = append(rows, []any{c.Run.ID, c.Run.Workflow, a.out.yellow("drifts"), "not asked for before something new: " + strings.Join(c.Drift, ", ")})
 			fallthrough
 		default:
 			fits++
