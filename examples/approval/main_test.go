@@ -36,7 +36,7 @@ func TestAKilledExpenseIsApprovedByItsLink(t *testing.T) {
 	}
 	p := demotest.Start(t, program, dir, nobody, "-listen", addr)
 	p.KillAt(t, p.Says("bob decides at"))
-	p = demotest.Start(t, program, dir, nobody, "-listen", addr)
+	p = demotest.Start(t, program, dir, nobody, "-listen", addr, "-linger", "20s")
 	p.Await(t, p.Says("bob decides at"))
 	// The links are derived, not stored: the first process's are those of the second.
 	link := regexp.MustCompile(`ann decides at (\S+)`).FindStringSubmatch(p.Log())
@@ -56,6 +56,18 @@ func TestAKilledExpenseIsApprovedByItsLink(t *testing.T) {
 	if err != nil || res.StatusCode != http.StatusSeeOther || res.Body.Close() != nil {
 		t.Fatalf("decided: %v, %v", res, err)
 	}
+	// The other approver comes too late, and is told so.
+	p.Await(t, p.Says("it is decided"))
+	other := regexp.MustCompile(`bob decides at (\S+)`).FindStringSubmatch(p.Log())
+	late, err := client.Get(other[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err = io.ReadAll(late.Body)
+	if err = errors.Join(err, late.Body.Close()); err != nil || !strings.Contains(string(body), "The decision is made") {
+		t.Errorf("who is late reads %s, %v", body, err)
+	}
+	p.Interrupt(t)
 	if out := p.Exits(t, 0); out != "$249.00 is paid, from travel\n" {
 		t.Errorf("it printed %q", out)
 	}

@@ -69,9 +69,18 @@ func Refused(why string) {
 	os.Exit(2)
 }
 
+// Listen listens on an address. If another program has it, the error says what to do.
+func Listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use, perhaps by another example: end that, or serve elsewhere, as with -listen 127.0.0.1:0, which takes a free port: %w", address, err)
+	}
+	return l, err
+}
+
 // Run serves and works until ctx ends. Then what is under way has 10 s to finish.
 func (s Server) Run(ctx context.Context) (err error) {
-	l, err := net.Listen("tcp", s.Listen)
+	l, err := Listen(s.Listen)
 	if err != nil {
 		return err
 	}
