@@ -64,7 +64,7 @@ func TestAKilledExpenseIsApprovedByItsLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, err = io.ReadAll(late.Body)
-	if err = errors.Join(err, late.Body.Close()); err != nil || !strings.Contains(string(body), "The decision is made") {
+	if err = errors.Join(err, late.Body.Close()); err != nil || !strings.Contains(string(body), "Approved by ann on") {
 		t.Errorf("who is late reads %s, %v", body, err)
 	}
 	p.Interrupt(t)
