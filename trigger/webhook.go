@@ -46,11 +46,16 @@ const DedupeBody = "body"
 
 // Delivery is a request that was let through.
 type Delivery struct {
-	ID     string // of the sender, or, where it gives none, of pawl's making
+	ID string // of the sender, or, where it gives none, of pawl's making
+	// Header is that of the request without Authorization, Proxy-Authorization and Cookie: what is made
+	// of it is stored, and a browser sends its session along to any address of a server.
 	Header http.Header
 	Body   json.RawMessage // of a form: its fields as an object of texts
 	Form   url.Values      // of a form: all values of its fields; else nil
 }
+
+// credentials are the headers that a Delivery does not have.
+var credentials = []string{"Authorization", "Proxy-Authorization", "Cookie"}
 
 // ReservedPaths are those that no Webhook may have, with all below them: they are the server's own.
 var ReservedPaths = []string{"/api", "/.well-known", "/ui", "/metrics", "/healthz", "/readyz", "/openapi.json", "/approve", "/login", "/logout"}
@@ -188,7 +193,10 @@ func isType(have, want string) bool {
 
 // accept starts the run of a request whose sender is known.
 func (h *handler) accept(w http.ResponseWriter, r *http.Request, signed Signed, body []byte) {
-	d := Delivery{ID: signed.ID, Header: r.Header, Body: body}
+	d := Delivery{ID: signed.ID, Header: r.Header.Clone(), Body: body}
+	for _, name := range credentials {
+		d.Header.Del(name)
+	}
 	var value any
 	if h.Form {
 		fields, err := url.ParseQuery(string(body))
