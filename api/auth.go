@@ -42,6 +42,7 @@ type caller struct {
 	expires time.Time
 	person  bool                            // by a session
 	valid   func(ctx context.Context) error // ErrKey: not any more
+	ticket  *ticket                         // it came with a stream token, which is for this only
 }
 
 // everyone is who calls where nobody is asked for a key.
@@ -112,7 +113,13 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, o *operation) (*h
 		}
 		return r, nil
 	}
-	c, err := s.identify(w, r)
+	var c *caller
+	var err error
+	if tokens := ticketOf(r, o); tokens != nil { // no other credential is looked at then
+		c, err = s.byTicket(w, r, tokens)
+	} else {
+		c, err = s.identify(w, r)
+	}
 	if err != nil {
 		return nil, err
 	}

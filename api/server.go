@@ -134,6 +134,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.orderRoutes()
 	s.journalRoutes()
 	s.streamRoutes()
+	s.streamTokenRoutes()
 	s.feedRoutes()
 	s.hookRoutes()
 	s.approvalRoutes()
