@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -22,6 +23,11 @@ type Delivery struct {
 	Event   string
 	Tenant  string // with Token and Publish
 	Publish string
+
+	// Found is what [Engine.FindHook] has just returned of the Token, live or ended, for who has asked:
+	// Deliver does not ask again. It may be out of date by the time of the transaction, which decides
+	// whose the token is. nil, or a hook of another token: Deliver asks.
+	Found *HookInfo
 
 	// Data is what arrives, of a form that JSON has.
 	Data any
@@ -78,6 +84,7 @@ func (e *Engine) Deliver(ctx context.Context, d Delivery) (Receipt, error) {
 			return Receipt{}, err
 		}
 		if m.Moved { // what was looked at is not what would get it: its schema may be another
+			d.Found = nil
 			continue
 		}
 		r := Receipt{Run: m.Info, Count: m.Count, Repeated: m.Repeated, First: m.First}
@@ -93,6 +100,12 @@ func (e *Engine) Deliver(ctx context.Context, d Delivery) (Receipt, error) {
 		return r, err
 	}
 	return Receipt{}, fmt.Errorf("%w: the token of the hook goes from hand to hand; send it again", ErrConflict)
+}
+
+// finds reports whether Found is of the token that is meant.
+func (d *Delivery) finds() bool {
+	h := d.Found
+	return d.Token != "" && h != nil && h.ID != 0 && slices.Contains(storedTokens(d.Token), h.stored) && TokenSpace(d.Tenant, h.stored) == TokenSpace(h.Run.Tenant, h.stored)
 }
 
 // message makes what is sent, without what only the store knows, and says what it is.

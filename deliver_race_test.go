@@ -74,3 +74,53 @@ func TestAPayloadFitsTheHookThatGetsIt(t *testing.T) {
 		equal(t, "what it got", string(result(n, late)), "8")
 	})
 }
+
+// A hook that was found before is not asked for again; and one that is out of date, of another token or of
+// another tenant delivers nothing to the wrong run.
+func TestWhatWasFoundIsNotTrusted(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		w := pawl.Define("found", func(c *pawl.Context, in struct{ Token, Schema string }) (json.RawMessage, error) {
+			opts := []pawl.HookOption{pawl.ClaimToken(in.Token)}
+			if in.Schema != "" {
+				opts = append(opts, pawl.Schema([]byte(in.Schema)))
+			}
+			h, err := pawl.NewHook[json.RawMessage](c, opts...)
+			if err != nil {
+				return nil, err
+			}
+			return h.Wait(c)
+		})
+		type in = struct{ Token, Schema string }
+		n := boot(t, open(), &pawl.Options{CheckSchema: wantsDigits}, w)
+		first, other := start(n, w, in{"t-1", ""}), start(n, w, in{"t-2", ""})
+		foreign := start(n, w, in{"t-1", ""}, pawl.Tenant("b"))
+		n.hook("t-2")
+		found := n.hook("t-1")
+		n.until("the other tenant's hook", func() bool {
+			_, err := n.FindHook(n.ctx, "b", "t-1")
+			return err == nil
+		})
+
+		second := start(n, w, in{"t-1", `{"type":"integer"}`}) // it claims the token
+		n.until("the token to change hands", func() bool { return n.hook("t-1").Run.ID == second.ID() })
+		if _, err := n.Deliver(n.ctx, pawl.Delivery{Token: "t-1", Found: &found, Data: "seven"}); !errors.Is(err, pawl.ErrInput) {
+			t.Errorf("what the new owner refuses: %v", err)
+		}
+		if got, err := n.Deliver(n.ctx, pawl.Delivery{Token: "t-1", Found: &found, Data: 7}); err != nil || got.Run.ID != second.ID() {
+			t.Errorf("what it takes: %+v, %v", got.Run, err)
+		}
+		equal(t, "the new owner got", string(result(n, second)), "7")
+		if _, err := n.Deliver(n.ctx, pawl.Delivery{Token: "t-1", Found: &found, Data: 8}); !errors.Is(err, pawl.ErrNotFound) && !errors.Is(err, pawl.ErrEnded) {
+			t.Errorf("a hook that is gone: %v", err)
+		}
+		if got, err := n.Deliver(n.ctx, pawl.Delivery{Token: "t-2", Found: &found, Data: 2}); err != nil || got.Run.ID != other.ID() {
+			t.Errorf("what was found of another token: %+v, %v", got.Run, err)
+		}
+		if got, err := n.Deliver(n.ctx, pawl.Delivery{Tenant: "b", Token: "t-1", Found: &found, Data: 3}); err != nil || got.Run.ID != foreign.ID() {
+			t.Errorf("what was found in another tenant: %+v, %v", got.Run, err)
+		}
+		if state := n.info(first.ID()).State; state == pawl.Completed {
+			t.Errorf("the run that lost the token is %v", state)
+		}
+	})
+}

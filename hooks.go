@@ -15,7 +15,7 @@ import (
 // and that is remembered. ErrNotFound.
 func (e *Engine) FindHook(ctx context.Context, tenant, token string) (HookInfo, error) {
 	h, err := e.findHook(ctx, tenant, token)
-	h.Token = token
+	h.Token, h.stored = token, h.Token
 	return h, err
 }
 
@@ -38,6 +38,11 @@ func (e *Engine) findHook(ctx context.Context, tenant, token string) (HookInfo, 
 
 // addressee finds the hook that a delivery is for. Its token is as it is stored.
 func (e *Engine) addressee(ctx context.Context, d *Delivery) (HookInfo, error) {
+	if d.finds() {
+		h := *d.Found
+		h.Token = h.stored
+		return h, HookEnded(&h)
+	}
 	if d.Token != "" {
 		return e.findHook(ctx, d.Tenant, d.Token)
 	}

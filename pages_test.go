@@ -3,6 +3,7 @@ package pawl_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // What docs/webhooks.md and docs/streams.md show: their Go code stands here word for word, and runs;
@@ -122,6 +124,15 @@ func newPublic(store pawl.Store, secret []byte) (*pawl.Engine, http.Handler) {
 	return engine, handler
 }
 
+func checking(engine *pawl.Engine) (http.Handler, error) {
+	hub, err := trigger.NewVerifier(trigger.SignatureOptions{Scheme: trigger.GitHub, Secrets: []string{os.Getenv("HUB_SECRET")}})
+	if err != nil {
+		return nil, err
+	}
+	verify := trigger.VerifyFunc(map[string]*trigger.Verifier{"hub": hub})
+	return api.New(engine, api.Options{Verify: verify}), nil
+}
+
 // page returns the blocks of code of a document.
 func page(t *testing.T, name, language string) (blocks []string) {
 	t.Helper()
@@ -143,7 +154,7 @@ func TestPagesShowCodeThatRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, n := range map[string]int{"webhooks.md": 4, "streams.md": 3} {
+	for name, n := range map[string]int{"webhooks.md": 5, "streams.md": 3} {
 		blocks := page(t, name, "go")
 		if len(blocks) != n {
 			t.Errorf("docs/%s has %d blocks of Go, and this test knows of %d", name, len(blocks), n)
@@ -267,6 +278,8 @@ func TestThePageOfWebhooksIsTrue(t *testing.T) {
 		equal(t, "a step's answer", fmt.Sprint(res.StatusCode, " ", string(body), err), "200 hello<nil>")
 		equal(t, "its result", result(n, manual), "hi")
 
+		_, err = checking(n.Engine)
+		equal(t, "a server without the sender's secret is made", err == nil, false)
 		first := start(n, device, true)
 		n.reaches(first.ID(), pawl.Waiting)
 		equal(t, "who takes the token over", complete(n, device, false), "it was that of run "+first.ID())
@@ -279,15 +292,15 @@ func TestThePageOfWebhooksIsTrue(t *testing.T) {
 
 func TestThePageOfStreamsIsTrue(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
-		engine := pawl.New(open(), &pawl.Options{Poll: 50 * time.Millisecond})
+		engine := pawl.New(open(), &pawl.Options{Poll: 50 * time.Millisecond, Secret: secret})
 		if err := engine.Register(poem); err != nil {
 			t.Fatal(err)
 		}
 		l := up(t, engine, api.New(engine, api.Options{}))
 		n := &node{Engine: engine, t: t, ctx: t.Context()}
 		lines, _ := asks(t, "streams.md")
-		equal(t, "curl lines", len(lines), 6)
-		feed := bufio.NewScanner(curl(t, l, lines[5]).Body) // which does not end
+		equal(t, "curl lines", len(lines), 7)
+		feed := bufio.NewScanner(curl(t, l, lines[6]).Body) // which does not end
 		run := start(n, poem, []string{"roses", "are"})
 		var got []string
 		for _, line := range lines[:5] {
@@ -305,6 +318,9 @@ func TestThePageOfStreamsIsTrue(t *testing.T) {
 			}
 		}
 		equal(t, "chunks", got, []string{`0"a poem:" 1"roses" 2"are"`, `1"roses" 2"are"`, `1"roses" 2"are"`, `1"roses" 2"are"`, ""})
+		var minted api.StreamToken
+		n.ok(json.NewDecoder(curl(t, l, lines[5], "RUN", run.ID()).Body).Decode(&minted))
+		equal(t, "with a token", curl(t, l, "localhost:8420/api/runs/"+run.ID()+"/streams/answer?token="+minted.Token).StatusCode, 200)
 		equal(t, "result", result(n, run), 2)
 		n.ok(readPoem(n.ctx, engine, run))
 		var types []string

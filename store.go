@@ -476,6 +476,8 @@ type HookInfo struct {
 	Public bool            `json:"public,omitempty"`
 	At     time.Time       `json:"at"`
 	Until  time.Time       `json:"until,omitzero"` // set: it is closed or its run has ended, and the token is free from then on
+
+	stored string // by FindHook: the token as the store knows it, where Token is as it was asked for
 }
 
 // HookFilter picks hooks. Zero fields do not restrict, but for Tenant: "" is the default tenant.

@@ -42,6 +42,15 @@ type caller struct {
 	expires time.Time
 	person  bool                            // by a session
 	valid   func(ctx context.Context) error // ErrKey: not any more
+	ticket  *ticket                         // it came with a stream token, which is for this only
+	leave   func()                          // its request is in flight no more; nil: it was not counted
+}
+
+// done takes the caller's request out of those in flight. A second call does nothing.
+func (c *caller) done() {
+	if c.leave != nil {
+		c.leave()
+	}
 }
 
 // everyone is who calls where nobody is asked for a key.
@@ -112,7 +121,13 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, o *operation) (*h
 		}
 		return r, nil
 	}
-	c, err := s.identify(w, r)
+	var c *caller
+	var err error
+	if tokens := ticketOf(r, o); tokens != nil { // no other credential is looked at then
+		c, err = s.byTicket(w, r, tokens)
+	} else {
+		c, err = s.identify(w, r)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +147,12 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, o *operation) (*h
 	}
 	if c.person && r.Method != http.MethodGet && r.Method != http.MethodHead && !isJSON(r) {
 		return nil, newProblem(http.StatusUnsupportedMediaType, codeMedia, "in a session what changes something is sent with Content-Type: application/json, which a form of another page can't be")
+	}
+	if s.busy != nil {
+		if !s.busy.add(c.tenant) {
+			return nil, tooMany(w, time.Second, "%d requests of this tenant are under way, which is the most at once: nothing was done", s.busy.most)
+		}
+		c.leave = sync.OnceFunc(func() { s.busy.done(c.tenant) })
 	}
 	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c)), nil
 }
@@ -221,6 +242,7 @@ func (s *server) hold(ctx context.Context) (held context.Context, release func()
 		cancel()
 		return nil, nil, tooMany(x.w, 10*time.Second, "%s has %d live views and waits open, which is the most", c.name, s.door.views.most)
 	}
+	c.done() // it lasts, and is counted as a view
 	go func() {
 		defer cancel()
 		tick := time.NewTicker(recheck)

@@ -30,8 +30,9 @@ func (s *server) newDocument() {
 				License: &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
 			},
 			Components: &huma.Components{Schemas: registry, SecuritySchemes: map[string]*huma.SecurityScheme{
-				"key":     {Type: "http", Scheme: "bearer", BearerFormat: "pawl_<id>_<secret>", Description: "A key of the tenant whose runs are meant, with the scope that the operation names."},
-				"session": {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "A person's session, where the server has a provider to log in with."},
+				"key":         {Type: "http", Scheme: "bearer", BearerFormat: "pawl_<id>_<secret>", Description: "A key of the tenant whose runs are meant, with the scope that the operation names."},
+				"session":     {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "A person's session, where the server has a provider to log in with."},
+				"streamToken": {Type: "apiKey", In: "query", Name: streamTokenParam, Description: "A token of createStreamToken, for web pages that follow a run."},
 			}},
 		},
 		Formats: map[string]huma.Format{"application/json": jsonFormat, problemType: jsonFormat}, DefaultFormat: "application/json",

@@ -38,11 +38,16 @@ type eventsInput struct {
 	ID    string `path:"id"`
 	After int64  `query:"after" default:"-1" doc:"Only entries with a greater seq."`
 	Last  string `header:"Last-Event-ID" doc:"The id of the last event seen: the view goes on after it."`
+	// Token is a stream token, in place of a key: see ticketOf.
+	Token string `query:"token" doc:"A stream token, in place of a key."`
 }
 
 // events follows a run: its entries as they are committed, its state as it changes, and
 // its end.
 func (s *server) events(ctx context.Context, in *eventsInput) (*liveOutput, error) {
+	if err := mayView(ctx, in.ID, nil, nil); err != nil {
+		return nil, err
+	}
 	after, ended := in.After, ""
 	if in.Last != "" {
 		var err error
@@ -56,6 +61,10 @@ func (s *server) events(ctx context.Context, in *eventsInput) (*liveOutput, erro
 		return nil, err
 	}
 	info := entries.Run()
+	if err := mayView(ctx, in.ID, nil, &info); err != nil {
+		entries.Close()
+		return nil, err
+	}
 	if ended != "" && info.State.Terminal() && ended == endMark(info) { // all was seen
 		entries.Close()
 		return nothingMore(ctx)

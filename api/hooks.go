@@ -95,7 +95,7 @@ func (s *server) hookRoutes() {
 			if err != nil && !errors.Is(err, pawl.ErrEnded) { // one that is over may have been sent to before
 				return nil, err
 			}
-			return s.send(ctx, h.Run, pawl.Delivery{Tenant: tenantOf(ctx), Token: in.Token, Data: payload(in.Body)})
+			return s.send(ctx, h.Run, pawl.Delivery{Tenant: tenantOf(ctx), Token: in.Token, Found: &h, Data: payload(in.Body)})
 		})
 	add(s, route{id: "sendRunHook", method: http.MethodPost, path: "/api/runs/{id}/hooks/{key...}", scope: HooksSend, status: http.StatusAccepted, free: true, once: true,
 		summary: "Send a payload to a hook of a run, by its key"},

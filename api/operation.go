@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -165,6 +166,9 @@ func (a adapter) Handle(op *huma.Operation, serve func(huma.Context)) {
 			Name: headerIdempotencyKey, In: "header", Description: "Repeated with the same key and body within 24 hours, the request does nothing and is answered again.",
 			Schema: &huma.Schema{Type: huma.TypeString, MaxLength: new(255)},
 		})
+	}
+	if slices.Contains(o.queries, streamTokenParam) {
+		op.Security = append(op.Security, map[string][]string{"streamToken": {}})
 	}
 	pattern := o.method + " " + o.path
 	a.s.operations[pattern] = o

@@ -155,6 +155,10 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				v, err := c.Streams(ctx, "s")
 				must(len(v.Items) == 2, err, v)
 			}},
+			{"createStreamToken", func() {
+				v, err := c.CreateStreamToken(ctx, "s", api.StreamTokenRequest{})
+				must(v.Token != "" && v.Expires.After(time.Now()), err, v)
+			}},
 			{"readStream", func() {
 				e, err := first(c.ReadStream(ctx, "s", "a/b", 1))
 				must(string(e.Chunk.Data) == `{"i":1}`, err, e)

@@ -133,10 +133,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 				}
 				return "", pawl.Fatal(fmt.Errorf("it fails after the request"))
 			})
-			h := openOn(t, store, api.Options{Auth: auth, Hosts: []string{"pawl.test"}, Logger: logger, Verify: func(scheme, name string, header http.Header, body []byte, now time.Time) (string, error) {
-				signed, err := verifier.Verify(header, body, now)
-				return signed.ID, err
-			}}, append(workflows(func() error { return nil }), hook)...)
+			h := openOn(t, store, api.Options{Auth: auth, Hosts: []string{"pawl.test"}, Logger: logger, Verify: trigger.VerifyFunc(map[string]*trigger.Verifier{"hub": verifier})}, append(workflows(func() error { return nil }), hook)...)
 			_, key := h.key("", api.Admin)
 			login := h.send("GET", "/login?return=/", "")
 			code, state := p.authorize(login.header.Get("Location"))

@@ -55,6 +55,11 @@ type Options struct {
 	// MaxUnread is how many events and payloads may wait in one run, of hooks, webhooks and
 	// signals, before more are refused with 429. 0 means 10,000; negative: no limit.
 	MaxUnread int
+	// MaxInFlight is how many requests of one tenant are worked on at once, with Auth, before more are
+	// refused with 429, so that no tenant takes all that the server can do. 0 means 256; negative: no limit.
+	// Live views and waits do not count, Auth.Views bounds those; webhooks have rates of their own.
+	// It is counted in each process by itself.
+	MaxInFlight int
 	// Verify checks the signature of a request to a webhook that is pawl.Signed, by its scheme and
 	// with the secret of a name, and returns what names the delivery; "": nothing does. An error
 	// that wraps pawl.ErrState or pawl.ErrNotFound is the server's fault, such as a secret that is
@@ -96,6 +101,7 @@ type server struct {
 	document   []byte
 	door       *doorman // nil: everyone may come in
 	fans       fans
+	busy       *counts        // requests by tenant; nil: no limit
 	queued     *gauge[string] // by tenant
 	unread     *gauge[int64]  // by run
 }
@@ -123,6 +129,9 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	if opt.Auth != nil {
 		s.door = newDoorman(s, opt.Auth)
 	}
+	if opt.MaxInFlight >= 0 {
+		s.busy = newCounts(cmp.Or(opt.MaxInFlight, 256))
+	}
 	s.queued = newGauge(opt.MaxQueued, 100_000, engine.Queued)
 	s.unread = newGauge(opt.MaxUnread, 10_000, engine.Unread)
 	s.webhooks = newWebhooks(engine, opt, s.log)
@@ -134,6 +143,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.orderRoutes()
 	s.journalRoutes()
 	s.streamRoutes()
+	s.streamTokenRoutes()
 	s.feedRoutes()
 	s.hookRoutes()
 	s.approvalRoutes()
@@ -196,6 +206,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 	took(w, pattern)
 	r, err := s.admit(w, r, o)
 	if err == nil {
+		defer callerOf(r.Context()).done()
 		err = cmp.Or(checkQuery(r, o), refuseOnce(r, o))
 	}
 	if err != nil {

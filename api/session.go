@@ -33,6 +33,9 @@ const (
 	loginLimit   = 10 * time.Minute // to log in at the provider
 )
 
+// sessionID begins the id of a caller that has a session.
+const sessionID = "session "
+
 // storedSession is the record of a session, under the hash of what the cookie holds.
 type storedSession struct {
 	Subject string    `json:"subject"`
@@ -74,7 +77,7 @@ func (s *server) session(w http.ResponseWriter, r *http.Request, token string) (
 	}
 	id := hashed(token)
 	return &caller{
-		id: "session " + id, name: stored.Name, tenant: stored.Tenant, scopes: stored.Scopes, expires: stored.Expires, person: true,
+		id: sessionID + id, name: stored.Name, tenant: stored.Tenant, scopes: stored.Scopes, expires: stored.Expires, person: true,
 		valid: func(ctx context.Context) error { _, err := s.findSession(ctx, id); return err },
 	}, nil
 }

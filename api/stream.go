@@ -26,10 +26,15 @@ type streamInput struct {
 	From int64  `query:"from" doc:"Index of the first chunk; negative counts from the end as it is now."`
 	Tail bool   `query:"tail" doc:"Begin at the end: only what is written from now on."`
 	Last string `header:"Last-Event-ID" doc:"The id of the last event seen: the view goes on after it."`
+	// Token is a stream token, in place of a key: see ticketOf.
+	Token string `query:"token" doc:"A stream token, in place of a key."`
 }
 
 // stream follows one stream of a run, as server-sent events or as lines of JSON.
 func (s *server) stream(ctx context.Context, in *streamInput) (*liveOutput, error) {
+	if err := mayView(ctx, in.ID, &in.Name, nil); err != nil {
+		return nil, err
+	}
 	x := exchangeOf(ctx)
 	from := in.From
 	switch {
@@ -51,6 +56,11 @@ func (s *server) stream(ctx context.Context, in *streamInput) (*liveOutput, erro
 	if err != nil {
 		return nil, err
 	}
+	info := chunks.Run()
+	if err := mayView(ctx, in.ID, &in.Name, &info); err != nil {
+		chunks.Close()
+		return nil, err
+	}
 	h := x.w.Header()
 	h.Set(headerStart, strconv.FormatInt(chunks.Start(), 10))
 	h.Set(headerTail, strconv.FormatInt(chunks.Tail(), 10))
@@ -58,7 +68,7 @@ func (s *server) stream(ctx context.Context, in *streamInput) (*liveOutput, erro
 	if wantsLines(x.r) {
 		show, form = showLines, lineType
 	}
-	return s.view(ctx, form, fmt.Sprintf("%d/%s", chunks.Run().Key, in.Name), func(ctx context.Context, l *live) {
+	return s.view(ctx, form, fmt.Sprintf("%d/%s", info.Key, in.Name), func(ctx context.Context, l *live) {
 		defer chunks.Close()
 		show(ctx, l, chunks)
 	})

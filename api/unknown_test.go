@@ -130,8 +130,8 @@ func TestLoggingOutEndsViewsOnAllServers(t *testing.T) {
 			if err != nil || res.StatusCode != http.StatusOK {
 				t.Fatalf("%s: %v %v", path, res, err)
 			}
+			t.Cleanup(func() { res.Body.Close() })
 			go func() {
-				defer res.Body.Close()
 				buf := make([]byte, 4096)
 				for err == nil {
 					_, err = res.Body.Read(buf)

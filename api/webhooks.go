@@ -140,7 +140,7 @@ func (s *webhooks) receive(w http.ResponseWriter, r *http.Request) (*pawl.Respon
 		return nil, &refusal{status: http.StatusTooManyRequests, why: "the run has not taken what was sent to it before", after: backlogRetry}
 	}
 	defer sent()
-	return s.deliver(r.Context(), token, &a, once, s.request(r, token, body))
+	return s.deliver(r.Context(), w.Header(), &h, &a, once, s.request(r, token, body))
 }
 
 func (s *webhooks) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
@@ -192,8 +192,9 @@ type first struct {
 	Until time.Time `json:"until,omitzero"`
 }
 
-// deliver hands the request to the run and says what to answer, once it is durable.
-func (s *webhooks) deliver(ctx context.Context, token string, a *pawl.Answer, once string, req pawl.Request) (*pawl.Response, error) {
+// deliver hands the request to the run and says what to answer, once it is durable; of a repeat,
+// the answer's header says so.
+func (s *webhooks) deliver(ctx context.Context, header http.Header, h *pawl.HookInfo, a *pawl.Answer, once string, req pawl.Request) (*pawl.Response, error) {
 	was := first{ID: req.ID}
 	if a.Manual {
 		req.Until, req.Fallback = time.Now().Add(a.Wait).Truncate(time.Microsecond), http.StatusGatewayTimeout
@@ -208,11 +209,12 @@ func (s *webhooks) deliver(ctx context.Context, token string, a *pawl.Answer, on
 	}
 	call, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	got, err := s.engine.Deliver(call, pawl.Delivery{Token: token, Data: req, Once: once, Answer: remember})
+	got, err := s.engine.Deliver(call, pawl.Delivery{Token: h.Token, Found: h, Data: req, Once: once, Answer: remember})
 	if err != nil {
 		return nil, err
 	}
 	if got.Repeated {
+		header.Set(headerReplayed, "true")
 		if err := json.Unmarshal(got.First, &was); err != nil {
 			return nil, fmt.Errorf("what is remembered of a delivery to run %s: %w", got.Run.ID, err)
 		}

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
 
 	"github.com/pawlrun/pawl"
 )
@@ -58,18 +60,54 @@ func ParseMatch(source string) (*Match, error) {
 	if err != nil {
 		return bad("%w", err)
 	}
-	ast, issues := env.Compile(source)
+	checked, issues := env.Compile(source)
 	if issues.Err() != nil {
 		return bad("%w", issues.Err())
 	}
-	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
+	if field := strayField(checked.NativeRep().Expr()); field != "" {
+		return bad("event has no %s%s; it has id, name and data, in which the event's own fields are", field, likely(field, []string{"id", "name", "data"}))
+	}
+	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return bad("it yields %s and must yield bool", t)
 	}
-	program, err := env.Program(ast, cel.CostLimit(maxMatchCost), cel.InterruptCheckFrequency(100))
+	program, err := env.Program(checked, cel.CostLimit(maxMatchCost), cel.InterruptCheckFrequency(100))
 	if err != nil {
 		return bad("%w", err)
 	}
 	return &Match{source: source, program: program}, nil
+}
+
+// strayField finds a field of event that no event has, which would fail on each; "": there is none.
+func strayField(e ast.Expr) (field string) {
+	shadowed := false
+	ast.PreOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
+		var of ast.Expr
+		name := ""
+		switch e.Kind() {
+		case ast.ComprehensionKind:
+			c := e.AsComprehension()
+			shadowed = shadowed || c.IterVar() == "event" || c.IterVar2() == "event"
+			return
+		case ast.SelectKind:
+			of, name = e.AsSelect().Operand(), e.AsSelect().FieldName()
+		case ast.CallKind:
+			args := e.AsCall().Args()
+			if e.AsCall().FunctionName() != operators.Index || args[1].Kind() != ast.LiteralKind {
+				return
+			}
+			of = args[0]
+			name, _ = args[1].AsLiteral().Value().(string)
+		default:
+			return
+		}
+		if of.Kind() == ast.IdentKind && of.AsIdent() == "event" && name != "id" && name != "name" && name != "data" && field == "" {
+			field = name
+		}
+	}))
+	if shadowed { // its event is another one
+		return ""
+	}
+	return field
 }
 
 // String returns the source.

@@ -45,6 +45,9 @@ const (
 	giveUp     = 24 * time.Hour   // after which a start that fails is not tried again
 )
 
+// missedSlot begins the reason of a slot that nobody fired in time and that is not caught up.
+const missedSlot = "missed: "
+
 func (q *pending) line(now time.Time, outcome Outcome, format string, args ...any) Occurrence {
 	return Occurrence{Slot: q.Slot, Cause: q.Cause, Outcome: outcome, Reason: fmt.Sprintf(format, args...), Run: q.Run, At: now, Attempts: q.Attempts, Retry: q.Retry}
 }
@@ -74,7 +77,7 @@ func (r *row) come(now time.Time) (lines []Occurrence, more bool, err error) {
 	r.Next = slot
 	if walked == mostWalked && len(missed) > 0 { // which of these are the newest is not known yet
 		r.Next = missed[0]
-		return r.skip(nil, now, &old, "missed: nobody fired it in time, and there were too many to catch up"), true, nil
+		return r.skip(nil, now, &old, missedSlot+"nobody fired it in time, and there were too many to catch up"), true, nil
 	}
 	missed, lines = r.catchUp(missed, &old, len(onTime) > 0, now)
 	for _, slot := range append(missed, onTime...) {
@@ -123,7 +126,7 @@ func (r *row) catchUp(missed []time.Time, old *many, onTime bool, now time.Time)
 	}
 	if outside > 0 {
 		old.add(missed[:outside]...)
-		lines = r.skip(lines, now, old, fmt.Sprintf("missed: nobody fired it until %s, and slots older than %v are not caught up", clock(now), r.CatchUpWindow))
+		lines = r.skip(lines, now, old, fmt.Sprintf(missedSlot+"nobody fired it until %s, and slots older than %v are not caught up", clock(now), r.CatchUpWindow))
 		missed, old = missed[outside:], &many{}
 	}
 	keep, why := 0, "missed slots are not caught up"
@@ -142,7 +145,7 @@ func (r *row) catchUp(missed []time.Time, old *many, onTime bool, now time.Time)
 	}
 	keep = min(keep, len(missed))
 	old.add(missed[:len(missed)-keep]...)
-	return missed[len(missed)-keep:], r.skip(lines, now, old, fmt.Sprintf("missed: nobody fired it until %s, and %s", clock(now), why))
+	return missed[len(missed)-keep:], r.skip(lines, now, old, fmt.Sprintf(missedSlot+"nobody fired it until %s, and %s", clock(now), why))
 }
 
 func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }

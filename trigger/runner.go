@@ -118,7 +118,7 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger, w *watch) (did bool
 			places <- struct{}{}
 			work.Go(func() {
 				defer func() { <-places }()
-				moved, err := r.one(ctx, e, w)
+				moved, err := r.one(ctx, log, e, w)
 				if moved {
 					wrote.Store(true)
 				}
@@ -134,13 +134,16 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger, w *watch) (did bool
 }
 
 // one moves a row on until it rests. moved: something was written.
-func (r *Runner) one(ctx context.Context, e dueEntry, w *watch) (moved bool, err error) {
+func (r *Runner) one(ctx context.Context, log *slog.Logger, e dueEntry, w *watch) (moved bool, err error) {
 	if e.Event != "" {
 		return turnEvent(ctx, r.Engine, e.Tenant, e.Event)
 	}
 	for ctx.Err() == nil {
 		t, err := Schedules{r.Engine}.turn(ctx, e.Tenant, e.ID)
 		moved = moved || t.did
+		if n := len(t.missed); n > 0 {
+			log.Warn("trigger: slots of a schedule were missed and are not caught up", "schedule", e.ID, "tenant", e.Tenant, "first", clock(t.missed[0].Slot), "lines", n, "reason", t.missed[n-1].Reason)
+		}
 		if w.rest(ctx, e, t.waits, t.until); err != nil || !t.more {
 			return moved, err
 		}
@@ -153,10 +156,11 @@ var errNobody = errors.New("it is not started")
 
 // turned is what came of a turn.
 type turned struct {
-	did   bool      // something was written
-	more  bool      // it is worth another turn at once
-	waits []string  // nothing can be done before one of these runs has ended
-	until time.Time // or before that, if it is not zero
+	did    bool         // something was written
+	more   bool         // it is worth another turn at once
+	waits  []string     // nothing can be done before one of these runs has ended
+	until  time.Time    // or before that, if it is not zero
+	missed []Occurrence // slots that nobody fired in time, and nobody will
 }
 
 // turn moves a row on by what is due: it decides, which is one write, then starts, then writes
@@ -187,6 +191,12 @@ func (s Schedules) turn(ctx context.Context, tenant, id string) (turned, error) 
 	if err != nil {
 		return turned{}, err
 	}
+	var missed []Occurrence
+	for _, line := range lines {
+		if line.Outcome == Skipped && strings.HasPrefix(line.Reason, missedSlot) {
+			missed = append(missed, line)
+		}
+	}
 	claims, claimed, cancel := r.claim(now)
 	lines = append(lines, claims...)
 	at, blocked := r.wake(now)
@@ -196,29 +206,32 @@ func (s Schedules) turn(ctx context.Context, tenant, id string) (turned, error) 
 	if version, err = s.write(ctx, r, version, lines, now); err != nil {
 		return turned{}, ignoreConflict(err)
 	}
+	done := turned{did: true, missed: missed}
 	if cancel {
 		for _, run := range live {
 			_, err := s.Engine.Cancel(ctx, pawl.Ref{Tenant: tenant, ID: run}, "a later slot of schedule "+id+" has come")
 			if err != nil && !errors.Is(err, pawl.ErrEnded) && !errors.Is(err, pawl.ErrNotFound) {
-				return turned{}, err
+				return done, err
 			}
 		}
 	}
 	if len(claimed) == 0 {
-		return turned{did: true, more: more}, nil
+		done.more = more
+		return done, nil
 	}
 	var results []Occurrence
 	for _, q := range claimed {
 		o, err := s.start(ctx, &r.Schedule, q)
 		if err != nil {
-			return turned{did: true}, err // the claim runs out, and another one goes on
+			return done, err // the claim runs out, and another one goes on
 		}
 		results = append(results, o)
 	}
 	if err := s.finish(ctx, r, version, results); err != nil || known {
-		return turned{did: true, more: true}, err
+		done.more = true
+		return done, err
 	}
-	return turned{did: true}, fmt.Errorf("%w: %s", errNobody, unknownWorkflow(r.Workflow))
+	return done, fmt.Errorf("%w: %s", errNobody, unknownWorkflow(r.Workflow))
 }
 
 // finish takes what was started out of the queue. Whoever wrote meanwhile left it there.

@@ -19,7 +19,12 @@ type Set struct {
 	events    []Subscription
 	webhooks  map[string]http.Handler
 	ids       []string
+	uses      []use
+	elsewhere []string
 }
+
+// use is a workflow that a trigger starts.
+type use struct{ trigger, workflow string }
 
 // NewSet makes an empty Set for an engine.
 func NewSet(e *pawl.Engine) *Set { return &Set{engine: e, webhooks: map[string]http.Handler{}} }
@@ -44,6 +49,7 @@ func (s *Set) OnSchedule(sch Schedule) error {
 		return err
 	}
 	s.schedules = append(s.schedules, sch)
+	s.uses = append(s.uses, use{"schedule " + sch.ID, sch.Workflow})
 	return nil
 }
 
@@ -56,6 +62,7 @@ func (s *Set) OnEvent(sub Subscription) error {
 		return err
 	}
 	s.events = append(s.events, sub)
+	s.uses = append(s.uses, use{"subscription " + sub.ID, sub.Workflow})
 	return nil
 }
 
@@ -72,6 +79,7 @@ func (s *Set) OnWebhook(w Webhook) error {
 		return err
 	}
 	s.webhooks[w.Path] = h
+	s.uses = append(s.uses, use{"webhook " + w.ID, w.Workflow})
 	return nil
 }
 
@@ -94,8 +102,31 @@ func (s *Set) Paths() []string {
 	return out
 }
 
-// Sync writes the rows of schedules and subscriptions that are new or changed.
+// Elsewhere says that programs with other engines on the same store have registered these workflows: this
+// one declares triggers for them, and leaves the starting to those.
+func (s *Set) Elsewhere(workflows ...string) { s.elsewhere = append(s.elsewhere, workflows...) }
+
+// known refuses a trigger of a workflow that the engine has not registered: nobody would start it. An
+// engine without any workflow is a client, of which nothing can be said.
+func (s *Set) known() error {
+	names := s.engine.Workflows()
+	if len(names) == 0 {
+		return nil
+	}
+	for _, u := range s.uses {
+		if !slices.Contains(names, u.workflow) && !slices.Contains(s.elsewhere, u.workflow) {
+			return fmt.Errorf("%w: %s starts workflow %q, which this engine has not registered%s; register it, or name it in Set.Elsewhere if another program has it", pawl.ErrInput, u.trigger, u.workflow, likely(u.workflow, names))
+		}
+	}
+	return nil
+}
+
+// Sync writes the rows of schedules and subscriptions that are new or changed. ErrInput: one of the Set's
+// triggers starts a workflow that its engine, which has others, has not registered, see Elsewhere; nothing was written.
 func (s *Set) Sync(ctx context.Context) error {
+	if err := s.known(); err != nil {
+		return err
+	}
 	store := Schedules{s.engine}
 	for _, sch := range s.schedules {
 		old, err := store.Get(ctx, sch.Tenant, sch.ID)

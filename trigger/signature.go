@@ -4,12 +4,16 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pawlrun/pawl"
 )
 
 // Scheme is how a sender signs its requests.
@@ -50,10 +54,12 @@ type SignatureOptions struct {
 
 // Signed is what a verified request has said about itself.
 type Signed struct {
-	// ID names the delivery: the same when a sender tries again. Without a header for it, it is a
-	// hash of the body and, where the scheme has one, the timestamp; then HasID is false.
-	ID    string
-	HasID bool
+	// ID names the delivery, so that a second one of the same ID is a repeat: what a header says
+	// ([SignatureOptions].IDHeader); else "id" of the body with Stripe, and "event_id" of it with Slack.
+	// Where none of these is there, it is a hash of what was signed if that has a timestamp, so that who
+	// overheard a request can't send it again; and "" if it has none: two equal bodies are then two
+	// deliveries, and nothing tells them from one that was sent twice.
+	ID string
 	// Time is when the sender signed. Zero: the scheme does not tell.
 	Time time.Time
 }
@@ -165,16 +171,56 @@ func (v *Verifier) Verify(h http.Header, body []byte, now time.Time) (Signed, er
 		if err != nil {
 			return Signed{}, err
 		}
-		s.ID, s.HasID = id, true
+		s.ID = id
 		return s, nil
 	}
-	sum := sha256.New()
-	if !s.Time.IsZero() {
+	if s.ID = idInBody(v.opt.Scheme, body); s.ID == "" && !s.Time.IsZero() {
+		sum := sha256.New()
 		fmt.Fprintf(sum, "%d.", s.Time.Unix())
+		sum.Write(body)
+		s.ID = hex.EncodeToString(sum.Sum(nil))
 	}
-	sum.Write(body)
-	s.ID = hex.EncodeToString(sum.Sum(nil))
 	return s, nil
+}
+
+// idInBody is the name of a delivery of senders that write it into the body; "": it has none, as
+// Slack's forms, whose ids are of something else.
+func idInBody(scheme Scheme, body []byte) string {
+	pointer, known := bodyIDs[scheme]
+	if !known {
+		return ""
+	}
+	var value any
+	if json.Unmarshal(body, &value) != nil {
+		return ""
+	}
+	return at(value, []string{pointer})
+}
+
+// bodyIDs are the fields of bodies that name deliveries.
+var bodyIDs = map[Scheme]string{Stripe: "id", Slack: "event_id"}
+
+// VerifyFunc returns what api.Options.Verify is to be, of verifiers by the names of their secrets,
+// as [pawl.Signed] names them:
+//
+//	verify := trigger.VerifyFunc(map[string]*trigger.Verifier{"hub": hub})
+//	handler := api.New(engine, api.Options{Verify: verify})
+//
+// It names a delivery by its [Signed].ID. A name that is not in the map is answered with pawl.ErrNotFound,
+// a webhook that wants another scheme than the name's verifier has with pawl.ErrState: faults of the server, not of who calls.
+func VerifyFunc(verifiers map[string]*Verifier) func(scheme, secretName string, header http.Header, body []byte, now time.Time) (deliveryID string, err error) {
+	verifiers = maps.Clone(verifiers)
+	return func(scheme, name string, header http.Header, body []byte, now time.Time) (string, error) {
+		v := verifiers[name]
+		switch {
+		case v == nil:
+			return "", fmt.Errorf("%w: the server has no secret of webhooks named %q: give it in its settings, under webhooks, or to trigger.VerifyFunc", pawl.ErrNotFound, name)
+		case string(v.Scheme()) != scheme:
+			return "", fmt.Errorf("%w: the secret %q is for signatures of %s, and the webhook wants those of %s", pawl.ErrState, name, v.Scheme(), scheme)
+		}
+		signed, err := v.Verify(header, body, now)
+		return signed.ID, err
+	}
 }
 
 func (v *Verifier) refuse(format string, args ...any) error {

@@ -35,7 +35,7 @@ var published = []signedRequest{
 		"Hello, World!", 0, "72d3162e-cc78-11e3-81ab-4c9367dc0958"},
 	{"slack", SignatureOptions{Scheme: Slack, Secrets: []string{"8f742231b10e8888abcd99yyyzzz85a5"}},
 		map[string]string{"X-Slack-Request-Timestamp": "1531420618", "X-Slack-Signature": "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503"},
-		slackBody, 1531420618, ""},
+		slackBody, 1531420618, "a hash"},
 	{"standard", SignatureOptions{Scheme: Standard, Secrets: []string{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}},
 		map[string]string{"webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "webhook-timestamp": "1614265330", "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="},
 		`{"test": 2432232314}`, 1614265330, "msg_p5jXN8AQM9LWM0D4loKWxJek"},
@@ -53,8 +53,8 @@ func signedRequests() []signedRequest {
 	hexed, based := hex.EncodeToString(macOf("key", body)), base64.StdEncoding.EncodeToString(macOf("key", body))
 	stripe := hex.EncodeToString(macOf("whsec_abc", "1700000000."+body))
 	return append(published[:len(published):len(published)],
-		signedRequest{"stripe", SignatureOptions{Scheme: Stripe, Secrets: []string{"whsec_abc"}}, map[string]string{"Stripe-Signature": "t=1700000000,v1=" + stripe + ",v0=00"}, body, 1700000000, ""},
-		signedRequest{"stripe, several", SignatureOptions{Scheme: Stripe, Secrets: []string{"whsec_abc"}}, map[string]string{"Stripe-Signature": "t=1700000000,v1=" + strings.Repeat("ab", 32) + ",v1=" + stripe}, body, 1700000000, ""},
+		signedRequest{"stripe", SignatureOptions{Scheme: Stripe, Secrets: []string{"whsec_abc"}}, map[string]string{"Stripe-Signature": "t=1700000000,v1=" + stripe + ",v0=00"}, body, 1700000000, "evt_1"},
+		signedRequest{"stripe, several", SignatureOptions{Scheme: Stripe, Secrets: []string{"whsec_abc"}}, map[string]string{"Stripe-Signature": "t=1700000000,v1=" + strings.Repeat("ab", 32) + ",v1=" + stripe}, body, 1700000000, "evt_1"},
 		signedRequest{"standard, several", SignatureOptions{Scheme: Standard, Secrets: []string{"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}},
 			map[string]string{"webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "webhook-timestamp": "1614265330", "webhook-signature": "v1a,xyz v1," + based + " v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="},
 			`{"test": 2432232314}`, 1614265330, "msg_p5jXN8AQM9LWM0D4loKWxJek"},
@@ -103,8 +103,8 @@ func TestSignedRequestsAreGood(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s.HasID != (r.id != "") || s.HasID && s.ID != r.id || !s.HasID && len(s.ID) != 64 {
-				t.Errorf("id %q (%v), want %q", s.ID, s.HasID, r.id)
+			if want := r.id; want == "a hash" && len(s.ID) != 64 || want != "a hash" && s.ID != want {
+				t.Errorf("id %q, want %q", s.ID, want)
 			}
 			if r.at != 0 && s.Time.Unix() != r.at || r.at == 0 && !s.Time.IsZero() {
 				t.Errorf("time %v, want %d", s.Time, r.at)

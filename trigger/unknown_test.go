@@ -54,7 +54,14 @@ func TestAWorkflowThatNobodyKnows(t *testing.T) {
 		run := func(e *pawl.Engine) {
 			go func() { ended <- (&Runner{Engine: e, Logger: slog.New(slog.NewTextHandler(&log, nil))}).Run(ctx) }()
 		}
-		defer func() { end(); <-ended; <-ended }()
+		defer func() {
+			end()
+			for range 2 {
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			}
+		}()
 		run(ignorant)
 		publish := func() Published {
 			t.Helper()

@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,9 +25,9 @@ type Webhook struct {
 	Workflow string
 	// Signature says how requests are signed. It must say so: Scheme None is without.
 	Signature SignatureOptions
-	// Dedupe is where a delivery's id is: a header, or, beginning with "/", a JSON pointer into the
-	// body such as "/event/id". "" means the scheme's own: the headers of github and standard, "/id" of
-	// stripe, "/event_id" of slack, else a hash of the body and the timestamp.
+	// Dedupe is where a delivery's id is: a header; beginning with "/", a JSON pointer into the
+	// body such as "/event/id"; or [DedupeBody], for which equal bodies are one delivery. "" means what
+	// [Signed].ID says. Where that says nothing, as with hmac and none, each request starts a run.
 	Dedupe string
 	// Form takes application/x-www-form-urlencoded in place of JSON, as Slack's commands are. The input is
 	// an object with the first value of each field, as text; Input gets the others too, in Delivery.Form.
@@ -39,13 +40,22 @@ type Webhook struct {
 	MaxInFlight int
 }
 
+// DedupeBody is a [Webhook].Dedupe: requests with the same body are one delivery, for as long as the run of
+// the first is kept.
+const DedupeBody = "body"
+
 // Delivery is a request that was let through.
 type Delivery struct {
-	ID     string
+	ID string // of the sender, or, where it gives none, of pawl's making
+	// Header is that of the request without Authorization, Proxy-Authorization and Cookie: what is made
+	// of it is stored, and a browser sends its session along to any address of a server.
 	Header http.Header
 	Body   json.RawMessage // of a form: its fields as an object of texts
 	Form   url.Values      // of a form: all values of its fields; else nil
 }
+
+// credentials are the headers that a Delivery does not have.
+var credentials = []string{"Authorization", "Proxy-Authorization", "Cookie"}
 
 // ReservedPaths are those that no Webhook may have, with all below them: they are the server's own.
 var ReservedPaths = []string{"/api", "/.well-known", "/ui", "/metrics", "/healthz", "/readyz", "/openapi.json", "/approve", "/login", "/logout"}
@@ -114,16 +124,14 @@ func NewWebhookHandler(e *pawl.Engine, w Webhook) (http.Handler, error) {
 		w.MaxInFlight = 256
 	}
 	h := &handler{engine: e, places: make(chan struct{}, w.MaxInFlight)}
-	where := w.Dedupe
-	if where == "" && w.Signature.IDHeader == "" {
-		where = map[Scheme]string{Stripe: "/id", Slack: "/event_id"}[w.Signature.Scheme]
-	}
-	if strings.HasPrefix(where, "/") {
-		for part := range strings.SplitSeq(where[1:], "/") {
+	switch {
+	case w.Dedupe == "" || w.Dedupe == DedupeBody:
+	case strings.HasPrefix(w.Dedupe, "/"):
+		for part := range strings.SplitSeq(w.Dedupe[1:], "/") {
 			h.pointer = append(h.pointer, strings.NewReplacer("~1", "/", "~0", "~").Replace(part))
 		}
-	} else if where != "" {
-		w.Signature.IDHeader = where
+	default:
+		w.Signature.IDHeader = w.Dedupe
 	}
 	var err error
 	if h.verifier, err = NewVerifier(w.Signature); err != nil {
@@ -185,7 +193,10 @@ func isType(have, want string) bool {
 
 // accept starts the run of a request whose sender is known.
 func (h *handler) accept(w http.ResponseWriter, r *http.Request, signed Signed, body []byte) {
-	d := Delivery{ID: signed.ID, Header: r.Header, Body: body}
+	d := Delivery{ID: signed.ID, Header: r.Header.Clone(), Body: body}
+	for _, name := range credentials {
+		d.Header.Del(name)
+	}
 	var value any
 	if h.Form {
 		fields, err := url.ParseQuery(string(body))
@@ -212,13 +223,16 @@ func (h *handler) accept(w http.ResponseWriter, r *http.Request, signed Signed, 
 		_, _ = io.WriteString(w, at(value, []string{"challenge"}))
 		return
 	}
-	if h.pointer != nil {
-		if id := at(value, h.pointer); id != "" {
-			d.ID = id
-		} else if h.Dedupe != "" {
+	switch {
+	case h.Dedupe == DedupeBody:
+		d.ID = hashOf(string(body))
+	case h.pointer != nil:
+		if d.ID = at(value, h.pointer); d.ID == "" {
 			problem(w, http.StatusBadRequest, "the body has no id at "+h.Dedupe)
 			return
 		}
+	case d.ID == "":
+		d.ID = rand.Text()
 	}
 	input := d.Body
 	if h.Input != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/trigger"
 	"go.yaml.in/yaml/v3"
 )
@@ -88,40 +86,5 @@ func (w webhookSecrets) verify() (verifyFunc, error) {
 		}
 		verifiers[name] = v
 	}
-	return func(scheme, name string, header http.Header, body []byte, now time.Time) (string, error) {
-		v := verifiers[name]
-		switch {
-		case v == nil:
-			return "", fmt.Errorf("%w: the server has no secret of webhooks named %q: give it in its settings, under webhooks", pawl.ErrNotFound, name)
-		case string(v.Scheme()) != scheme:
-			return "", fmt.Errorf("%w: the secret %q is for signatures of %s, and the webhook wants those of %s", pawl.ErrState, name, v.Scheme(), scheme)
-		}
-		signed, err := v.Verify(header, body, now)
-		if err != nil {
-			return "", err
-		}
-		if signed.HasID {
-			return signed.ID, nil
-		}
-		return idInBody(v.Scheme(), body), nil
-	}, nil
-}
-
-// idInBody names a delivery of senders that write its id into the body; "": it has none, as a form
-// of Slack's. Of others two equal requests are two: a hash of them would swallow the second.
-func idInBody(scheme trigger.Scheme, body []byte) string {
-	var has struct {
-		ID    string `json:"id"`
-		Event string `json:"event_id"`
-	}
-	if json.Unmarshal(body, &has) != nil {
-		return ""
-	}
-	switch scheme {
-	case trigger.Stripe:
-		return has.ID
-	case trigger.Slack:
-		return has.Event
-	}
-	return ""
+	return trigger.VerifyFunc(verifiers), nil
 }

@@ -4,12 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
@@ -38,20 +35,8 @@ func (s *Shop) Handler(mux *http.ServeMux, e *pawl.Engine, secret string, log *s
 	h := &handler{shop: s, engine: e}
 	mux.HandleFunc("POST /orders", demo.Answer(log, h.create))
 	mux.HandleFunc("GET /orders/{id}", demo.Answer(log, h.show))
-	mux.Handle(pawl.WebhookPath, api.New(e, api.Options{Logger: log, Verify: func(scheme, name string, header http.Header, body []byte, now time.Time) (string, error) {
-		if scheme != string(trigger.Stripe) || name != secretName {
-			return "", fmt.Errorf("%w: this server has no secret %q of scheme %s", pawl.ErrNotFound, name, scheme)
-		}
-		if _, err := verifier.Verify(header, body, now); err != nil {
-			return "", err
-		}
-		// Stripe names no delivery. It is the event that counts, however often it comes.
-		var n notice
-		if err := json.Unmarshal(body, &n); err != nil || n.ID == "" {
-			return "", errors.New("it is signed, and is no event with an id")
-		}
-		return n.ID, nil
-	}}))
+	verify := trigger.VerifyFunc(map[string]*trigger.Verifier{secretName: verifier}) // by the id of Stripe's event, however often it comes
+	mux.Handle(pawl.WebhookPath, api.New(e, api.Options{Logger: log, Verify: verify}))
 	return nil
 }
 
