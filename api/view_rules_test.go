@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bufio"
 	"errors"
 	"net/http"
 	"strconv"
@@ -158,6 +159,113 @@ func TestAStreamIsReadFromOnePlace(t *testing.T) {
 		}
 		if strings.Join(seen, " ") != `{"i":0} {"i":1} {"i":2}` || page.NextFrom != 3 {
 			t.Errorf("pages have %v, and go on at %d", seen, page.NextFrom)
+		}
+	})
+}
+
+// The feed is its tenant's: nothing of another's runs is told, by whichever filter.
+func TestTheFeedIsOfOneTenant(t *testing.T) {
+	eachStore(t, func(t *testing.T, store func() pawl.Store) {
+		h := openOn(t, store(), api.Options{Auth: unlimited()})
+		secrets := map[string]string{}
+		for _, tenant := range []string{"", "a", "b"} {
+			_, secrets[tenant] = h.key(tenant, api.Admin)
+		}
+		for _, tenant := range []string{"a", "b", ""} {
+			var views []*view
+			for _, path := range []string{"/api/feed", "/api/feed?run=same", "/api/feed?workflow=echo&type=step"} {
+				views = append(views, h.viewAs(secrets[tenant], path))
+			}
+			for _, other := range []string{"a", "b", ""} {
+				if other != tenant {
+					h.runAs(secrets[other], "same", "of another, seen by "+tenant)
+				}
+			}
+			h.runAs(secrets[tenant], "same", "its own "+tenant)
+			for i, v := range views {
+				for e := v.next(); ; e = v.next() {
+					if e == "EOF" || strings.Contains(e, "of another") {
+						t.Fatalf("tenant %q, view %d: %s", tenant, i, e)
+					}
+					if strings.Contains(e, `"tenant":"`) != (tenant != "") || tenant != "" && !strings.Contains(e, `"tenant":"`+tenant+`"`) {
+						t.Fatalf("tenant %q, view %d: %s", tenant, i, e)
+					}
+					if strings.Contains(e, `"kind":"result"`) { // the run is over: what others did before it was told, if it ever is
+						break
+					}
+				}
+			}
+			for _, tenant := range []string{"a", "b", ""} {
+				if r := h.send("DELETE", "/api/runs/same", "", bearer(secrets[tenant])); r.status >= 300 {
+					t.Fatalf("%d %s", r.status, r.body)
+				}
+			}
+		}
+	})
+}
+
+// runAs runs echo to its end with a key.
+func (h *house) runAs(secret, id, input string) {
+	h.t.Helper()
+	body := `{"workflow":"echo","id":"` + id + `","input":{"text":"` + input + `"}}`
+	if r := h.send("POST", "/api/runs?wait=20s", body, bearer(secret)); r.status != 200 || !strings.Contains(string(r.body), `"completed"`) {
+		h.t.Fatalf("%d %s", r.status, r.body)
+	}
+}
+
+// viewAs is view with a key.
+func (h *house) viewAs(secret, path string) *view {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(h.t.Context(), "GET", h.url+path, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	bearer(secret)(req)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil || res.StatusCode != 200 {
+		h.t.Fatal(res, err)
+	}
+	h.t.Cleanup(func() { res.Body.Close() })
+	return &view{h.t, bufio.NewScanner(res.Body), res}
+}
+
+// Readers of one stream share what is encoded, and each sees its own chunks, however far apart they are.
+func TestReadersFarApartSeeTheirOwn(t *testing.T) {
+	eachHouse(t, func(t *testing.T, h *house) {
+		const n = 600 // more than are kept for others
+		id := h.start("streams", strings.Replace(`{"n":N}`, "N", strconv.Itoa(n), 1))
+		h.until(id, pawl.Waiting)
+		for _, accept := range []string{"text/event-stream", "application/x-ndjson"} {
+			var first *http.Response
+			for reader := range 3 {
+				req, err := http.NewRequestWithContext(t.Context(), "GET", h.url+"/api/runs/"+id+"/streams/", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Accept", accept)
+				res, err := http.DefaultClient.Do(req)
+				if err != nil || res.StatusCode != 200 {
+					t.Fatal(res, err)
+				}
+				defer res.Body.Close()
+				if first == nil {
+					first = res // which stays, so that the next ones share with it
+				}
+				next := 0
+				for lines := bufio.NewScanner(res.Body); next < n && lines.Scan(); {
+					_, data, is := strings.Cut(lines.Text(), `"data":`)
+					if !is {
+						continue
+					}
+					if data != strconv.Itoa(next)+"}" {
+						t.Fatalf("reader %d of %s has %s in place of %d", reader, accept, data, next)
+					}
+					next++
+				}
+				if next != n {
+					t.Errorf("reader %d of %s has %d chunks", reader, accept, next)
+				}
+			}
 		}
 	})
 }
