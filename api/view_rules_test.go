@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
@@ -264,6 +265,27 @@ func TestReadersFarApartSeeTheirOwn(t *testing.T) {
 				}
 				if next != n {
 					t.Errorf("reader %d of %s has %d chunks", reader, accept, next)
+				}
+			}
+		}
+	})
+}
+
+// A server that stops ends its views at once, and not when the time for the others is over.
+func TestShutdownEndsViewsAtOnce(t *testing.T) {
+	eachHouse(t, func(t *testing.T, h *house) {
+		id := h.start("waits", "null")
+		h.until(id, pawl.Waiting)
+		views := []*view{h.view("/api/runs/"+id+"/events", ""), h.view("/api/runs/"+id+"/streams/x", ""), h.view("/api/feed", "")}
+		began := time.Now()
+		h.stop() // others may take 3 s
+		if d := time.Since(began); d > 2*time.Second {
+			t.Errorf("the shutdown took %v", d)
+		}
+		for i, v := range views {
+			for e := v.next(); e != "EOF"; e = v.next() {
+				if strings.Contains(e, " end {") || strings.HasPrefix(e, "end ") {
+					t.Errorf("view %d says that there is no more: %s", i, e)
 				}
 			}
 		}
