@@ -1,6 +1,7 @@
 package approval_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -210,7 +211,7 @@ func TestWhatIsNoVoteCountsForNothing(t *testing.T) {
 			t.Fatal(hooks, err)
 		}
 		for _, data := range []string{`{"approved":true,"by":"eve"}`, `{"slot":2,"approved":true,"by":"eve"}`, `{"slot":1,"expired":true}`, `"x"`, `null`} {
-			if _, err := e.Deliver(t.Context(), pawl.Delivery{Run: pawl.Ref{ID: "one"}, Hook: hooks[0].Key, Data: []byte(data)}); err != nil && !errors.Is(err, pawl.ErrInput) {
+			if _, err := e.Deliver(t.Context(), pawl.Delivery{Run: pawl.Ref{ID: "one"}, Hook: hooks[0].Key, Data: json.RawMessage(data)}); err != nil && !errors.Is(err, pawl.ErrInput) {
 				t.Fatal(err)
 			}
 		}
