@@ -1,6 +1,7 @@
 package approval_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,5 +222,86 @@ func TestWhatIsNoVoteCountsForNothing(t *testing.T) {
 		}
 		d, err := run.Result(t.Context())
 		equal(t, "decision", line(d.Approved, d.By, err), "false ann <nil>")
+	})
+}
+
+// Of what was missed while no worker was there one notice is given: that others are asked now, if that was among it,
+// however many reminders would have come since, and at the end nothing but the end.
+func TestMissedEscalationsAreTold(t *testing.T) {
+	b := &board{}
+	w := asks(approval.Request{Approvers: []string{"ann"}, Notify: b.notify, BaseURL: base, Every: time.Hour, Expires: 10 * time.Hour,
+		Escalate: &approval.Escalation{After: 2*time.Hour + time.Minute, Approvers: []string{"boss"}}})
+	inBubble(t, b, func(h *pawltest.Harness) {
+		for i, away := range []time.Duration{4*time.Hour + 30*time.Minute, 20 * time.Hour} {
+			id := fmt.Sprint("run", i)
+			run := pawltest.Start(h, w, "book", pawl.ID(id))
+			h.AwaitHook(id)
+			time.Sleep(time.Second)
+			said := len(b.all())
+			if _, err := h.Engine().Pause(h.Context(), pawl.Ref{ID: id}, "holidays"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(away)
+			if _, err := h.Engine().Unpause(h.Context(), pawl.Ref{ID: id}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			want := []string{"escalated [ann boss] "}
+			if away > 10*time.Hour {
+				want = []string{"expired [] "}
+			}
+			got := b.all()[said:]
+			if len(got) != 1 || !strings.HasPrefix(got[0], want[0]) {
+				t.Errorf("after %v: %v, want %v", away, got, want)
+			}
+			if _, err := h.Engine().Cancel(h.Context(), pawl.Ref{ID: id}, ""); err != nil && !errors.Is(err, pawl.ErrEnded) {
+				t.Fatal(err)
+			}
+			_, _ = pawltest.ResultError(h, run)
+		}
+	}, w)
+}
+
+// between is a store on which something happens before an approval is put on record.
+type between struct {
+	pawl.Store
+	before atomic.Pointer[func()]
+}
+
+func (s *between) Commit(ctx context.Context, b *pawl.Batch) error {
+	for _, w := range b.Writes {
+		for _, p := range w.Puts {
+			if p.Space == "approval" {
+				if f := s.before.Swap(nil); f != nil {
+					(*f)()
+				}
+			}
+		}
+	}
+	return s.Store.Commit(ctx, b)
+}
+
+// Of two votes that come at once neither is lost from the record, whichever is written last.
+func TestVotesAtOnceAreBothOnRecord(t *testing.T) {
+	eachStore(t, func(t *testing.T, s pawl.Store) {
+		w := asks(approval.Request{Approvers: []string{"ann", "bob", "cid"}, Need: 3})
+		e, _ := work(t, s, w)
+		start(t, e, w, "one")
+		a := asked(t, e, "one/buy")
+		vote := func(e *pawl.Engine, by string) {
+			if _, err := approval.Decide(t.Context(), e, pawl.Ref{ID: a.ID}, approval.Answer{Approved: true, By: by, Shown: a.Shown}); err != nil {
+				t.Errorf("%s: %v", by, err)
+			}
+		}
+		slow := &between{Store: s}
+		bob := func() { vote(e, "bob") }
+		slow.before.Store(&bob)
+		vote(pawl.New(slow, &pawl.Options{Secret: secret}), "ann")
+		a = asked(t, e, "one/buy")
+		var by []string
+		for _, v := range a.Votes {
+			by = append(by, v.By)
+		}
+		equal(t, "votes", line(a.State, by, slow.before.Load() == nil), "pending [ann bob] true")
 	})
 }
