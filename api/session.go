@@ -87,7 +87,7 @@ func (s *server) findSession(ctx context.Context, id string) (stored storedSessi
 	if err == nil {
 		err = json.Unmarshal(r.Data, &stored)
 	}
-	if errors.Is(err, pawl.ErrNotFound) || err == nil && !time.Now().Before(stored.Expires) {
+	if errors.Is(err, pawl.ErrNotFound) { // a record is gone when its time is over
 		err = fmt.Errorf("%w: the session is over: log in again", ErrKey)
 	}
 	return stored, err

@@ -1,9 +1,7 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
@@ -121,25 +119,13 @@ func wantsLines(r *http.Request) bool {
 	return false
 }
 
-// appendChunk writes a chunk without its stream, which the reader knows. Its data is JSON.
+// appendChunk writes a chunk without its stream, which the reader knows. Its data is JSON as the engine encodes it, on one line.
 func appendChunk(b []byte, c *pawl.Chunk) []byte {
 	b = strconv.AppendInt(append(b, `{"index":`...), c.Index, 10)
 	b = c.At.UTC().AppendFormat(append(b, `,"at":"`...), time.RFC3339Nano)
 	b = append(b, '"')
 	if c.Data != nil {
-		b = append(append(b, `,"data":`...), oneLine(c.Data)...)
+		b = append(append(b, `,"data":`...), c.Data...)
 	}
 	return append(b, '}')
-}
-
-// oneLine is JSON without line breaks.
-func oneLine(data []byte) []byte {
-	if bytes.IndexByte(data, '\n') < 0 && bytes.IndexByte(data, '\r') < 0 {
-		return data
-	}
-	var b bytes.Buffer
-	if json.Compact(&b, data) != nil {
-		return marshal(string(data))
-	}
-	return b.Bytes()
 }

@@ -59,6 +59,11 @@ func specOf(ctx context.Context, name string, q *Request) (spec, error) {
 	if !utf8.ValidString(s.Title) || !utf8.ValidString(s.Message) || strings.ContainsRune(s.Title+s.Message, 0) {
 		return bad("its Title or Message is not UTF-8 without NUL")
 	}
+	for _, name := range s.all() { // before JSON makes text of what is none
+		if err := checkPerson(name); err != nil {
+			return bad("%w", err)
+		}
+	}
 	if n := len(s.Title) + len(s.Message) + len(s.Details) + len(s.Schema); n > MaxShown {
 		return bad("it would show %d bytes, the limit is %d: a person is to read it; show a summary and an address", n, MaxShown)
 	}
@@ -98,17 +103,17 @@ func specOf(ctx context.Context, name string, q *Request) (spec, error) {
 	return s, nil
 }
 
+// all are the approvers, and those who are asked later.
+func (s *spec) all() []string {
+	if s.Escalate == nil {
+		return s.Approvers
+	}
+	return slices.Concat(s.Approvers, s.Escalate.Approvers)
+}
+
 // people checks that there can be as many votes as are needed.
 func (s *spec) people() error {
-	all := s.Approvers
-	if s.Escalate != nil {
-		all = slices.Concat(all, s.Escalate.Approvers)
-	}
-	for _, name := range all {
-		if err := checkPerson(name); err != nil {
-			return err
-		}
-	}
+	all := s.all()
 	if len(all) > maxApprovers {
 		return fmt.Errorf("it has %d approvers, the limit is %d", len(all), maxApprovers)
 	}

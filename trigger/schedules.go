@@ -226,7 +226,7 @@ type TriggerOptions struct {
 }
 
 // Trigger fires a schedule now, paused or not, and returns what became of it: Started when
-// this engine knows the workflow and nothing speaks against it, else what the ledger says so far. ErrNotFound, ErrInput.
+// this engine knows the workflow, nothing speaks against it and no [Runner] was faster; else what the ledger says so far. ErrNotFound, ErrInput.
 func (s Schedules) Trigger(ctx context.Context, tenant, id string, opt TriggerOptions) (Occurrence, error) {
 	if err := checkOverlap(opt.Overlap); err != nil {
 		return Occurrence{}, fmt.Errorf("%w: %w", pawl.ErrInput, err)

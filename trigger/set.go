@@ -89,6 +89,7 @@ func (s *Set) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r)
 		return
 	}
+	expectBody(w, r)
 	problem(w, http.StatusNotFound, "there is no webhook at this path")
 }
 

@@ -93,7 +93,7 @@ type handler struct {
 //
 //	202 {"runId": …}  the run is stored; a delivery that came before gets the same, with the header
 //	                  Idempotency-Replayed: true
-//	400 no JSON, no form or one that is not UTF-8, or no id where Dedupe has it; 401 not signed; 405 not POST; 409 another body under the id
+//	400 no JSON, no form or one that is not UTF-8, no id where Dedupe has it, or a body that is not there within 30 s; 401 not signed; 405 not POST; 409 another body under the id
 //	413 too large; 415 another content, or one that is packed; 422 the workflow refuses it; 429 too many at once
 //	503 the store does not answer, or the outcome is not known: try again
 //
@@ -143,6 +143,7 @@ func NewWebhookHandler(e *pawl.Engine, w Webhook) (http.Handler, error) {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	expectBody(w, r)
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		problem(w, http.StatusMethodNotAllowed, "send it with POST")
@@ -184,6 +185,17 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.accept(w, r, signed, body)
+}
+
+// readLimit is how long the body of a request may take to arrive.
+const readLimit = 30 * time.Second
+
+// expectBody bounds how long a body may take, also one that nobody reads: before net/http sends an answer it reads what
+// is left of the body, for as long as that takes. Who sends a byte now and then would keep a place, and a connection, for ever.
+func expectBody(w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readLimit)) // not every ResponseWriter has one
+	}
 }
 
 func isType(have, want string) bool {
