@@ -177,6 +177,9 @@ func (s *stepContext) open() *account {
 	}
 }
 
+// over reports whether the attempt has ended.
+func (s *stepContext) over() bool { return s.account.Load() == &closed }
+
 // settle closes the attempt's account, and leaves what is in it to the run's next commit.
 func (s *stepContext) settle() {
 	a := s.account.Swap(&closed)

@@ -50,7 +50,8 @@ type Info struct {
 	Workflow     string
 	Step         string    // the step's key in the run
 	StepID       string    // idempotency key for the outside world: the same in every attempt and after every crash
-	Attempt      int       // from 1
+	Attempt      int       // from 1; an attempt that was cut off, as by a kill, does not count, and Epoch differs
+	Epoch        int64     // how many times the run had been claimed when the attempt began; of two attempts the later has the greater Epoch, or the same and no smaller Attempt
 	Tenant       string    // the run's
 	Priority     int       // the run's
 	FirstStarted time.Time // when the first attempt started; one that was cut off by a crash does not count
@@ -61,7 +62,7 @@ func InfoOf(ctx context.Context) Info {
 	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
 		return Info{
 			RunID: s.r.info.ID, ForkedFrom: s.r.info.Forked, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
-			Attempt: s.attempt, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
+			Attempt: s.attempt, Epoch: s.epoch, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
 		}
 	}
 	return Info{}
@@ -83,8 +84,10 @@ type stepContext struct {
 	r       *live
 	key     string
 	attempt int
+	epoch   int64
 	first   time.Time
 	account atomic.Pointer[account] // of what it spends; nil: nothing yet
+	wrote   []string                // streams, under the run's mu
 }
 
 func (s *stepContext) Value(key any) any {
@@ -200,7 +203,7 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 			b.commit(func(*Change) {})
 		}
 		began := time.Now()
-		ctx := &stepContext{Context: c.s.ctx, r: r, key: key, attempt: attempt, first: first}
+		ctx := &stepContext{Context: c.s.ctx, r: r, key: key, attempt: attempt, epoch: r.info.Epoch, first: first}
 		data, err := c.inBody(ctx, &o, body)
 		ctx.settle()
 		took := time.Since(began)

@@ -240,7 +240,7 @@ func Respond(ctx context.Context, req *Request, resp Response) error {
 	if resp.Status == 0 {
 		resp.Status = http.StatusOK
 	}
-	return s.r.writeChunk(ResponseStream+req.ID, resp, false)
+	return s.writeChunk(ResponseStream+req.ID, resp, false)
 }
 
 // ResponseStream and a request's id name the stream of its run on which the answer to the
