@@ -195,7 +195,7 @@ func TestMisuse_badNames(t *testing.T) {
 				_, err = pawl.WaitFor[none](c, name)
 				out = append(out, fmt.Sprint(misused(err, "name")))
 				_, err = pawl.NewHook[none](c, pawl.Token(name))
-				out = append(out, fmt.Sprint(misused(err, "name")))
+				out = append(out, fmt.Sprint(misused(err, "the token of a hook ")))
 			}
 			return out, pawl.Do(c, "a/b#c%d", nothing)
 		})

@@ -23,6 +23,7 @@ type stepOptions struct {
 	retry   retryPolicy
 	total   time.Duration
 	attempt time.Duration
+	err     error // an option that can't be
 }
 
 type retryPolicy struct {
@@ -38,9 +39,13 @@ const (
 )
 
 // AttemptTimeout bounds each attempt: its context ends after d with ErrTimeout, and the
-// attempt has failed even if its body goes on.
+// attempt has failed even if its body goes on. 0 means no limit, a negative d is refused.
 func AttemptTimeout(d time.Duration) StepOption {
-	return stepOption(func(o *stepOptions) { o.attempt = d })
+	return stepOption(func(o *stepOptions) {
+		if o.attempt = d; d < 0 {
+			o.err = errors.Join(o.err, fmt.Errorf("AttemptTimeout(%v): it is negative; 0 means no limit", d))
+		}
+	})
 }
 
 // Info tells a step's body what it is part of.
@@ -59,7 +64,7 @@ type Info struct {
 
 // InfoOf returns the Info of the step whose body was given ctx; elsewhere it is zero.
 func InfoOf(ctx context.Context) Info {
-	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
+	if s := stepOf(ctx); s != nil {
 		return Info{
 			RunID: s.r.info.ID, ForkedFrom: s.r.info.Forked, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
 			Attempt: s.attempt, Epoch: s.epoch, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
@@ -70,9 +75,18 @@ func InfoOf(ctx context.Context) Info {
 
 type stepKey struct{}
 
+// stepOf finds the step whose body was given ctx; nil: it is of none, or nil itself.
+func stepOf(ctx context.Context) *stepContext {
+	if ctx == nil {
+		return nil
+	}
+	s, _ := ctx.Value(stepKey{}).(*stepContext)
+	return s
+}
+
 // EngineOf returns the engine that runs the step whose body was given ctx; elsewhere nil.
 func EngineOf(ctx context.Context) *Engine {
-	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
+	if s := stepOf(ctx); s != nil {
 		return s.r.e
 	}
 	return nil
@@ -112,6 +126,9 @@ func (s *stepContext) Value(key any) any {
 // worker.
 func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error), opts ...StepOption) (T, error) {
 	var out T
+	if fn == nil {
+		return out, noFunction("Step", name)
+	}
 	err := c.step("Step", name, opts, func(ctx context.Context) (json.RawMessage, error) {
 		v, err := fn(ctx)
 		if err != nil {
@@ -137,7 +154,14 @@ func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error
 
 // Do is Step for a body without a result.
 func Do(c *Context, name string, fn func(ctx context.Context) error, opts ...StepOption) error {
+	if fn == nil {
+		return noFunction("Do", name)
+	}
 	return c.step("Do", name, opts, func(ctx context.Context) (json.RawMessage, error) { return nil, fn(ctx) }, nil)
+}
+
+func noFunction(call, name string) error {
+	return &MisuseError{Call: call + " " + name, Why: "its function is nil"}
 }
 
 func encodeResult(c *Context, name string, v any) (json.RawMessage, error) {
@@ -153,14 +177,14 @@ func (c *Context) step(call, name string, opts []StepOption, body func(context.C
 		return err
 	}
 	defer b.exit()
-	if err := checkName("step", name); err != nil {
+	if err := checkName("name of a step", name); err != nil {
 		return &MisuseError{Call: call, Why: err.Error()}
 	}
-	return c.stepAs(b.nextKey(name), opts, body, read)
+	return c.stepAs(call, b.nextKey(name), opts, body, read)
 }
 
 // stepAs is step for a key that is known.
-func (c *Context) stepAs(key string, opts []StepOption, body func(context.Context) (json.RawMessage, error), read func(json.RawMessage) error) error {
+func (c *Context) stepAs(call, key string, opts []StepOption, body func(context.Context) (json.RawMessage, error), read func(json.RawMessage) error) error {
 	b, r := c.b, c.b.r
 	if e := c.recorded(KindStep, key); e != nil {
 		data, err := stepResult(e)
@@ -171,14 +195,15 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		}
 		return err
 	}
+	o := stepOptions{retry: r.def.opts.retry}
+	// What the code alone decides is refused before act: a replay must not stop at it.
+	if err := errors.Join(apply(opts, func(opt StepOption) { opt.step(&o) }), o.err); err != nil {
+		return &MisuseError{Call: call + " " + key, Why: err.Error()}
+	}
+	o.retry.fill()
 	if err := c.act(); err != nil {
 		return err
 	}
-	o := stepOptions{retry: r.def.opts.retry}
-	for _, opt := range opts {
-		opt.step(&o)
-	}
-	o.retry.fill()
 	b.flush()
 
 	attempt, first, next, waited := 1, now(), time.Time{}, false
@@ -209,7 +234,7 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		took := time.Since(began)
 		if err == nil && read != nil { // before it is recorded: it must give the same in every replay
 			if misfit := read(data); misfit != nil {
-				err = Fatal(&EncodingError{What: "result of step " + key, Path: "it", Err: fmt.Errorf("what it was encoded as does not read back: %w", misfit)})
+				err = Fatal(&EncodingError{What: "result of step " + key, Path: "it", Err: fmt.Errorf("what it was encoded as does not read back: %v", misfit)})
 			}
 		}
 		if err == nil {
@@ -320,10 +345,10 @@ func (c *Context) attempt(ctx *stepContext, o *stepOptions, body func(context.Co
 	if c.b.r.e.opt.Intercept != nil {
 		body = c.intercepted(ctx.key, body)
 	}
-	limit := o.attempt
+	limit, whole := o.attempt, false
 	if o.total > 0 {
 		if left := o.total - time.Since(ctx.first); limit == 0 || left < limit {
-			limit = max(left, time.Millisecond)
+			limit, whole = max(left, time.Millisecond), true
 		}
 	}
 	if limit == 0 {
@@ -332,6 +357,12 @@ func (c *Context) attempt(ctx *stepContext, o *stepOptions, body func(context.Co
 	inner, cancel := context.WithTimeoutCause(c.s.ctx, limit, ErrTimeout)
 	defer cancel()
 	ctx.Context = inner
+	over := func(err error) error {
+		if whole {
+			return fmt.Errorf("the step took over its limit of %v, attempts and waits together: %w", o.total, err)
+		}
+		return fmt.Errorf("the attempt took over its limit of %v: %w", o.attempt, err)
+	}
 	type result struct {
 		data json.RawMessage
 		err  error
@@ -344,14 +375,14 @@ func (c *Context) attempt(ctx *stepContext, o *stepOptions, body func(context.Co
 	select {
 	case res := <-done:
 		if res.err != nil && inner.Err() != nil && c.s.ctx.Err() == nil {
-			res.err = fmt.Errorf("attempt took over %v: %w", limit, errors.Join(ErrTimeout, res.err))
+			res.err = over(errors.Join(ErrTimeout, res.err))
 		}
 		return res.data, res.err
 	case <-inner.Done():
 		if c.s.ctx.Err() != nil {
 			return nil, context.Cause(c.s.ctx)
 		}
-		return nil, fmt.Errorf("attempt took over %v: %w", limit, ErrTimeout)
+		return nil, over(ErrTimeout)
 	}
 }
 

@@ -24,8 +24,7 @@ func (c *Context) Stream(name string) *Stream { return &Stream{name: name, c: c}
 // that failed or was cut off stays in the stream: a [Chunk] says who wrote it. An attempt that
 // has ended, as a body does that outlives its time limit, writes nothing more: ErrState.
 func StreamOf(ctx context.Context, name string) *Stream {
-	s, _ := ctx.Value(stepKey{}).(*stepContext)
-	return &Stream{name: name, step: s}
+	return &Stream{name: name, step: stepOf(ctx)}
 }
 
 // Write appends v. In a workflow function it is a durable call and writes once; in a step
