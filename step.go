@@ -113,7 +113,8 @@ func (s *stepContext) Value(key any) any {
 
 // Step runs fn and records its result; once that is recorded, fn never runs again for this
 // key, and Step returns the recorded result, as decoded from JSON. The key is the branch's
-// path, the name and the occurrence of the name on it.
+// path, the name and the occurrence of the name on it. Steps and branches ([Go], [Map], an
+// approval) count occurrences together: behind an approval "pay", a step "pay" is pay#2.
 //
 // An error of fn is tried again ([MaxAttempts], [Backoff]), unless it is [Fatal] or the
 // scope was cancelled; [RetryAfter] sets the wait. When no attempt is left Step returns a
