@@ -25,7 +25,8 @@ type branch struct {
 	busy atomic.Bool // a durable call is under way
 	gone atomic.Bool // its function returned
 	goid uint64
-	sp   uintptr
+	sps  [4]uintptr // where its stack pointer was in durable calls
+	next uint8      // of sps to be replaced
 
 	change Change // its commit under way
 	item   item
@@ -95,24 +96,22 @@ func (b *branch) enter(call, name string) error {
 func (b *branch) exit() { b.busy.Store(false) }
 
 // own reports whether this is the branch's goroutine. Asking the runtime costs
-// microseconds, so it is asked only when the stack pointer is far from where it was at the
-// last call: stacks of two goroutines do not overlap.
+// microseconds, so it is asked only when the stack pointer is not where it was in an earlier
+// call: stacks of two goroutines do not overlap. It must be the same to the byte, as another
+// goroutine may have got a stack that this one's has outgrown; its way to the call is another.
 //
 //go:noinline
 func (b *branch) own() bool {
 	var mark byte
 	sp := uintptr(unsafe.Pointer(&mark))
-	if d := int64(sp) - int64(b.sp); d > -256 && d < 256 {
+	if slices.Contains(b.sps[:], sp) {
 		return true
 	}
-	id := goid()
-	if b.goid == 0 {
-		b.goid = id
-	}
-	if id != b.goid {
+	if goid() != b.goid {
 		return false
 	}
-	b.sp = sp
+	b.sps[b.next%uint8(len(b.sps))] = sp
+	b.next++
 	return true
 }
 

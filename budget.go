@@ -73,10 +73,10 @@ func (b *Budget) validate() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: budget %q: %s", ErrInput, b.Name, fmt.Sprintf(format, args...))
 	}
-	if err := checkName("budget", b.Name); err != nil {
+	if err := checkName("name of a budget", b.Name); err != nil {
 		return fmt.Errorf("%w: %w", ErrInput, err)
 	}
-	if err := checkName("meter", b.Meter); err != nil {
+	if err := checkName("name of a meter", b.Meter); err != nil {
 		return fmt.Errorf("%w: budget %q: %w", ErrInput, b.Name, err)
 	}
 	for what, text := range map[string]string{"run": b.Run, "workflow": b.Workflow, "attribute": b.Attr, "attribute's value": b.Value, "tenant": b.Tenant} {

@@ -56,15 +56,15 @@ type Reservation struct {
 // return that: where the budget says so the step then waits until there is enough, which uses up no attempt, and
 // runs its body again; else the step fails. ErrMisuse: ctx is not of a step's body; ErrInput.
 func Spend(ctx context.Context, what Spending) (*Reservation, error) {
-	s, ok := ctx.Value(stepKey{}).(*stepContext)
-	if !ok {
+	s := stepOf(ctx)
+	if s == nil {
 		return nil, &MisuseError{Call: "Spend", Why: "its context is not the one that a step's body was given"}
 	}
 	if what.Meter == "" {
 		what.Meter = USD
 	}
 	for name, text := range map[string]string{"meter": what.Meter, "item": what.Item} {
-		if err := checkName(name, text); err != nil {
+		if err := checkName("name of the "+name, text); err != nil {
 			return nil, Fatal(fmt.Errorf("%w: spend in step %s: %w", ErrInput, s.key, err))
 		}
 	}
@@ -133,8 +133,8 @@ const maxDetail = 64 << 10
 // replay reads it. Notes of an attempt that is cut off are lost. An attempt may leave
 // several. ErrEncoding, ErrTooLarge; ErrMisuse: ctx is not of a step's body; ErrState: the attempt has ended.
 func Note(ctx context.Context, v any) error {
-	s, ok := ctx.Value(stepKey{}).(*stepContext)
-	if !ok {
+	s := stepOf(ctx)
+	if s == nil {
 		return &MisuseError{Call: "Note", Why: "its context is not the one that a step's body was given"}
 	}
 	data, err := encode("note of step "+s.key, v, s.r.e.opt.MaxPayload)
@@ -176,6 +176,9 @@ func (s *stepContext) open() *account {
 		}
 	}
 }
+
+// over reports whether the attempt has ended.
+func (s *stepContext) over() bool { return s.account.Load() == &closed }
 
 // settle closes the attempt's account, and leaves what is in it to the run's next commit.
 func (s *stepContext) settle() {

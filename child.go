@@ -233,8 +233,10 @@ func (c *Context) OnFailure(name string, fn func(ctx context.Context) error) {
 	err := b.enter("OnFailure", name)
 	if err == nil {
 		defer b.exit()
-		if err = checkName("compensation", name); err != nil {
+		if err = checkName("name of a compensation", name); err != nil {
 			err = &MisuseError{Call: "OnFailure", Why: err.Error()}
+		} else if fn == nil {
+			err = noFunction("OnFailure", name)
 		}
 	}
 	if err != nil { // to go on would mean to forget it
@@ -272,7 +274,7 @@ func (r *live) compensate(c *Context) {
 	defer cancel(nil)
 	inner := &Context{b: c.b, s: &scope{ctx: ctx, cancel: cancel}}
 	for _, u := range todo {
-		err := inner.stepAs(u.key, nil, func(ctx context.Context) (json.RawMessage, error) { return nil, u.fn(ctx) }, nil)
+		err := inner.stepAs("OnFailure", u.key, nil, func(ctx context.Context) (json.RawMessage, error) { return nil, u.fn(ctx) }, nil)
 		if err != nil {
 			r.e.log.Error("pawl: compensation failed", "run", r.info.ID, "compensation", u.key, "error", err)
 		}

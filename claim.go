@@ -20,7 +20,7 @@ import (
 func ClaimToken(s string) HookOption {
 	return hookOption(func(h *HookSpec) error {
 		h.Token, h.Claim = s, true
-		return checkName("hook token", s)
+		return checkName("token of a hook", s)
 	})
 }
 

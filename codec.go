@@ -38,6 +38,10 @@ func decodeInput(workflow string, data []byte, v any) error {
 	if len(data) == 0 {
 		data = []byte("null")
 	}
+	if bytes.Equal(bytes.TrimSpace(data), []byte("null")) && !takesNull(v) {
+		return fmt.Errorf("%w: input of %s: it is null, or was left out, and an input of type %T is needed; {} is one where all fields may be absent",
+			ErrInput, workflow, reflect.ValueOf(v).Elem().Interface())
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
@@ -48,6 +52,21 @@ func decodeInput(workflow string, data []byte, v any) error {
 		return fmt.Errorf("%w: input of %s: %v", ErrInput, workflow, err)
 	}
 	return nil
+}
+
+// takesNull reports whether null is a value of what v points to, rather than the lack of one.
+func takesNull(v any) bool {
+	if _, ok := v.(json.Unmarshaler); ok {
+		return true
+	}
+	switch t := reflect.TypeOf(v).Elem(); t.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Slice:
+		return true
+	case reflect.Struct:
+		return t.NumField() == 0
+	default:
+		return false
+	}
 }
 
 // culprit finds the part of v that has no JSON form, as a Go path.

@@ -75,6 +75,50 @@ func TestMisuse_durableCallFromAGoroutine(t *testing.T) {
 	})
 }
 
+// The first durable call of a run too, and calls from goroutines that have got the stack which
+// the owner's outgrew.
+func TestMisuse_firstDurableCallFromAGoroutine(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		foreign := func(c *pawl.Context, name string) error {
+			errs := make(chan error)
+			go func() { errs <- pawl.Do(c, name, nothing) }()
+			return misused(<-errs, "Do "+name, "use Go or Map")
+		}
+		w := pawl.Define("first", func(c *pawl.Context, _ none) (string, error) {
+			all := []error{foreign(c, "first")}
+			if err := pawl.Do(c, "own", nothing); err != nil {
+				return "", err
+			}
+			_, err := pawl.Go(c, "branch", func(c *pawl.Context) (none, error) {
+				all = append(all, foreign(c, "first of a branch"))
+				return none{}, pawl.Do(c, "own", nothing)
+			}).Wait(c)
+			if err != nil {
+				return "", err
+			}
+			for i := range 100 {
+				outgrow(10 * i)
+				all = append(all, foreign(c, "later"))
+			}
+			return fmt.Sprint(errors.Join(all...)), pawl.Do(c, "last", nothing)
+		})
+		n := boot(t, open(), nil, w)
+		r := start(n, w, none{})
+		equal(t, "complaints", result(n, r), "<nil>")
+		equal(t, "steps", n.keys(r.ID(), pawl.KindStep), []string{"own", "branch/own", "last"})
+	})
+}
+
+// outgrow needs a stack of some depth.
+func outgrow(depth int) int {
+	var room [256]byte
+	room[depth%256] = 1
+	if depth == 0 {
+		return int(room[0])
+	}
+	return outgrow(depth-1) + int(room[255])
+}
+
 func TestMisuse_twoGoroutinesOnOneContext(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		w := pawl.Define("shared", func(c *pawl.Context, _ none) (string, error) {
@@ -151,7 +195,7 @@ func TestMisuse_badNames(t *testing.T) {
 				_, err = pawl.WaitFor[none](c, name)
 				out = append(out, fmt.Sprint(misused(err, "name")))
 				_, err = pawl.NewHook[none](c, pawl.Token(name))
-				out = append(out, fmt.Sprint(misused(err, "name")))
+				out = append(out, fmt.Sprint(misused(err, "the token of a hook ")))
 			}
 			return out, pawl.Do(c, "a/b#c%d", nothing)
 		})

@@ -803,8 +803,10 @@ func TestB3_P59_priority(t *testing.T) {
 		equal(t, "the parent's", n.info(<-ids).Priority, 3)
 		equal(t, "definition over parent", n.info(<-ids).Priority, 5)
 		equal(t, "option over both", n.info(<-ids).Priority, 9)
-		far := start(n, plain, none{}, pawl.Priority(5000))
+		far := start(n, plain, none{}, pawl.Priority(1000))
 		equal(t, "limit", n.info(far.ID()).Priority, 1000)
+		_, err := plain.Start(n.ctx, n.Engine, none{}, pawl.Priority(1001))
+		is(t, err, pawl.ErrInput)
 	})
 }
 

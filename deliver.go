@@ -130,7 +130,7 @@ func (d *Delivery) message() (m *Send, what string, err error) {
 		m.Tenant, m.Publish, m.Name = d.Tenant, event, MsgEvent+event
 	}
 	if event != "" {
-		what, err = "data of event "+event, checkName("event", event)
+		what, err = "data of event "+event, checkName("name of an event", event)
 	}
 	switch {
 	case err != nil:

@@ -164,7 +164,10 @@ func (e *Engine) Register(defs ...Definition) error {
 		return fmt.Errorf("%w: register workflows before Run", ErrState)
 	}
 	all := maps.Clone(e.defs)
-	for _, d := range defs {
+	for i, d := range defs {
+		if d == nil || d.definition() == nil {
+			return fmt.Errorf("%w: Register: workflow %d of %d is nil", ErrInput, i+1, len(defs))
+		}
 		if err := d.definition().register(all); err != nil {
 			return err
 		}
@@ -183,7 +186,10 @@ func (d *definition) register(all map[string]*definition) error {
 	default:
 		return fmt.Errorf("%w: workflow %q", ErrDuplicate, d.name)
 	}
-	for _, used := range d.opts.uses {
+	for i, used := range d.opts.uses {
+		if used == nil || used.definition() == nil {
+			return fmt.Errorf("%w: workflow %q: what it Uses is nil (%d of %d)", ErrInput, d.name, i+1, len(d.opts.uses))
+		}
 		if err := used.definition().register(all); err != nil {
 			return fmt.Errorf("%w, which %q uses", err, d.name)
 		}
@@ -225,6 +231,12 @@ func (e *Engine) definition(name string) (*definition, error) {
 // returns, no goroutine of a run is left but those of step bodies that ignore their
 // context. An engine runs once.
 func (e *Engine) Run(ctx context.Context) error {
+	if ctx == nil {
+		return errNoContext
+	}
+	if e.store == nil {
+		return fmt.Errorf("%w: Run: the engine has no store, New was given nil", ErrInput)
+	}
 	if err := e.checkSecret(); err != nil {
 		return err
 	}

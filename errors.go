@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -11,7 +12,7 @@ import (
 // identity when an error is read back from a journal.
 var (
 	ErrNotFound       = errors.New("pawl: not found")                    // journalled
-	ErrUnknown        = errors.New("pawl: unknown workflow")             // no workflow of that name is registered here
+	ErrUnknown        = errors.New("pawl: unknown workflow")             // no workflow of that name is registered with the engine
 	ErrDuplicate      = errors.New("pawl: name is already registered")   // two workflows of one name
 	ErrConflict       = errors.New("pawl: id is taken by another input") // journalled; the same run id was started with other input
 	ErrExists         = errors.New("pawl: run exists")                   // journalled; policy Reject met a run with that id or singleton key
@@ -23,9 +24,9 @@ var (
 	ErrEncoding       = errors.New("pawl: value cannot be encoded")     // journalled
 	ErrBudget         = errors.New("pawl: budget exceeded")             // journalled
 	ErrInput          = errors.New("pawl: refused")                     // journalled; input that does not decode or validate
-	ErrMisuse         = errors.New("pawl: durable call in wrong place") // see MisuseError
-	ErrClosed         = errors.New("pawl: engine is closed")
-	ErrFenced         = errors.New("pawl: lease lost") // another owner has taken over: drop everything
+	ErrMisuse         = errors.New("pawl: durable call in wrong place") // journalled; see MisuseError
+	ErrClosed         = errors.New("pawl: closed")                      // the engine or its store was closed
+	ErrFenced         = errors.New("pawl: lease lost")                  // another owner has taken over: drop everything
 	ErrUnknownOutcome = errors.New("pawl: outcome unknown")
 	ErrRefused        = errors.New("pawl: refused by the store") // it can't store this and never will; nothing was written
 	ErrSchema         = errors.New("pawl: schema does not fit")  // the store is of a newer or foreign schema
@@ -45,6 +46,7 @@ var sentinels = map[string]error{
 	"ended":     ErrEnded,
 	"not_found": ErrNotFound,
 	"input":     ErrInput,
+	codeMisuse:  ErrMisuse,
 }
 
 // StepError reports that a step ended in failure: it used up its attempts, its error
@@ -108,6 +110,13 @@ func (e *HookClaimedError) Error() string {
 }
 
 const codeHookClaimed = "hook_claimed"
+
+// Codes of failures that get their types back.
+const (
+	codeMisuse   = "misuse"
+	codeTooLarge = "too_large"
+	codePanic    = "panic"
+)
 
 // MisuseError reports a durable call made where none can be made: inside a step, from a
 // goroutine that pawl did not start, on a Context that another goroutine is using, or
@@ -254,8 +263,9 @@ func (f *Failure) Unwrap() error {
 // Is reports whether target is the sentinel that was recorded under Code.
 func (f *Failure) Is(target error) bool { return f.Code != "" && sentinels[f.Code] == target }
 
-// err gives a recorded failure of a step, a child or a hook its type back, so that errors.As finds
-// a *StepError, *RunError, *HookConflictError or *HookClaimedError in an error that passed through a journal.
+// err gives a recorded failure of pawl's own its type back, so that errors.As finds a *StepError,
+// *RunError, *HookConflictError, *HookClaimedError, *MisuseError, *TooLargeError or *PanicError in
+// an error that passed through a journal.
 func (f *Failure) err() error {
 	if f.Step != "" && f.Cause != nil {
 		return &StepError{Step: f.Step, Attempts: f.Attempts, Err: f.Cause.err()}
@@ -264,19 +274,40 @@ func (f *Failure) err() error {
 		r.Err = f.Cause.err()
 		return r
 	}
-	if f.Code == codeHookConflict {
-		var e HookConflictError
-		if json.Unmarshal(f.Details, &e) == nil && e.Token != "" {
-			return &e
+	var typed error
+	switch f.Code {
+	case codeHookConflict:
+		typed = detailed(f, func(e *HookConflictError) bool { return e.Token != "" })
+	case codeHookClaimed:
+		typed = detailed(f, func(e *HookClaimedError) bool { return e.Token != "" })
+	case codeMisuse:
+		typed = detailed(f, func(e *MisuseError) bool { return e.Call != "" })
+	case codeTooLarge:
+		typed = detailed(f, func(e *TooLargeError) bool { return e.What != "" })
+	case codePanic:
+		if value, ok := strings.CutPrefix(f.Message, panicText); ok {
+			typed = &PanicError{Value: value, Stack: f.Stack}
 		}
 	}
-	if f.Code == codeHookClaimed {
-		var e HookClaimedError
-		if json.Unmarshal(f.Details, &e) == nil && e.Token != "" {
-			return &e
-		}
+	switch {
+	case typed == nil:
+		return f
+	case f.IsFatal:
+		return Fatal(typed)
 	}
-	return f
+	return typed
+}
+
+// detailed is the error of pawl's own that f tells of, as its Details have it; nil: they do not.
+func detailed[E any, P interface {
+	*E
+	error
+}](f *Failure, whole func(P) bool) error {
+	e := P(new(E))
+	if len(f.Details) == 0 || json.Unmarshal(f.Details, e) != nil || !whole(e) {
+		return nil
+	}
+	return e
 }
 
 const (
@@ -291,7 +322,9 @@ type PanicError struct {
 	Stack string
 }
 
-func (e *PanicError) Error() string { return "panic: " + e.Value }
+func (e *PanicError) Error() string { return panicText + e.Value }
+
+const panicText = "panic: "
 
 func failureOf(err error) *Failure { return failureDepth(err, 0) }
 
@@ -315,7 +348,11 @@ func failureDepth(err error, depth int) *Failure {
 	case *StepError:
 		f.Step, f.Attempts = e.Step, e.Attempts
 	case *PanicError:
-		f.Stack = cut(e.Stack, maxStack)
+		f.Code, f.Stack = codePanic, cut(e.Stack, maxStack)
+	case *MisuseError:
+		f.Code, f.Details = codeMisuse, mustJSON(e)
+	case *TooLargeError:
+		f.Code, f.Details = codeTooLarge, mustJSON(e)
 	case *HookConflictError:
 		f.Code, f.Details = codeHookConflict, mustJSON(e)
 	case *HookClaimedError:

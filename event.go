@@ -29,7 +29,7 @@ func WaitFor[T any](c *Context, event string, opts ...WaitOption) (T, error) {
 		return out, err
 	}
 	defer b.exit()
-	if err := checkName("event", event); err != nil {
+	if err := checkName("name of an event", event); err != nil {
 		return out, &MisuseError{Call: "WaitFor", Why: err.Error()}
 	}
 	key := b.nextKey("$event:" + event)
@@ -45,8 +45,8 @@ func WaitFor[T any](c *Context, event string, opts ...WaitOption) (T, error) {
 func (c *Context) receive(kind Kind, key, message, event string, opts []WaitOption) (json.RawMessage, error) {
 	b, r := c.b, c.b.r
 	var o waitOptions
-	for _, opt := range opts {
-		opt.wait(&o)
+	if err := apply(opts, func(opt WaitOption) { opt.wait(&o) }); err != nil {
+		return nil, &MisuseError{Call: "wait for " + message, Why: err.Error()}
 	}
 	var until sleepEntry
 	if o.timed {

@@ -80,8 +80,8 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 // inherit makes the options of a fork's start: what it takes over, then what it was given.
 func (e *Engine) inherit(ctx context.Context, info RunInfo, o *ForkOptions, attrs map[string]any) ([]StartOption, error) {
 	var own startOptions
-	for _, opt := range o.Options {
-		opt.start(&own)
+	if err := errors.Join(apply(o.Options, func(opt StartOption) { opt.start(&own) }), own.err); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInput, err)
 	}
 	if own.run.Tenant != "" && own.run.Tenant != info.Tenant {
 		return nil, fmt.Errorf("%w: a fork stays with the tenant of its run, %q; leave the option Tenant out", ErrInput, info.Tenant)

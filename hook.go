@@ -24,7 +24,7 @@ func (o hookOption) hook(h *HookSpec) error { return o(h) }
 func Token(s string) HookOption {
 	return hookOption(func(h *HookSpec) error {
 		h.Token, h.Claim = s, false
-		return checkName("hook token", s)
+		return checkName("token of a hook", s)
 	})
 }
 
@@ -130,10 +130,10 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 	if e == nil {
 		// What the code alone decides is refused before act: a replay must not stop at it.
 		n := HookSpec{Key: key, Public: public}
-		for _, o := range opts {
-			if err := o.hook(&n); err != nil {
-				return "", "", h, &MisuseError{Call: call, Why: err.Error()}
-			}
+		var bad error
+		nils := apply(opts, func(o HookOption) { bad = errors.Join(bad, o.hook(&n)) })
+		if err := errors.Join(nils, bad); err != nil {
+			return "", "", h, &MisuseError{Call: call, Why: err.Error()}
 		}
 		if n.answer != nil && !public {
 			return "", "", h, &MisuseError{Call: call, Why: "Answering, RespondManually, Signed and Dedupe are for NewWebhook"}

@@ -146,6 +146,7 @@ func (r *live) begin(c Claim) {
 
 // main calls the workflow function and ends the run with what it returned.
 func (r *live) main(root *branch) {
+	root.begin()
 	c := &Context{b: root, s: root.top}
 	var out json.RawMessage
 	err := error(&PanicError{Value: "the workflow's goroutine was ended (runtime.Goexit)"})

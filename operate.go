@@ -24,7 +24,7 @@ func (e *Engine) Signal(ctx context.Context, runID, event string, data any) erro
 // SignalRef is Signal for a run of any tenant: all orders and questions but Signal name a run by a [Ref].
 func (e *Engine) SignalRef(ctx context.Context, run Ref, event string, data any) error {
 	if event == "" {
-		return fmt.Errorf("%w: %w", ErrInput, checkName("event", event))
+		return fmt.Errorf("%w: %w", ErrInput, checkName("name of an event", event))
 	}
 	_, err := e.Deliver(ctx, Delivery{Run: run, Event: event, Data: data})
 	return err
@@ -42,7 +42,7 @@ func (e *Engine) Publish(ctx context.Context, event string, data any) error {
 // there were.
 func (e *Engine) PublishTo(ctx context.Context, tenant, event string, data any) (int, error) {
 	if event == "" {
-		return 0, fmt.Errorf("%w: %w", ErrInput, checkName("event", event))
+		return 0, fmt.Errorf("%w: %w", ErrInput, checkName("name of an event", event))
 	}
 	r, err := e.Deliver(ctx, Delivery{Tenant: tenant, Publish: event, Data: data})
 	return r.Count, err

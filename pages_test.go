@@ -108,6 +108,25 @@ func readPoem(ctx context.Context, engine *pawl.Engine, run *pawl.Run[int]) erro
 	return nil
 }
 
+// readTexts reads what the steps of a run write, by step.
+func readTexts(ctx context.Context, engine *pawl.Engine, run, stream string) (map[string]string, error) {
+	texts := map[string]string{}
+	for chunk, err := range engine.ReadStream(ctx, "", run, stream, 0) {
+		if err != nil {
+			return nil, err
+		}
+		if chunk.First { // an attempt begins: what one before it wrote was cut off, or has failed
+			texts[chunk.Step] = ""
+		}
+		var text string
+		if err := json.Unmarshal(chunk.Data, &text); err != nil {
+			return nil, err
+		}
+		texts[chunk.Step] += text
+	}
+	return texts, nil
+}
+
 func readFeed(ctx context.Context, engine *pawl.Engine) error {
 	for item, err := range engine.Feed(ctx, pawl.FeedFilter{Workflow: "poem"}, "") {
 		if err != nil {
@@ -154,7 +173,7 @@ func TestPagesShowCodeThatRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, n := range map[string]int{"webhooks.md": 5, "streams.md": 3} {
+	for name, n := range map[string]int{"webhooks.md": 5, "streams.md": 4} {
 		blocks := page(t, name, "go")
 		if len(blocks) != n {
 			t.Errorf("docs/%s has %d blocks of Go, and this test knows of %d", name, len(blocks), n)
@@ -323,6 +342,9 @@ func TestThePageOfStreamsIsTrue(t *testing.T) {
 		equal(t, "with a token", curl(t, l, "localhost:8420/api/runs/"+run.ID()+"/streams/answer?token="+minted.Token).StatusCode, 200)
 		equal(t, "result", result(n, run), 2)
 		n.ok(readPoem(n.ctx, engine, run))
+		texts, err := readTexts(n.ctx, engine, run.ID(), "answer")
+		n.ok(err)
+		equal(t, "texts by step", texts, map[string]string{"": "a poem:", "write": "rosesare"})
 		var types []string
 		for feed.Scan() && !strings.Contains(feed.Text(), `"state":"completed"`) {
 			if name, ok := strings.CutPrefix(feed.Text(), "event: "); ok && !slices.Contains(types, name) {

@@ -2,6 +2,7 @@ package pawl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -34,8 +35,12 @@ func Go[T any](c *Context, name string, fn func(c *Context) (T, error)) *Future[
 		return f
 	}
 	defer c.b.exit()
-	if err := checkName("branch", name); err != nil {
+	if err := checkName("name of a branch", name); err != nil {
 		f.f.done, f.f.err = true, &MisuseError{Call: "Go", Why: err.Error()}
+		return f
+	}
+	if fn == nil {
+		f.f.done, f.f.err = true, noFunction("Go", name)
 		return f
 	}
 	c.fork(&f.f, c.b.nextKey(name), func(c *Context) (err error) {
@@ -322,15 +327,22 @@ func race[T any](c *Context, call string, fs []*Future[T], done func(*future) bo
 // MapOption sets a property of a [Map]: [Limit].
 type MapOption interface{ mapping(*mapOptions) }
 
-type mapOptions struct{ limit int }
+type mapOptions struct {
+	limit int
+	err   error // an option that can't be
+}
 
 // LimitOption is what [Limit] returns.
 type LimitOption struct{ n int }
 
-// Limit lets a Map work on at most n elements at the same time.
+// Limit lets a Map work on at most n elements at the same time. An n under 1 is refused.
 func Limit(n int) LimitOption { return LimitOption{n} }
 
-func (l LimitOption) mapping(o *mapOptions) { o.limit = l.n }
+func (l LimitOption) mapping(o *mapOptions) {
+	if o.limit = l.n; l.n < 1 {
+		o.err = fmt.Errorf("Limit(%d): it must be 1 or more; leave it out for no limit", l.n)
+	}
+}
 
 // Map calls fn for every element of in at the same time, each in a branch of its own
 // (name[0]/step, name[1]/step, …), and returns the results in the order of in. When one
@@ -340,12 +352,15 @@ func Map[A, B any](c *Context, name string, in []A, fn func(c *Context, a A) (B,
 		return nil, err
 	}
 	defer c.b.exit()
-	if err := checkName("branch", name); err != nil {
+	if err := checkName("name of a branch", name); err != nil {
 		return nil, &MisuseError{Call: "Map", Why: err.Error()}
 	}
+	if fn == nil {
+		return nil, noFunction("Map", name)
+	}
 	var o mapOptions
-	for _, opt := range opts {
-		opt.mapping(&o)
+	if err := errors.Join(apply(opts, func(opt MapOption) { opt.mapping(&o) }), o.err); err != nil {
+		return nil, &MisuseError{Call: "Map " + name, Why: err.Error()}
 	}
 	path := c.b.nextKey(name)
 	out := make([]B, len(in))

@@ -114,7 +114,7 @@ func (e *Engine) Write(ctx context.Context, puts ...Put) ([]int64, error) {
 func (e *Engine) checkPuts(puts ...Put) error {
 	seen := map[[2]string]bool{}
 	for _, p := range puts {
-		if err := checkName("space of records", p.Space); err != nil {
+		if err := checkName("name of a space of records", p.Space); err != nil {
 			return fmt.Errorf("%w: %w", ErrInput, err)
 		}
 		at := [2]string{p.Space, p.Key}

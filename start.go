@@ -54,9 +54,14 @@ func (e *Engine) submitStart(ctx context.Context, s *Start) (RunInfo, error) {
 	return info, nil
 }
 
+var errNoContext = fmt.Errorf("%w: the context is nil; give context.Background() where there is none", ErrInput)
+
 // submit commits what a caller from outside asks. When ctx ends first, the answer is not
 // known: the commit may still happen.
 func (e *Engine) submit(ctx context.Context, it *item) error {
+	if ctx == nil {
+		return errNoContext
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -64,7 +69,7 @@ func (e *Engine) submit(ctx context.Context, it *item) error {
 	closed := e.closed
 	e.mu.Unlock()
 	if closed {
-		return ErrClosed
+		return fmt.Errorf("%w: Close of the engine was called; make another with New", ErrClosed)
 	}
 	if ctx.Done() == nil {
 		return e.pipe.do(it)
@@ -93,8 +98,8 @@ var colons = strings.NewReplacer("%", "%25", ":", "%3A")
 // prepare checks all that can be checked before anything is stored.
 func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOption) (*Start, error) {
 	o := startOptions{run: NewRun{Priority: def.opts.priority}, timeout: def.opts.timeout}
-	for _, opt := range opts {
-		opt.start(&o)
+	if err := errors.Join(apply(opts, func(opt StartOption) { opt.start(&o) }), o.err); err != nil {
+		return nil, fmt.Errorf("%w: start %s: %w", ErrInput, def.name, err)
 	}
 	run := &o.run
 	if len(input) > e.opt.MaxPayload {
@@ -116,7 +121,7 @@ func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOpt
 	}
 	if run.ID != "" {
 		if err := checkName("run id", run.ID); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInput, err)
+			return nil, fmt.Errorf("%w: start %s: %w", ErrInput, def.name, err)
 		}
 		if policy == CancelOld || policy == Queue {
 			run.Single = "id:" + apart(run.Tenant) + run.ID
@@ -153,7 +158,6 @@ func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOpt
 	}
 	run.Workflow, run.Version, run.Input = def.name, def.opts.version, compact(input)
 	run.Attrs, run.Seed, run.Keep = attrs, newSeed(), def.opts.keepAfter(Cancelled)
-	run.Priority = min(max(run.Priority, -1000), 1000)
 	e.mu.Lock()
 	run.Eager = e.defs[def.name] != nil
 	e.mu.Unlock()
@@ -182,11 +186,14 @@ type Run[Out any] struct {
 	existed bool
 }
 
-// Attach makes a handle to a run by its id. It asks nothing of the store.
+// Attach makes a handle to a run by its id, of the opts only [Tenant] counts. It asks nothing of
+// the store: that there is no such run is the ErrNotFound of Result.
 func Attach[Out any](e *Engine, id string, opts ...StartOption) *Run[Out] {
 	var o startOptions
 	for _, opt := range opts {
-		opt.start(&o)
+		if opt != nil {
+			opt.start(&o)
+		}
 	}
 	return &Run[Out]{e: e, tenant: o.run.Tenant, id: id}
 }
@@ -202,6 +209,9 @@ func (r *Run[Out]) Existed() bool { return r.existed }
 // follows ContinueAs.
 func (r *Run[Out]) Result(ctx context.Context) (Out, error) {
 	var out Out
+	if r.e == nil {
+		return out, fmt.Errorf("%w: result of run %q: its handle was attached to no engine", ErrInput, r.id)
+	}
 	info, entry, err := r.e.waitEnd(ctx, r.tenant, r.id, r.key)
 	if err != nil {
 		return out, err
@@ -243,10 +253,13 @@ func (e *Engine) whole(ctx context.Context, info RunInfo) (RunInfo, error) {
 }
 
 func (e *Engine) waitEnd(ctx context.Context, tenant, id string, key int64) (RunInfo, *Entry, error) {
+	if ctx == nil {
+		return RunInfo{}, nil, errNoContext
+	}
 	if key == 0 {
 		info, err := e.store.Lookup(ctx, tenant, id)
 		if err != nil {
-			return info, nil, err
+			return info, nil, fmt.Errorf("wait for run %q of tenant %q: %w", id, tenant, err)
 		}
 		key = info.Key
 	}

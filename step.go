@@ -23,6 +23,7 @@ type stepOptions struct {
 	retry   retryPolicy
 	total   time.Duration
 	attempt time.Duration
+	err     error // an option that can't be
 }
 
 type retryPolicy struct {
@@ -38,9 +39,13 @@ const (
 )
 
 // AttemptTimeout bounds each attempt: its context ends after d with ErrTimeout, and the
-// attempt has failed even if its body goes on.
+// attempt has failed even if its body goes on. 0 means no limit, a negative d is refused.
 func AttemptTimeout(d time.Duration) StepOption {
-	return stepOption(func(o *stepOptions) { o.attempt = d })
+	return stepOption(func(o *stepOptions) {
+		if o.attempt = d; d < 0 {
+			o.err = errors.Join(o.err, fmt.Errorf("AttemptTimeout(%v): it is negative; 0 means no limit", d))
+		}
+	})
 }
 
 // Info tells a step's body what it is part of.
@@ -50,7 +55,8 @@ type Info struct {
 	Workflow     string
 	Step         string    // the step's key in the run
 	StepID       string    // idempotency key for the outside world: the same in every attempt and after every crash
-	Attempt      int       // from 1
+	Attempt      int       // from 1; an attempt that was cut off, as by a kill, does not count, and Epoch differs
+	Epoch        int64     // how many times the run had been claimed when the attempt began; of two attempts the later has the greater Epoch, or the same and no smaller Attempt
 	Tenant       string    // the run's
 	Priority     int       // the run's
 	FirstStarted time.Time // when the first attempt started; one that was cut off by a crash does not count
@@ -58,10 +64,10 @@ type Info struct {
 
 // InfoOf returns the Info of the step whose body was given ctx; elsewhere it is zero.
 func InfoOf(ctx context.Context) Info {
-	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
+	if s := stepOf(ctx); s != nil {
 		return Info{
 			RunID: s.r.info.ID, ForkedFrom: s.r.info.Forked, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
-			Attempt: s.attempt, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
+			Attempt: s.attempt, Epoch: s.epoch, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
 		}
 	}
 	return Info{}
@@ -69,9 +75,18 @@ func InfoOf(ctx context.Context) Info {
 
 type stepKey struct{}
 
+// stepOf finds the step whose body was given ctx; nil: it is of none, or nil itself.
+func stepOf(ctx context.Context) *stepContext {
+	if ctx == nil {
+		return nil
+	}
+	s, _ := ctx.Value(stepKey{}).(*stepContext)
+	return s
+}
+
 // EngineOf returns the engine that runs the step whose body was given ctx; elsewhere nil.
 func EngineOf(ctx context.Context) *Engine {
-	if s, ok := ctx.Value(stepKey{}).(*stepContext); ok {
+	if s := stepOf(ctx); s != nil {
 		return s.r.e
 	}
 	return nil
@@ -83,8 +98,10 @@ type stepContext struct {
 	r       *live
 	key     string
 	attempt int
+	epoch   int64
 	first   time.Time
 	account atomic.Pointer[account] // of what it spends; nil: nothing yet
+	wrote   []string                // streams, under the run's mu
 }
 
 func (s *stepContext) Value(key any) any {
@@ -96,7 +113,8 @@ func (s *stepContext) Value(key any) any {
 
 // Step runs fn and records its result; once that is recorded, fn never runs again for this
 // key, and Step returns the recorded result, as decoded from JSON. The key is the branch's
-// path, the name and the occurrence of the name on it.
+// path, the name and the occurrence of the name on it. Steps and branches ([Go], [Map], an
+// approval) count occurrences together: behind an approval "pay", a step "pay" is pay#2.
 //
 // An error of fn is tried again ([MaxAttempts], [Backoff]), unless it is [Fatal] or the
 // scope was cancelled; [RetryAfter] sets the wait. When no attempt is left Step returns a
@@ -109,6 +127,9 @@ func (s *stepContext) Value(key any) any {
 // worker.
 func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error), opts ...StepOption) (T, error) {
 	var out T
+	if fn == nil {
+		return out, noFunction("Step", name)
+	}
 	err := c.step("Step", name, opts, func(ctx context.Context) (json.RawMessage, error) {
 		v, err := fn(ctx)
 		if err != nil {
@@ -134,7 +155,14 @@ func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error
 
 // Do is Step for a body without a result.
 func Do(c *Context, name string, fn func(ctx context.Context) error, opts ...StepOption) error {
+	if fn == nil {
+		return noFunction("Do", name)
+	}
 	return c.step("Do", name, opts, func(ctx context.Context) (json.RawMessage, error) { return nil, fn(ctx) }, nil)
+}
+
+func noFunction(call, name string) error {
+	return &MisuseError{Call: call + " " + name, Why: "its function is nil"}
 }
 
 func encodeResult(c *Context, name string, v any) (json.RawMessage, error) {
@@ -150,14 +178,14 @@ func (c *Context) step(call, name string, opts []StepOption, body func(context.C
 		return err
 	}
 	defer b.exit()
-	if err := checkName("step", name); err != nil {
+	if err := checkName("name of a step", name); err != nil {
 		return &MisuseError{Call: call, Why: err.Error()}
 	}
-	return c.stepAs(b.nextKey(name), opts, body, read)
+	return c.stepAs(call, b.nextKey(name), opts, body, read)
 }
 
 // stepAs is step for a key that is known.
-func (c *Context) stepAs(key string, opts []StepOption, body func(context.Context) (json.RawMessage, error), read func(json.RawMessage) error) error {
+func (c *Context) stepAs(call, key string, opts []StepOption, body func(context.Context) (json.RawMessage, error), read func(json.RawMessage) error) error {
 	b, r := c.b, c.b.r
 	if e := c.recorded(KindStep, key); e != nil {
 		data, err := stepResult(e)
@@ -168,14 +196,15 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 		}
 		return err
 	}
+	o := stepOptions{retry: r.def.opts.retry}
+	// What the code alone decides is refused before act: a replay must not stop at it.
+	if err := errors.Join(apply(opts, func(opt StepOption) { opt.step(&o) }), o.err); err != nil {
+		return &MisuseError{Call: call + " " + key, Why: err.Error()}
+	}
+	o.retry.fill()
 	if err := c.act(); err != nil {
 		return err
 	}
-	o := stepOptions{retry: r.def.opts.retry}
-	for _, opt := range opts {
-		opt.step(&o)
-	}
-	o.retry.fill()
 	b.flush()
 
 	attempt, first, next, waited := 1, now(), time.Time{}, false
@@ -200,13 +229,13 @@ func (c *Context) stepAs(key string, opts []StepOption, body func(context.Contex
 			b.commit(func(*Change) {})
 		}
 		began := time.Now()
-		ctx := &stepContext{Context: c.s.ctx, r: r, key: key, attempt: attempt, first: first}
+		ctx := &stepContext{Context: c.s.ctx, r: r, key: key, attempt: attempt, epoch: r.info.Epoch, first: first}
 		data, err := c.inBody(ctx, &o, body)
 		ctx.settle()
 		took := time.Since(began)
 		if err == nil && read != nil { // before it is recorded: it must give the same in every replay
 			if misfit := read(data); misfit != nil {
-				err = Fatal(&EncodingError{What: "result of step " + key, Path: "it", Err: fmt.Errorf("what it was encoded as does not read back: %w", misfit)})
+				err = Fatal(&EncodingError{What: "result of step " + key, Path: "it", Err: fmt.Errorf("what it was encoded as does not read back: %v", misfit)})
 			}
 		}
 		if err == nil {
@@ -317,10 +346,10 @@ func (c *Context) attempt(ctx *stepContext, o *stepOptions, body func(context.Co
 	if c.b.r.e.opt.Intercept != nil {
 		body = c.intercepted(ctx.key, body)
 	}
-	limit := o.attempt
+	limit, whole := o.attempt, false
 	if o.total > 0 {
 		if left := o.total - time.Since(ctx.first); limit == 0 || left < limit {
-			limit = max(left, time.Millisecond)
+			limit, whole = max(left, time.Millisecond), true
 		}
 	}
 	if limit == 0 {
@@ -329,6 +358,12 @@ func (c *Context) attempt(ctx *stepContext, o *stepOptions, body func(context.Co
 	inner, cancel := context.WithTimeoutCause(c.s.ctx, limit, ErrTimeout)
 	defer cancel()
 	ctx.Context = inner
+	over := func(err error) error {
+		if whole {
+			return fmt.Errorf("the step took over its limit of %v, attempts and waits together: %w", o.total, err)
+		}
+		return fmt.Errorf("the attempt took over its limit of %v: %w", o.attempt, err)
+	}
 	type result struct {
 		data json.RawMessage
 		err  error
@@ -341,14 +376,14 @@ func (c *Context) attempt(ctx *stepContext, o *stepOptions, body func(context.Co
 	select {
 	case res := <-done:
 		if res.err != nil && inner.Err() != nil && c.s.ctx.Err() == nil {
-			res.err = fmt.Errorf("attempt took over %v: %w", limit, errors.Join(ErrTimeout, res.err))
+			res.err = over(errors.Join(ErrTimeout, res.err))
 		}
 		return res.data, res.err
 	case <-inner.Done():
 		if c.s.ctx.Err() != nil {
 			return nil, context.Cause(c.s.ctx)
 		}
-		return nil, fmt.Errorf("attempt took over %v: %w", limit, ErrTimeout)
+		return nil, over(ErrTimeout)
 	}
 }
 

@@ -226,12 +226,21 @@ type Attr struct {
 }
 
 // Chunk is one element of a stream.
+//
+// What a step's body wrote says which attempt it was: a step that is cut off, as by a kill, or
+// that fails runs again, and writes again. A reader keeps what it has by Step, and drops that of
+// a step at a chunk that is its attempt's First. What a workflow function wrote has neither Step,
+// Attempt nor Epoch: it is written once.
 type Chunk struct {
-	Stream string          `json:"stream,omitempty"`
-	Index  int64           `json:"index"`
-	At     time.Time       `json:"at"`
-	Data   json.RawMessage `json:"data,omitempty"`
-	Closed bool            `json:"closed,omitempty"` // the stream's end; no data
+	Stream  string          `json:"stream,omitempty"`
+	Index   int64           `json:"index"`
+	At      time.Time       `json:"at"`
+	Data    json.RawMessage `json:"data,omitempty"`
+	Closed  bool            `json:"closed,omitempty"`  // the stream's end; no data
+	Step    string          `json:"step,omitempty"`    // key of the step whose body wrote it
+	Attempt int             `json:"attempt,omitempty"` // of the step, as in [Info]: one that was cut off does not count
+	Epoch   int64           `json:"epoch,omitempty"`   // of the run as the attempt began, as in [Info]: greater after a kill
+	First   bool            `json:"first,omitempty"`   // of its attempt in this stream: what earlier attempts of the step wrote is void
 }
 
 // StreamInfo tells how far a stream has come.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 )
 
 // Stream is a named sequence of values that a run writes and others read while it goes on
@@ -19,11 +20,11 @@ type Stream struct {
 // Stream returns the run's stream of a name, for the workflow function. "" is a name.
 func (c *Context) Stream(name string) *Stream { return &Stream{name: name, c: c} }
 
-// StreamOf returns the run's stream of a name, for the body of a step. What a failed
-// attempt wrote stays in the stream.
+// StreamOf returns the run's stream of a name, for the body of a step. What an attempt wrote
+// that failed or was cut off stays in the stream: a [Chunk] says who wrote it. An attempt that
+// has ended, as a body does that outlives its time limit, writes nothing more: ErrState.
 func StreamOf(ctx context.Context, name string) *Stream {
-	s, _ := ctx.Value(stepKey{}).(*stepContext)
-	return &Stream{name: name, step: s}
+	return &Stream{name: name, step: stepOf(ctx)}
 }
 
 // Write appends v. In a workflow function it is a durable call and writes once; in a step
@@ -38,7 +39,7 @@ func (s *Stream) put(call string, v any, closed bool) error {
 		return &MisuseError{Call: call, Why: fmt.Sprintf("the stream's name is %d bytes long, the limit is %d", len(s.name), maxName)}
 	}
 	if s.step != nil {
-		return s.step.r.writeChunk(s.name, v, closed)
+		return s.step.writeChunk(s.name, v, closed)
 	}
 	if s.c == nil {
 		return &MisuseError{Call: call, Why: "StreamOf needs the context that a step's body was given"}
@@ -127,7 +128,8 @@ func (r *live) openStreams() error {
 	return nil
 }
 
-func (r *live) writeChunk(name string, v any, closed bool) error {
+func (s *stepContext) writeChunk(name string, v any, closed bool) error {
+	r := s.r
 	if err := r.openStreams(); err != nil {
 		return err
 	}
@@ -140,8 +142,15 @@ func (r *live) writeChunk(name string, v any, closed bool) error {
 	if r.dead.Load() || r.phase == ending {
 		return context.Cause(r.ctx)
 	}
+	if s.over() { // under mu: what the next attempt writes comes after
+		return fmt.Errorf("%w: write to stream %q in step %s: attempt %d has ended", ErrState, name, s.key, s.attempt)
+	}
 	if err := r.number(&c); err != nil {
 		return err
+	}
+	c.Step, c.Attempt, c.Epoch = s.key, s.attempt, s.epoch
+	if c.First = !slices.Contains(s.wrote, name); c.First {
+		s.wrote = append(s.wrote, name)
 	}
 	ch := r.collect(&Change{})
 	ch.Chunks = []Chunk{c}

@@ -224,8 +224,8 @@ func (w *Webhook) Close(c *Context) error { return w.hook.Close(c) }
 // already the error is ErrTimeout, is not tried again, and says what the caller got. That a
 // caller has gone away by itself is no error.
 func Respond(ctx context.Context, req *Request, resp Response) error {
-	s, ok := ctx.Value(stepKey{}).(*stepContext)
-	if !ok {
+	s := stepOf(ctx)
+	if s == nil {
 		return &MisuseError{Call: "Respond", Why: "it must be called in the body of a step, with the context that the body was given"}
 	}
 	if req.Run != "" && req.Run != s.r.info.ID {
@@ -240,7 +240,7 @@ func Respond(ctx context.Context, req *Request, resp Response) error {
 	if resp.Status == 0 {
 		resp.Status = http.StatusOK
 	}
-	return s.r.writeChunk(ResponseStream+req.ID, resp, false)
+	return s.writeChunk(ResponseStream+req.ID, resp, false)
 }
 
 // ResponseStream and a request's id name the stream of its run on which the answer to the

@@ -3,6 +3,7 @@ package pawl
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -27,19 +28,24 @@ type definition struct {
 type Workflow[In, Out any] struct{ def definition }
 
 // Define makes a workflow. The name is how runs find their code after a restart: at most
-// 256 bytes, without slash, not empty; a bad name panics, as Define is called at start.
-// In and Out travel as JSON. Input with unknown fields is refused at the start of a run;
-// if In has a method Validate() error, it is called too.
+// 256 bytes, without slash, not empty; a bad name, a nil fn and an option that can't be
+// panic, as Define is called at start. In and Out travel as JSON. Input with unknown fields is
+// refused at the start of a run, and so is null (which no input is too), unless In is a pointer, slice, map or
+// interface, has no fields, or decodes itself; {} is an input like others. If In has a method
+// Validate() error, it is called too.
 func Define[In, Out any](name string, fn func(c *Context, in In) (Out, error), opts ...Option) *Workflow[In, Out] {
-	if err := checkName("workflow", name); err != nil {
-		panic(err.Error())
+	if err := checkName("name of a workflow", name); err != nil {
+		panic("pawl: " + err.Error())
 	}
 	if strings.Contains(name, "/") {
 		panic(fmt.Sprintf("pawl: workflow name %q contains a slash", name))
 	}
 	w := &Workflow[In, Out]{def: definition{name: name}}
-	for _, o := range opts {
-		o.workflow(&w.def.opts)
+	if fn == nil {
+		panic(fmt.Sprintf("pawl: Define of workflow %q: its function is nil", name))
+	}
+	if err := errors.Join(apply(opts, func(o Option) { o.workflow(&w.def.opts) }), w.def.opts.err); err != nil {
+		panic(fmt.Sprintf("pawl: Define of workflow %q: %v", name, err))
 	}
 	w.def.check = func(input json.RawMessage) error {
 		var in In
@@ -70,7 +76,12 @@ func Define[In, Out any](name string, fn func(c *Context, in In) (Out, error), o
 // Name returns the workflow's name.
 func (w *Workflow[In, Out]) Name() string { return w.def.name }
 
-func (w *Workflow[In, Out]) definition() *definition { return &w.def }
+func (w *Workflow[In, Out]) definition() *definition {
+	if w == nil {
+		return nil
+	}
+	return &w.def
+}
 
 // options are the settings of a workflow, and the defaults of its runs.
 type options struct {
@@ -85,6 +96,18 @@ type options struct {
 	keep     time.Duration // zero: for ever
 	keepIf   map[State]time.Duration
 	uses     []Definition
+	err      error // an option that can't be
+}
+
+// apply gives each option to what takes it. Its error says which one is nil.
+func apply[O any](opts []O, to func(O)) error {
+	for i, o := range opts {
+		if any(o) == nil {
+			return fmt.Errorf("option %d of %d is nil", i+1, len(opts))
+		}
+		to(o)
+	}
+	return nil
 }
 
 type limitOption struct {
@@ -155,9 +178,18 @@ func KeyOf[In any](key func(in In) string) func(json.RawMessage) (string, error)
 }
 
 // Retention lets an ended run be deleted after d; with states, only runs that ended in
-// one of them. Without it runs are kept for ever.
+// one of them. Without it runs are kept for ever. A d that is negative, or zero for all states,
+// and a state that is no end panic in Define.
 func Retention(d time.Duration, states ...State) Option {
 	return option(func(o *options) {
+		if d < 0 || d == 0 && len(states) == 0 {
+			o.err = fmt.Errorf("Retention(%v): it must be over zero; leave it out to keep runs for ever", d)
+		}
+		for _, s := range states {
+			if !s.Terminal() {
+				o.err = fmt.Errorf("Retention(%v, %v): a run never ends as %[2]v; give Completed, Failed or Cancelled", d, s)
+			}
+		}
 		if len(states) == 0 {
 			o.keep = d
 			return
@@ -195,19 +227,33 @@ type startOptions struct {
 	delay   time.Duration
 	timeout time.Duration
 	policy  *Policy
+	err     error // an option that can't be
 }
 
 // ID makes a start idempotent: a second start with the same id and input answers with the
-// run that is there, one with other input with ErrConflict. See also [OnConflict].
-func ID(id string) StartOption { return startOption(func(o *startOptions) { o.run.ID = id }) }
+// run that is there, one with other input with ErrConflict. See also [OnConflict]. An empty id
+// is ErrInput, as a start without an ID is not idempotent.
+func ID(id string) StartOption {
+	return startOption(func(o *startOptions) {
+		if o.run.ID = id; id == "" {
+			o.err = errors.New(`ID(""): the id is empty; leave ID out to have one made`)
+		}
+	})
+}
 
 // Attributes are set on the run as it is stored.
 func Attributes(m map[string]any) StartOption {
 	return startOption(func(o *startOptions) { o.attrs = m })
 }
 
-// Delay starts the run d from now.
-func Delay(d time.Duration) StartOption { return startOption(func(o *startOptions) { o.delay = d }) }
+// Delay starts the run d from now. A negative d is ErrInput.
+func Delay(d time.Duration) StartOption {
+	return startOption(func(o *startOptions) {
+		if o.delay = d; d < 0 {
+			o.err = fmt.Errorf("Delay(%v): a run can't start in the past", d)
+		}
+	})
+}
 
 // Deadline cancels the run if it has not ended by t; it is then Failed with ErrTimeout.
 func Deadline(t time.Time) StartOption {
@@ -227,7 +273,13 @@ func Tenant(name string) StartOption {
 
 // OnConflict says what happens when the id or the singleton key is taken. With CancelOld
 // and Queue a taken id gets a suffix, "~2" and so on: see the handle's ID.
-func OnConflict(p Policy) StartOption { return startOption(func(o *startOptions) { o.policy = &p }) }
+func OnConflict(p Policy) StartOption {
+	return startOption(func(o *startOptions) {
+		if o.policy = &p; p > Queue {
+			o.err = fmt.Errorf("OnConflict(%d): there is no such policy", p)
+		}
+	})
+}
 
 // Detach starts a child that lives on its own: it is not cancelled with its parent.
 func Detach() StartOption { return startOption(func(o *startOptions) { o.run.Detached = true }) }
@@ -255,37 +307,91 @@ type (
 //   - Step or Do: the step with all its attempts and the waits between them, also for a budget; one
 //     attempt is bounded by [AttemptTimeout];
 //   - a wait: it returns ErrTimeout; with d of zero or less it takes only what is there already.
+//
+// Of a run or a step a d of zero means no limit, and a negative one is refused.
 func Timeout(d time.Duration) TimeoutOption { return TimeoutOption{d} }
 
-func (t TimeoutOption) workflow(o *options)   { o.timeout = t.d }
-func (t TimeoutOption) start(o *startOptions) { o.timeout = t.d }
-func (t TimeoutOption) step(o *stepOptions)   { o.total = t.d }
+func (t TimeoutOption) workflow(o *options)   { o.timeout, o.err = t.d, errors.Join(o.err, t.check()) }
+func (t TimeoutOption) start(o *startOptions) { o.timeout, o.err = t.d, errors.Join(o.err, t.check()) }
+func (t TimeoutOption) step(o *stepOptions)   { o.total, o.err = t.d, errors.Join(o.err, t.check()) }
 func (t TimeoutOption) wait(o *waitOptions)   { o.timeout, o.timed = t.d, true }
 
-// MaxAttempts sets how often a step's body is tried; 1 means no second attempt. Given to
-// Define it is the default of the workflow's steps; without it that default is 4.
+func (t TimeoutOption) check() error {
+	if t.d < 0 {
+		return fmt.Errorf("Timeout(%v): it is negative; 0 means no limit", t.d)
+	}
+	return nil
+}
+
+// MaxAttempts sets how often a step's body is tried; 1 means no second attempt, and less is
+// refused. Given to Define it is the default of the workflow's steps; without it that default is 4.
 func MaxAttempts(n int) AttemptsOption { return AttemptsOption{n} }
 
-func (a AttemptsOption) workflow(o *options) { o.retry.attempts = a.n }
-func (a AttemptsOption) step(o *stepOptions) { o.retry.attempts = a.n }
+func (a AttemptsOption) workflow(o *options) {
+	o.retry.attempts, o.err = a.n, errors.Join(o.err, a.check())
+}
+func (a AttemptsOption) step(o *stepOptions) {
+	o.retry.attempts, o.err = a.n, errors.Join(o.err, a.check())
+}
+
+func (a AttemptsOption) check() error {
+	if a.n < 1 {
+		return fmt.Errorf("MaxAttempts(%d): it must be 1 or more; 1 means no second attempt", a.n)
+	}
+	return nil
+}
 
 // Backoff sets the wait before the second attempt, which doubles with each further one up
-// to most. Half of each wait is random. The default is 1 s up to 60 s.
+// to most. Half of each wait is random. The default is 1 s up to 60 s. A first that is not over
+// zero is refused, and a most that is less than it.
 func Backoff(first, most time.Duration) BackoffOption { return BackoffOption{first, most} }
 
-func (b BackoffOption) workflow(o *options) { o.retry.first, o.retry.most = b.first, b.most }
-func (b BackoffOption) step(o *stepOptions) { o.retry.first, o.retry.most = b.first, b.most }
+func (b BackoffOption) workflow(o *options) {
+	o.retry.first, o.retry.most, o.err = b.first, b.most, errors.Join(o.err, b.check())
+}
+func (b BackoffOption) step(o *stepOptions) {
+	o.retry.first, o.retry.most, o.err = b.first, b.most, errors.Join(o.err, b.check())
+}
+
+func (b BackoffOption) check() error {
+	if b.first <= 0 || b.most < b.first {
+		return fmt.Errorf("Backoff(%v, %v): the first wait must be over zero, and the longest no shorter", b.first, b.most)
+	}
+	return nil
+}
 
 // Priority lets a run go before those that became ready up to n seconds earlier; negative
-// n lets it go after. So a low priority waits longer, never for ever. Limits: ±1000.
+// n lets it go after. So a low priority waits longer, never for ever. Beyond ±1000 it is refused.
 func Priority(n int) PriorityOption { return PriorityOption{n} }
 
-func (p PriorityOption) workflow(o *options)   { o.priority = p.n }
-func (p PriorityOption) start(o *startOptions) { o.run.Priority = p.n }
+func (p PriorityOption) workflow(o *options) {
+	o.priority, o.err = p.n, errors.Join(o.err, p.check())
+}
+func (p PriorityOption) start(o *startOptions) {
+	o.run.Priority, o.err = p.n, errors.Join(o.err, p.check())
+}
+
+func (p PriorityOption) check() error {
+	if p.n < -1000 || p.n > 1000 {
+		return fmt.Errorf("Priority(%d): it must be from -1000 to 1000", p.n)
+	}
+	return nil
+}
 
 // Start stores a new run and returns when it is durable. See the StartOptions for what
-// can be asked of it. ErrInput, ErrTooLarge, ErrConflict, ErrExists: nothing was stored.
+// can be asked of it. The workflow is to be registered with e, also where e is a client and others
+// work the run: ErrUnknown, or, where another workflow of that name is, ErrInput. ErrInput, ErrTooLarge,
+// ErrConflict, ErrExists. With each of these nothing was stored.
 func (w *Workflow[In, Out]) Start(ctx context.Context, e *Engine, in In, opts ...StartOption) (*Run[Out], error) {
+	if e == nil {
+		return nil, fmt.Errorf("%w: start %s: the engine is nil", ErrInput, w.def.name)
+	}
+	switch known, err := e.definition(w.def.name); {
+	case err != nil:
+		return nil, fmt.Errorf("start %s: %w; register it with the engine that starts it, also where others work its runs", w.def.name, err)
+	case known != &w.def:
+		return nil, fmt.Errorf("%w: start %s: the engine knows another workflow of that name; register one of them, or rename it", ErrInput, w.def.name)
+	}
 	data, err := encode("input of "+w.def.name, in, e.opt.MaxPayload)
 	if err != nil {
 		return nil, err
@@ -300,16 +406,17 @@ func (w *Workflow[In, Out]) Start(ctx context.Context, e *Engine, in In, opts ..
 // Limits of names, in bytes.
 const maxName = 256
 
+// checkName refuses what is no name. what says whose it would be, such as: name of a step.
 func checkName(what, name string) error {
 	switch {
 	case name == "":
-		return fmt.Errorf("pawl: a %s needs a name", what)
+		return fmt.Errorf("the %s is empty", what)
 	case len(name) > maxName:
-		return fmt.Errorf("pawl: the name of a %s is %d bytes long, the limit is %d: %q…", what, len(name), maxName, name[:32])
+		return fmt.Errorf("the %s is %d bytes long, the limit is %d: %q…", what, len(name), maxName, name[:32])
 	case strings.HasPrefix(name, "$"):
-		return fmt.Errorf("pawl: the name of a %s starts with $, which is pawl's own: %q", what, name)
+		return fmt.Errorf("the %s begins with $, which is pawl's own: %q", what, name)
 	case !isText(name):
-		return fmt.Errorf("pawl: the name of a %s is not UTF-8 without NUL: %q", what, name)
+		return fmt.Errorf("the %s is not UTF-8 without NUL: %q", what, name)
 	}
 	return nil
 }

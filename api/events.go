@@ -14,7 +14,7 @@ import (
 const (
 	EventEntry = "entry" // a journal entry; its id is the entry's seq
 	EventState = "state" // the run's row has changed: a Run
-	EventChunk = "chunk" // of a stream; its id is the chunk's index
+	EventChunk = "chunk" // of a stream; its id is the chunk's index. One that is First of a step's attempt voids what came of that step
 	EventRun   = "run"   // of the feed: a run's row has changed; its id is opaque
 	EventStep  = "step"  // of the feed: an entry was appended to a run's journal
 	EventGap   = "gap"   // of the feed: what came before is not told; list anew

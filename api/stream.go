@@ -127,5 +127,13 @@ func appendChunk(b []byte, c *pawl.Chunk) []byte {
 	if c.Data != nil {
 		b = append(append(b, `,"data":`...), c.Data...)
 	}
+	if c.Step != "" {
+		b = append(append(b, `,"step":`...), marshal(c.Step)...)
+		b = strconv.AppendInt(append(b, `,"attempt":`...), int64(c.Attempt), 10)
+		b = strconv.AppendInt(append(b, `,"epoch":`...), c.Epoch, 10)
+		if c.First {
+			b = append(b, `,"first":true`...)
+		}
+	}
 	return append(b, '}')
 }

@@ -454,3 +454,58 @@ func TestLinesThatAreCutOffAreNoEnd(t *testing.T) {
 		t.Errorf("a view that the server has cut off ends in order: %d bytes, %v", n, err)
 	}
 }
+
+// Who wrote a chunk is told in each form alike, and that of a workflow function, who has no
+// attempts, not at all.
+func TestStreamsTellWhichAttemptWroteAChunk(t *testing.T) {
+	again := pawl.Define("again", func(c *pawl.Context, _ any) (any, error) {
+		if err := c.Stream("out").Write("Q"); err != nil {
+			return nil, err
+		}
+		return nil, pawl.Do(c, "ask", func(ctx context.Context) error {
+			s := pawl.StreamOf(ctx, "out")
+			err := errors.Join(s.Write("a"), s.Write("b"))
+			if pawl.InfoOf(ctx).Attempt == 1 {
+				err = errors.New("once more")
+			}
+			return err
+		}, pawl.Backoff(time.Millisecond, time.Millisecond))
+	})
+	eachHouse(t, func(t *testing.T, h *house) {
+		id := h.start("again", "null")
+		h.until(id, pawl.Completed)
+		page, err := h.client.ChunkPage(t.Context(), id, "out", 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		who := ""
+		for _, c := range page.Items {
+			who += fmt.Sprintf("%s %q %d.%d %v\n", c.Data, c.Step, c.Epoch, c.Attempt, c.First)
+		}
+		epoch := page.Items[3].Epoch // which the wait for the second attempt may have raised
+		same(t, "page", who, fmt.Sprintf("\"Q\" \"\" 0.0 false\n\"a\" \"ask\" 1.1 true\n\"b\" \"ask\" 1.1 false\n\"a\" \"ask\" %d.2 true\n\"b\" \"ask\" %[1]d.2 false\n", epoch))
+		var events []pawl.Chunk
+		for e, err := range h.client.ReadStream(t.Context(), id, "out", 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Type == api.EventChunk {
+				events = append(events, *e.Chunk)
+			}
+		}
+		same(t, "events", events, page.Items)
+		answer := h.send("GET", api.RunPath(id)+"/streams/out", "", func(r *http.Request) { r.Header.Set("Accept", "application/x-ndjson") })
+		var lines []pawl.Chunk
+		for line := range strings.Lines(string(answer.body)) {
+			var c pawl.Chunk
+			if err := json.Unmarshal([]byte(line), &c); err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			lines = append(lines, c)
+		}
+		same(t, "lines", lines, page.Items)
+		if !strings.Contains(string(answer.body), `"data":"b","step":"ask","attempt":1,"epoch":1}`) {
+			t.Errorf("lines: %s", answer.body)
+		}
+	}, again)
+}

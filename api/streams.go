@@ -26,6 +26,7 @@ func (s *server) streamRoutes() {
 	add(s, route{id: "readStream", method: http.MethodGet, path: "/api/runs/{id}/streams/{name...}", scope: RunsRead, free: true,
 		media: eventType + " " + lineType, also: []int{http.StatusNoContent}, summary: "Follow a stream of a run",
 		about: "Server-sent events: chunk, whose id is the chunk's index, then end; or, with Accept: application/x-ndjson, a chunk a line, and empty lines as signs of life. " +
+			"At a chunk with first, drop what you have of its step: an attempt begins, and what one before it wrote was cut off, or has failed. " +
 			"The headers Pawl-Start-Index and Pawl-Tail-Index tell where it begins and where the stream ended then. 204: what Last-Event-ID names was the end."}, s.stream)
 	add(s, route{id: "chunkPage", method: http.MethodGet, path: "/api/runs/{id}/chunks/{name...}", scope: RunsRead, free: true, summary: "A page of a stream of a run"}, s.chunkPage)
 	add(s, route{id: "follow", method: http.MethodGet, path: "/api/runs/{id}/events", scope: RunsRead,

@@ -11,7 +11,8 @@ import (
 )
 
 // Ask asks for a decision and waits for it, however long that takes. The name tells apart
-// what a run asks; asked a second time it is name#2, an approval of its own.
+// what a run asks; asked a second time it is name#2, an approval of its own. Steps and branches
+// of the same name count too: behind a step "pay", an approval "pay" is pay#2.
 //
 // A rejection is a Decision, not an error. The error is [ErrExpired] when nobody has decided
 // in time and there is no OnExpire; pawl.ErrInput in a *pawl.StepError for a Request that can't

@@ -239,11 +239,13 @@ func sortedKeys[V any](m map[runKey]V) []runKey {
 // flushRest queues what few changes have.
 func (w *work) flushRest() {
 	if len(w.chunks) > 0 {
-		w.exec(`INSERT INTO chunks (run, stream, idx, at, closed, data)
-			SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[], $6::bytea[])`, w.chunkRun,
+		w.exec(`INSERT INTO chunks (run, stream, idx, at, closed, data, step, attempt, epoch, first)
+			SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[], $6::bytea[], $7::text[], $8::integer[], $9::bigint[], $10::boolean[])`, w.chunkRun,
 			column(w.chunks, func(c *pawl.Chunk) string { return c.Stream }), column(w.chunks, func(c *pawl.Chunk) int64 { return c.Index }),
 			column(w.chunks, func(c *pawl.Chunk) int64 { return microOr0(c.At) }), column(w.chunks, func(c *pawl.Chunk) bool { return c.Closed }),
-			column(w.chunks, func(c *pawl.Chunk) []byte { return c.Data }))
+			column(w.chunks, func(c *pawl.Chunk) []byte { return c.Data }),
+			column(w.chunks, func(c *pawl.Chunk) string { return c.Step }), column(w.chunks, func(c *pawl.Chunk) int { return c.Attempt }),
+			column(w.chunks, func(c *pawl.Chunk) int64 { return c.Epoch }), column(w.chunks, func(c *pawl.Chunk) bool { return c.First }))
 		w.chunks, w.chunkRun = nil, nil
 	}
 	if len(w.attr) > 0 {

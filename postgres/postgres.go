@@ -214,13 +214,15 @@ func (s *Store) read(ctx context.Context, what string, fn func(c *pgxpool.Conn) 
 	return s.wrap(what, err)
 }
 
+var errClosed = fmt.Errorf("%w: Close of the store was called", pawl.ErrClosed)
+
 func (s *Store) acquire(ctx context.Context, p *pgxpool.Pool) (*pgxpool.Conn, error) {
 	if s.closed.Load() {
-		return nil, pawl.ErrClosed
+		return nil, errClosed
 	}
 	c, err := p.Acquire(ctx)
 	if err != nil && s.closed.Load() {
-		err = pawl.ErrClosed
+		err = errClosed
 	}
 	return c, err
 }

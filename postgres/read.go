@@ -212,12 +212,12 @@ func (s *Store) Chunks(ctx context.Context, run int64, stream string, from int64
 		out, err = collect(ctx, c, func(row pgx.CollectableRow) (pawl.Chunk, error) {
 			ch := pawl.Chunk{Stream: stream}
 			var at int64
-			err := row.Scan(&ch.Index, &at, &ch.Closed, (*[]byte)(&ch.Data))
+			err := row.Scan(&ch.Index, &at, &ch.Closed, (*[]byte)(&ch.Data), &ch.Step, &ch.Attempt, &ch.Epoch, &ch.First)
 			ch.At = fromMicro(&at)
 			return ch, err
-		}, `SELECT idx, at, closed, data FROM (
+		}, `SELECT idx, at, closed, data, step, attempt, epoch, first FROM (
 				SELECT *, sum(size) OVER (ORDER BY idx) - size AS before FROM (
-					SELECT idx, at, closed, data, coalesce(octet_length(data), 0) AS size FROM chunks WHERE run = $1 AND stream = $2 AND idx >= $3 ORDER BY idx LIMIT $4) AS c) AS d
+					SELECT idx, at, closed, data, step, attempt, epoch, first, coalesce(octet_length(data), 0) AS size FROM chunks WHERE run = $1 AND stream = $2 AND idx >= $3 ORDER BY idx LIMIT $4) AS c) AS d
 			WHERE before <= $5 ORDER BY idx`, run, clean(stream), from, limit, page)
 		return err
 	})

@@ -121,6 +121,9 @@ func unfitChange(ch *pawl.Change) error {
 		if err := unfit("a stream's name", ch.Chunks[i].Stream); err != nil {
 			return err
 		}
+		if err := key(ch.Chunks[i].Step); err != nil {
+			return err
+		}
 	}
 	return unfitAttrs(ch.Attrs)
 }

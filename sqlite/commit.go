@@ -121,8 +121,8 @@ func (t *tx) change(ch *pawl.Change) error {
 		}
 	}
 	for _, c := range ch.Chunks {
-		if _, err := t.exec("INSERT INTO chunks (run, stream, idx, at, closed, data) VALUES (?, ?, ?, ?, ?, ?)",
-			ch.Run, c.Stream, c.Index, c.At, c.Closed, raw(c.Data)); err != nil {
+		if _, err := t.exec("INSERT INTO chunks (run, stream, idx, at, closed, data, step, attempt, epoch, first) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			ch.Run, c.Stream, c.Index, c.At, c.Closed, raw(c.Data), c.Step, c.Attempt, c.Epoch, c.First); err != nil {
 			return err
 		}
 	}

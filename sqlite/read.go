@@ -174,8 +174,9 @@ func (s *Store) List(ctx context.Context, f pawl.Filter) (out []pawl.RunInfo, er
 func (s *Store) Chunks(ctx context.Context, run int64, stream string, from int64, limit int) (out []pawl.Chunk, err error) {
 	size := 0
 	err = s.read(ctx, func(c *conn) error {
-		return c.query("SELECT idx, at, closed, data FROM chunks WHERE run = ? AND stream = ? AND idx >= ? ORDER BY idx LIMIT ?", []any{run, stream, from, limit}, func(r row) error {
-			out = append(out, pawl.Chunk{Stream: stream, Index: r.int(0), At: r.time(1), Closed: r.int(2) != 0, Data: r.bytes(3)})
+		return c.query("SELECT idx, at, closed, data, step, attempt, epoch, first FROM chunks WHERE run = ? AND stream = ? AND idx >= ? ORDER BY idx LIMIT ?", []any{run, stream, from, limit}, func(r row) error {
+			out = append(out, pawl.Chunk{Stream: stream, Index: r.int(0), At: r.time(1), Closed: r.int(2) != 0, Data: r.bytes(3),
+				Step: r.str(4), Attempt: int(r.int(5)), Epoch: r.int(6), First: r.int(7) != 0})
 			if size += len(out[len(out)-1].Data); size > maxPage {
 				return errEnough
 			}

@@ -178,7 +178,7 @@ func (s *Store) shut() error {
 	defer s.mu.Unlock()
 	if s.w != nil {
 		if s.broken == nil {
-			s.broken = pawl.ErrClosed
+			s.broken = errClosed
 			_, err := s.w.exec("PRAGMA incremental_vacuum(1000)")
 			errs = append(errs, err)
 		}
@@ -274,10 +274,12 @@ func (s *Store) breaks(why error) error {
 	return why
 }
 
+var errClosed = fmt.Errorf("%w: Close of the store was called", pawl.ErrClosed)
+
 // refused is the answer to calls on a store that is closed or broken: ErrClosed, by which an
 // engine knows that joining again is of no use. Caller holds mu.
 func (s *Store) refused() error {
-	if s.broken == pawl.ErrClosed {
+	if s.broken == errClosed {
 		return s.broken
 	}
 	return fmt.Errorf("%w: no call after an earlier one failed: %w", pawl.ErrClosed, s.broken)
@@ -304,7 +306,7 @@ func (s *Store) read(ctx context.Context, fn func(c *conn) error) error {
 		defer func() { s.readers <- c }()
 		return fn(c)
 	case <-s.closing:
-		return pawl.ErrClosed
+		return errClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -156,7 +156,7 @@ var reads = []promise{
 		r := d.hold(d.join("w"), "a")
 		for i := range 5 {
 			d.say(r, &pawl.Change{Chunks: []pawl.Chunk{
-				{Stream: "out", Index: int64(i), At: d.now, Data: json.RawMessage(fmt.Sprint(i))},
+				{Stream: "out", Index: int64(i), At: d.now, Data: json.RawMessage(fmt.Sprint(i)), Step: "a/b#2", Attempt: i + 1, Epoch: int64(i) << 40, First: i == 2},
 				{Stream: "log", Index: int64(i), At: d.now, Data: json.RawMessage(`"x"`)},
 			}})
 		}
@@ -167,10 +167,14 @@ var reads = []promise{
 			d.same("index", c.Index, int64(i+1))
 			d.data("data", c.Data, []byte(fmt.Sprint(i+1)))
 			d.same("closed", c.Closed, false)
+			d.same("who wrote it", fmt.Sprint(c.Step, " ", c.Attempt, " ", c.Epoch, " ", c.First), fmt.Sprint("a/b#2 ", i+2, " ", int64(i+1)<<40, " ", i == 1))
 			if !c.At.Equal(d.now) {
 				d.Errorf("at %v; want %v", c.At, d.now)
 			}
 		}
+		log, err := d.store.Chunks(d.ctx, r.Key, "log", 0, 1)
+		d.ok(err)
+		d.same("of the workflow function", fmt.Sprint(log[0].Step, log[0].Attempt, log[0].Epoch, log[0].First), "0 0 false")
 		rest, err := d.store.Chunks(d.ctx, r.Key, "out", 5, 3)
 		d.ok(err)
 		d.same("after the last", len(rest), 0)
