@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,10 +93,10 @@ func timeless(data json.RawMessage) []byte {
 // The digest of a day has what was stored since the last one, each summary in one digest only,
 // and a day whose digest fails leaves its summaries to the next.
 func TestEachSummaryIsInOneDigest(t *testing.T) {
-	down := false
+	var down atomic.Bool // a run reads it while the test writes
 	model := llmtest.Script(
 		llmtest.Rule{When: func(r *llm.Request) bool { return strings.Contains(r.System, "digest") }, Answer: func(_ context.Context, r *llm.Request) (*llm.Response, error) {
-			if down {
+			if down.Load() {
 				return nil, &llm.Error{Kind: llm.Auth, Message: "the key has expired"}
 			}
 			return &llm.Response{Text: fmt.Sprint(strings.Count(r.Messages[0].Content, "- "), " summaries")}, nil
@@ -149,13 +150,13 @@ func TestEachSummaryIsInOneDigest(t *testing.T) {
 		summarise(0, 3)
 		untilNine()
 		untilNine() // nothing new: no digest, and nobody is asked
-		down = true
+		down.Store(true)
 		summarise(3, 5)
 		untilNine()
 		if texts, _ := digests(); !slices.Equal(texts, []string{"3 summaries"}) {
 			t.Errorf("the digests are %q", texts)
 		}
-		down = false
+		down.Store(false)
 		summarise(5, 60)
 		untilNine()
 		texts, ids := digests()
