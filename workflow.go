@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,6 +18,7 @@ type Definition interface {
 // definition is a workflow without its types.
 type definition struct {
 	name  string
+	in    reflect.Type // of the input
 	opts  options
 	check func(input json.RawMessage) error
 	run   func(c *Context, input json.RawMessage, limit int) (json.RawMessage, error)
@@ -37,7 +39,7 @@ func Define[In, Out any](name string, fn func(c *Context, in In) (Out, error), o
 	if strings.Contains(name, "/") {
 		panic(fmt.Sprintf("pawl: workflow name %q contains a slash", name))
 	}
-	w := &Workflow[In, Out]{def: definition{name: name}}
+	w := &Workflow[In, Out]{def: definition{name: name, in: reflect.TypeFor[In]()}}
 	for _, o := range opts {
 		o.workflow(&w.def.opts)
 	}
@@ -85,6 +87,8 @@ type options struct {
 	keep     time.Duration // zero: for ever
 	keepIf   map[State]time.Duration
 	uses     []Definition
+	doc      string
+	internal bool
 }
 
 type limitOption struct {

@@ -118,7 +118,7 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger, w *watch) (did bool
 			places <- struct{}{}
 			work.Go(func() {
 				defer func() { <-places }()
-				moved, err := r.one(ctx, e, w)
+				moved, err := r.one(ctx, log, e, w)
 				if moved {
 					wrote.Store(true)
 				}
@@ -133,14 +133,17 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger, w *watch) (did bool
 	}
 }
 
-// one moves a row on until it rests. moved: something was written.
-func (r *Runner) one(ctx context.Context, e dueEntry, w *watch) (moved bool, err error) {
+// one moves a row on until it rests, and logs what could not be started. moved: something was written.
+func (r *Runner) one(ctx context.Context, log *slog.Logger, e dueEntry, w *watch) (moved bool, err error) {
 	if e.Event != "" {
 		return turnEvent(ctx, r.Engine, e.Tenant, e.Event)
 	}
 	for ctx.Err() == nil {
 		t, err := Schedules{r.Engine}.turn(ctx, e.Tenant, e.ID)
 		moved = moved || t.did
+		for _, o := range t.bad {
+			log.Warn("trigger: a slot's run could not be started", "schedule", e.ID, "tenant", e.Tenant, "slot", o.Slot, "outcome", o.Outcome, "attempts", o.Attempts, "reason", o.Reason)
+		}
 		if w.rest(ctx, e, t.waits, t.until); err != nil || !t.more {
 			return moved, err
 		}
@@ -153,10 +156,11 @@ var errNobody = errors.New("it is not started")
 
 // turned is what came of a turn.
 type turned struct {
-	did   bool      // something was written
-	more  bool      // it is worth another turn at once
-	waits []string  // nothing can be done before one of these runs has ended
-	until time.Time // or before that, if it is not zero
+	did   bool         // something was written
+	more  bool         // it is worth another turn at once
+	waits []string     // nothing can be done before one of these runs has ended
+	until time.Time    // or before that, if it is not zero
+	bad   []Occurrence // what could not be started, for the log
 }
 
 // turn moves a row on by what is due: it decides, which is one write, then starts, then writes
@@ -207,16 +211,18 @@ func (s Schedules) turn(ctx context.Context, tenant, id string) (turned, error) 
 	if len(claimed) == 0 {
 		return turned{did: true, more: more}, nil
 	}
-	var results []Occurrence
+	var results, bad []Occurrence
 	for _, q := range claimed {
 		o, err := s.start(ctx, &r.Schedule, q)
 		if err != nil {
 			return turned{did: true}, err // the claim runs out, and another one goes on
 		}
-		results = append(results, o)
+		if results = append(results, o); o.Outcome == Failed || o.Outcome == Retrying {
+			bad = append(bad, o)
+		}
 	}
 	if err := s.finish(ctx, r, version, results); err != nil || known {
-		return turned{did: true, more: true}, err
+		return turned{did: true, more: true, bad: bad}, err
 	}
 	return turned{did: true}, fmt.Errorf("%w: %s", errNobody, unknownWorkflow(r.Workflow))
 }

@@ -21,7 +21,7 @@ func (a *app) followCommand() *cobra.Command {
 		Short: "Show what a run does, as it does it",
 		Long: `Show what a run has done and does, until it has ended. With -o json each journal
 entry is a line, and the run as it ended the last one. A server that is restarted
-meanwhile is waited for. Ctrl-C stops watching; the run goes on.`,
+meanwhile is waited for, and told of on standard error. Ctrl-C stops watching; the run goes on.`,
 		Example: a.examples("runs follow run_01JD", "runs follow run_01JD -o json"),
 	}, a.follow)
 }
@@ -46,6 +46,7 @@ func (a *app) follow(ctx context.Context, id string) error {
 }
 
 func (a *app) followOne(ctx context.Context, id string) (api.Run, error) {
+	a.waits = true
 	var began time.Time
 	var said string
 	for event, err := range a.client.Follow(ctx, id, -1) {

@@ -93,7 +93,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	}
 	address := s.address(l)
 	metrics := telemetry.New()
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address)})
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address), CheckSchema: checkSchema})
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	var defs []pawl.Definition
 	if s.Workflows == "examples" {
@@ -174,7 +174,7 @@ func (a *app) exampleModels(s settings, log *slog.Logger) (*agent.Models, error)
 		return nil, a.usage("%w", err)
 	}
 	if found.Model.Scripted {
-		log.Warn(demo.Warning)
+		log.Warn("NO MODEL IS ASKED: all answers come from a script; set OPENAI_API_KEY, ANTHROPIC_API_KEY or OPENAI_BASE_URL, and start again")
 	} else {
 		log.Info("models", "model", found.Model.String(), "embedder", found.Embedder.String())
 	}
