@@ -69,6 +69,9 @@ func (a *app) connect() error {
 	if err != nil {
 		return err
 	}
+	if a.keyFile != "" && !strings.Contains(a.where, " --api-key-file ") {
+		a.where += " --api-key-file " + shellQuote(a.keyFile)
+	}
 	a.meant = shownTarget{Server: shownURL(a.server), Key: from}
 	if chosen.Server != "" {
 		a.meant.Name, a.meant.Current = name, name == file.Current

@@ -341,6 +341,23 @@ func TestServersHoldPayloadsAgainstSchemas(t *testing.T) {
 	}
 }
 
+// Who may not do something is led to what the key may do, with the key.
+func TestAKeyTellsWhatItMayDo(t *testing.T) {
+	t.Chdir(t.TempDir())
+	url, _ := serving(t, environment{}, "--store", "pawl.db")
+	at := func(key string, args ...string) result {
+		return pawlWith(t, environment{"PAWL_SERVER": url}, "", append(args, "--api-key-file", key)...)
+	}
+	at("pawl.db.admin-key", "keys", "create", "reader", "--scope", "runs:read", "--file", "reader.key").want(t, 0)
+	at("reader.key", "start", "webhook-demo").want(t, 4, "runs:start", "pawl context show --api-key-file reader.key")
+	at("reader.key", "context", "show").want(t, 0, "in reader.key", `reader`, "runs:read")
+	at("reader.key", "context", "show", "--jq", ".scopes[]").want(t, 0, "runs:read\n")
+	at("reader.key", "workflows", "list").want(t, 0, "research-agent", "topic")
+	at("pawl.db.admin-key", "keys", "revoke", "reader").want(t, 0, "revoked")
+	at("pawl.db.admin-key", "keys", "create", "x", "--scope", "runs:frob").want(t, 2, "no scope", "keys create --help")
+	pawlWith(t, environment{"PAWL_SERVER": "http://127.0.0.1:1"}, "", "context", "show").want(t, 0, "http://127.0.0.1:1", "does not say whose key it is")
+}
+
 // pawl serve holds what it is sent against the schema of a hook that another program has made.
 func TestServeKnowsSchemas(t *testing.T) {
 	t.Chdir(t.TempDir())

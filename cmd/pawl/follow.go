@@ -199,7 +199,11 @@ func (a *app) end(ctx context.Context, run api.Run) {
 	}
 	cost := "" // without a charge there is none to tell
 	if list, err := a.client.Costs(ctx, api.CostQuery{Run: run.ID, Family: true, Meter: pawl.USD}); err == nil && len(list.Items) == 1 {
-		cost = fmt.Sprintf(", for %s in %d calls", money(pawl.USD, list.Items[0].Amount), list.Items[0].Charges)
+		calls := "1 call"
+		if n := list.Items[0].Charges; n != 1 {
+			calls = fmt.Sprintf("%d calls", n)
+		}
+		cost = fmt.Sprintf(", for %s in %s", money(pawl.USD, list.Items[0].Amount), calls)
 	}
 	a.out.line("%s in %s%s", a.out.green("completed"), took(run.Ended.Sub(run.Created)), cost)
 	if run.Result != nil {
