@@ -150,7 +150,7 @@ func (a *app) schedulesPutCommand() *cobra.Command {
 		Long: `Make a schedule, or let the one of that id be what the flags say: those that are left out have their
 default. A server fires it as long as one of the store's runs.`,
 		Example: a.examples("schedules put digest --workflow research-agent -i '{\"topic\":\"tides\"}' --cron '0 9 * * MON-FRI' --zone Europe/Berlin",
-			"schedules put sync --workflow rag-agent --every 15m --overlap buffer_one --catch-up none"),
+			"schedules put sync --workflow rag-agent -i '{\"question\":\"fees?\"}' --every 15m --overlap buffer_one --catch-up none"),
 	}, func(ctx context.Context, id string) (err error) {
 		if q.Input, err = a.payload("--input", input); err != nil {
 			return err
