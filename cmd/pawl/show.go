@@ -368,7 +368,11 @@ func (a *app) ended(ctx context.Context, id string, wait bool) (api.Run, error) 
 	}
 	var gone time.Time // since when the server that was there is not
 	for {
-		run, err := a.client.Run(ctx, id, pause)
+		patience := pause
+		if !gone.IsZero() { // whether it is back is soon told
+			patience = 0
+		}
+		run, err := a.client.Run(ctx, id, patience)
 		if wait && errors.Is(err, api.ErrUnreachable) { // it was there when the run was named or started
 			if gone.IsZero() {
 				gone = time.Now()
