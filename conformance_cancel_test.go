@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,12 +72,13 @@ func TestB1_112_abortAlreadyAborted(t *testing.T) {
 // what the step saw and what Step returned.
 func abortWith(name string, g *gate, reason error) *pawl.Workflow[none, []string] {
 	return pawl.Define(name, func(c *pawl.Context, _ none) ([]string, error) {
-		var saw string
+		var saw atomic.Value // a cancelled step may end later than the wait for it
+		saw.Store("")
 		inner, cancel := pawl.WithCancel(c)
 		f := pawl.Go(inner, "work", func(c *pawl.Context) (none, error) {
 			return none{}, pawl.Do(c, "poll", func(ctx context.Context) error {
 				a, err := poller(g)(ctx)
-				saw = a.Saw + ": " + a.Reason
+				saw.Store(a.Saw + ": " + a.Reason)
 				return errors.Join(err, ctx.Err())
 			})
 		})
@@ -85,7 +87,7 @@ func abortWith(name string, g *gate, reason error) *pawl.Workflow[none, []string
 		}
 		cancel(reason)
 		_, err := f.Wait(c)
-		out := []string{saw, fmt.Sprint(err), fmt.Sprint(errors.Is(err, pawl.ErrCancelled))}
+		out := []string{saw.Load().(string), fmt.Sprint(err), fmt.Sprint(errors.Is(err, pawl.ErrCancelled))}
 		if coded := (*codedError)(nil); errors.As(err, &coded) {
 			out = append(out, fmt.Sprint(coded.Code, coded.Detail.Field))
 		}

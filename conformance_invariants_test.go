@@ -435,30 +435,29 @@ func TestD6_05_timeoutReachesStepsAndChildren(t *testing.T) {
 // A crash among the compensations: none runs again that is recorded, none is left out.
 func TestD6_05_compensationSurvivesACrash(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
-		var bodies counts
-		g := newGate()
-		w := pawl.Define("saga", func(c *pawl.Context, how string) (none, error) {
-			names := []string{"a", "b", "c"}
-			for _, name := range names {
-				if err := pawl.Do(c, name, func(context.Context) error { bodies.add(name); return nil }); err != nil {
-					return none{}, err
-				}
-				c.OnFailure(name, func(ctx context.Context) error {
-					bodies.add("undo " + name)
-					if name == "b" {
-						return g.pass(ctx)
-					}
-					return nil
-				})
-			}
-			if how == "fail" {
-				return none{}, errors.New("it failed")
-			}
-			_, err := pawl.WaitFor[none](c, "never")
-			return none{}, err
-		})
 		for how, end := range map[string]pawl.State{"fail": pawl.Failed, "cancel": pawl.Cancelled} {
-			bodies, g = counts{}, newGate()
+			var bodies counts
+			g := newGate()
+			w := pawl.Define("saga", func(c *pawl.Context, how string) (none, error) {
+				names := []string{"a", "b", "c"}
+				for _, name := range names {
+					if err := pawl.Do(c, name, func(context.Context) error { bodies.add(name); return nil }); err != nil {
+						return none{}, err
+					}
+					c.OnFailure(name, func(ctx context.Context) error {
+						bodies.add("undo " + name)
+						if name == "b" {
+							return g.pass(ctx)
+						}
+						return nil
+					})
+				}
+				if how == "fail" {
+					return none{}, errors.New("it failed")
+				}
+				_, err := pawl.WaitFor[none](c, "never")
+				return none{}, err
+			})
 			first := boot(t, open(), mayCrash(), w)
 			r := start(first, w, how)
 			if how == "cancel" {

@@ -38,8 +38,9 @@ type Options struct {
 	// MaxStrikes is how many claims in a row may end with a dead worker and no progress
 	// before a run is Blocked. 0 means 5. From the third on the run is worked alone.
 	MaxStrikes int
-	// CancelGrace is how long a cancelled run may take to return before it is ended over
-	// its function's head. Compensations run within it. 0 means 30 s.
+	// CancelGrace is how long a run that was cancelled, or is past its [Timeout] or [Deadline], may
+	// take to return before it is ended over its function's head. Compensations run within it, so
+	// such a run may end that much later than its limit says. 0 means 30 s.
 	CancelGrace time.Duration
 	// CheckSchema validates hook payloads against the Schema of their hook. Without it
 	// NewHook refuses a Schema.

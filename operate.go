@@ -21,7 +21,7 @@ func (e *Engine) Signal(ctx context.Context, runID, event string, data any) erro
 	return e.SignalRef(ctx, Ref{ID: runID}, event, data)
 }
 
-// SignalRef is Signal for a run of a tenant.
+// SignalRef is Signal for a run of any tenant: all orders and questions but Signal name a run by a [Ref].
 func (e *Engine) SignalRef(ctx context.Context, run Ref, event string, data any) error {
 	if event == "" {
 		return fmt.Errorf("%w: %w", ErrInput, checkName("event", event))
@@ -30,8 +30,9 @@ func (e *Engine) SignalRef(ctx context.Context, run Ref, event string, data any)
 	return err
 }
 
-// Publish sends an event to every run of the default tenant that waits for it now. That
-// there is none is no error.
+// Publish sends an event to every run of the default tenant that waits for it now, with [WaitFor]. That
+// there is none is no error. It keeps nothing and starts nothing: for events that are kept, known
+// by an id and start runs there is Publish of package trigger.
 func (e *Engine) Publish(ctx context.Context, event string, data any) error {
 	_, err := e.PublishTo(ctx, "", event, data)
 	return err
@@ -47,7 +48,7 @@ func (e *Engine) PublishTo(ctx context.Context, tenant, event string, data any) 
 	return r.Count, err
 }
 
-// Resume sends a payload to the hook with a token: of those that code has chosen, one of the
+// Resume sends a payload to the hook with a token. A run that is Paused goes on by [Engine.Unpause]. Of the tokens that code has chosen, it finds one of the
 // default tenant; for others use [Engine.Deliver]. ErrNotFound: no hook has it. ErrEnded: its
 // hook was closed, or its run has ended, and that is remembered: see [NewHook], [Retain].
 func (e *Engine) Resume(ctx context.Context, token string, data any) (RunInfo, error) {
@@ -98,7 +99,7 @@ func (e *Engine) Pause(ctx context.Context, run Ref, reason string) (RunInfo, er
 }
 
 // Unpause lets a run that is Paused or Blocked go on, and the children that were paused
-// with it. ErrState otherwise.
+// with it. The HTTP API and the command line call this resume. ErrState otherwise.
 func (e *Engine) Unpause(ctx context.Context, run Ref) (RunInfo, error) {
 	info, err := e.order(ctx, &Order{Verb: VerbUnpause, Tenant: run.Tenant, RunID: run.ID})
 	if err != nil {

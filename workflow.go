@@ -251,9 +251,14 @@ type (
 	PriorityOption struct{ n int }
 )
 
-// Timeout bounds a whole run (given to Define or Start; see [Deadline]),
-// a whole step with all its attempts and waits, also for a budget, or a wait (which then returns ErrTimeout; with d of
-// zero or less it takes only what is there already).
+// Timeout bounds what it is given to:
+//
+//   - Define or Start: the whole run, from its start on, what it waits included. Then its scope is
+//     cancelled, compensations run, and it fails with ErrTimeout, at the latest
+//     [Options].CancelGrace after the limit. See [Deadline];
+//   - Step or Do: the step with all its attempts and the waits between them, also for a budget; one
+//     attempt is bounded by [AttemptTimeout];
+//   - a wait: it returns ErrTimeout; with d of zero or less it takes only what is there already.
 func Timeout(d time.Duration) TimeoutOption { return TimeoutOption{d} }
 
 func (t TimeoutOption) workflow(o *options)   { o.timeout = t.d }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,9 +243,10 @@ func TestB1_161_agentTimeout(t *testing.T) {
 func TestAnAgentThatGoesRoundIsStopped(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		m, s := scripted(llmtest.Rule{ToolCalls: calls(`add {"a":1,"b":1}`)})
-		var failure string
-		a := made(t, "round", Config{Models: m, Tools: []Tool{adder(t)}, MaxTurns: 3, Hooks: []Hooks{{OnError: func(_ context.Context, f string) error { failure = f; return nil }}}})
+		var failed atomic.Value
+		a := made(t, "round", Config{Models: m, Tools: []Tool{adder(t)}, MaxTurns: 3, Hooks: []Hooks{{OnError: func(_ context.Context, f string) error { failed.Store(f); return nil }}}})
 		_, err := finish(t, work(t, open(), a), a, Task{Prompt: "go"})
+		failure, _ := failed.Load().(string)
 		if err == nil || !strings.Contains(err.Error(), "not done after 3 turns") || !strings.Contains(failure, "not done after 3 turns") {
 			t.Errorf("got %v, and OnError %q", err, failure)
 		}

@@ -224,7 +224,7 @@ func TestOnlyWholeTurnsAreAConversation(t *testing.T) {
 // What is too much for one record is in several, and reads back as it was, whatever the
 // engine's limit is.
 func TestLongExchangesAreInPieces(t *testing.T) {
-	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+	eachStoreAtOnce(t, func(t *testing.T, open func() pawl.Store) {
 		for _, limit := range []int{0, 30_000} {
 			e := pawl.New(open(), &pawl.Options{MaxPayload: limit})
 			s := Conversations{Engine: e, Tenant: fmt.Sprint(limit)}

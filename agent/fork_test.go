@@ -411,9 +411,10 @@ func TestForkAskedSaysWhyNot(t *testing.T) {
 func TestForkAskedHoldsToTheShape(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		m, s := scripted(llmtest.Rule{Text: "now"})
-		values := []string{"now", "later"}
+		var values atomic.Pointer[[]string]
+		values.Store(&[]string{"now", "later"})
 		w := pawl.Define("decide", func(c *pawl.Context, _ struct{}) (string, error) {
-			return Decide(c, m, "ask", Call{Prompt: "when?"}, values)
+			return Decide(c, m, "ask", Call{Prompt: "when?"}, *values.Load())
 		})
 		e := work(t, open(), w)
 		r, err := w.Start(t.Context(), e, struct{}{})
@@ -421,7 +422,7 @@ func TestForkAskedHoldsToTheShape(t *testing.T) {
 			t.Fatal(err)
 		}
 		resultOf[string](t, e, r.ID())
-		values = []string{"now", "never"}
+		values.Store(&[]string{"now", "never"})
 		fork := refork(t, e, Refork{Run: pawl.Ref{ID: r.ID()}, Step: "ask", Change: Change{Prompt: "when, then?"}})
 		_, err = pawl.Attach[string](e, fork.ID).Result(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "another shape") {

@@ -168,11 +168,11 @@ func (w *weigh) take() int {
 	return n
 }
 
-// TestATurnCostsTheSame: a conversation of 1,000 turns of the model over 100 runs, each of which goes
+// TestATurnCostsTheSame: a conversation of 500 turns of the model over 50 runs, each of which goes
 // on as another, and much of it shown to the model. The last runs write as much as the first ones, within a tenth.
 func TestATurnCostsTheSame(t *testing.T) {
-	const runs, turns = 100, 10
-	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+	const runs, turns = 50, 10
+	eachStoreAtOnce(t, func(t *testing.T, open func() pawl.Store) {
 		m, s := scripted(llmtest.Rule{Answer: func(_ context.Context, r *llm.Request) (*llm.Response, error) {
 			if n := len(r.Messages) % (2 * turns); n != 2*turns-1 {
 				return &llm.Response{ToolCalls: []llm.ToolCall{{ID: fmt.Sprintf("call-%02d", n), Name: "say", Arguments: fmt.Sprintf(`{"n":%2d}`, n)}}}, nil
@@ -184,7 +184,7 @@ func TestATurnCostsTheSame(t *testing.T) {
 		}) (string, error) {
 			return "a word", nil
 		})
-		a := made(t, "talks", Config{Models: m, Tools: []Tool{say}, GoOn: 5, Remember: Memory{Messages: 400, Tokens: 10_000_000}})
+		a := made(t, "talks", Config{Models: m, Tools: []Tool{say}, GoOn: 5, Remember: Memory{Messages: 200, Tokens: 10_000_000}})
 		w := &weigh{Store: open()}
 		e := work(t, w, a)
 		sums := make([]int, 0, runs)
@@ -197,7 +197,7 @@ func TestATurnCostsTheSame(t *testing.T) {
 			sums = append(sums, w.take())
 		}
 		calls := s.Calls()
-		equal(t, "the last call was shown", len(calls[len(calls)-1].Messages), 400+2*turns-1)
+		equal(t, "the last call was shown", len(calls[len(calls)-1].Messages), 200+2*turns-1)
 		mean := func(part []int) (sum int) {
 			for _, n := range part {
 				sum += n

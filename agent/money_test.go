@@ -55,7 +55,7 @@ func TestP7_theLedgerIsTheProvidersBill(t *testing.T) {
 	const runs, seeds = 60, 3
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			eachStore(t, func(t *testing.T, open func() pawl.Store) {
+			eachStoreAtOnce(t, func(t *testing.T, open func() pawl.Store) {
 				m, mock := priced(t, llmtest.MockOptions{Seed: seed, FailRate: 0.1, FailWait: 20 * time.Millisecond, Latency: 3 * time.Millisecond},
 					llmtest.Rule{Answer: func(_ context.Context, r *llm.Request) (*llm.Response, error) {
 						n := len(r.Messages[len(r.Messages)-1].Content)
@@ -257,7 +257,7 @@ func TestACallWithoutAPriceIsCountedAtItsWorst(t *testing.T) {
 }
 
 func TestABacktestPrintsTheSameTableTwice(t *testing.T) {
-	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+	eachStoreAtOnce(t, func(t *testing.T, open func() pawl.Store) {
 		const runs, each = 50, 10
 		m, s := scripted(
 			llmtest.Rule{When: func(r *llm.Request) bool { return r.System != "" && strings.HasPrefix(r.System, "Be generous") }, Text: "approve"},

@@ -25,6 +25,16 @@ func eachStore(t *testing.T, f func(t *testing.T, open func() pawl.Store)) {
 	})
 }
 
+// eachStoreAtOnce is eachStore for an f that measures no time and keeps all that it has to itself:
+// both stores are tried at the same time, and nothing else is.
+func eachStoreAtOnce(t *testing.T, f func(t *testing.T, open func() pawl.Store)) {
+	t.Helper()
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		t.Parallel()
+		f(t, open)
+	})
+}
+
 func sqliteStore(t *testing.T, path string) pawl.Store {
 	t.Helper()
 	s, err := sqlite.Open(path, &sqlite.Options{WALSize: -1})

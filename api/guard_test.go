@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,14 +90,19 @@ func TestWhatMatchesNoRouteIsAProblemToo(t *testing.T) {
 }
 
 func TestHealthAndReadiness(t *testing.T) {
-	var trouble error
-	h := open(t, api.Options{Version: "v9", Ready: func(context.Context) error { return trouble }})
+	var stopped atomic.Bool
+	h := open(t, api.Options{Version: "v9", Ready: func(context.Context) error {
+		if stopped.Load() {
+			return errors.New("the engine has stopped")
+		}
+		return nil
+	}})
 	health, err := h.client.Health(t.Context())
 	if err != nil || health != (api.Health{Status: "ok", Name: "pawl", Version: "v9"}) {
 		t.Errorf("%+v %v", health, err)
 	}
 	h.ok(200, "GET", "/readyz", "", &health)
-	trouble = errors.New("the engine has stopped")
+	stopped.Store(true)
 	if p := h.refused(503, "not_ready", "GET", "/readyz", ""); !strings.Contains(p.Detail, "the engine has stopped") {
 		t.Errorf("%q", p.Detail)
 	}

@@ -17,7 +17,7 @@ func TestAProviderIsNotTrustedWithMoreThanItsHost(t *testing.T) {
 	var elsewhere atomic.Int64
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { elsewhere.Add(1) }))
 	defer other.Close()
-	sent := int64(0)
+	var sent atomic.Int64
 	var front *httptest.Server
 	for name, answer := range map[string]http.HandlerFunc{
 		"another host": func(w http.ResponseWriter, r *http.Request) {
@@ -36,9 +36,9 @@ func TestAProviderIsNotTrustedWithMoreThanItsHost(t *testing.T) {
 				return
 			}
 			piece := []byte(strings.Repeat("x", 1<<16))
-			for sent < 1<<30 {
+			for sent.Load() < 1<<30 {
 				n, err := w.Write(piece)
-				if sent += int64(n); err != nil {
+				if sent.Add(int64(n)); err != nil {
 					return
 				}
 			}
@@ -59,7 +59,7 @@ func TestAProviderIsNotTrustedWithMoreThanItsHost(t *testing.T) {
 	if n := elsewhere.Load(); n > 0 {
 		t.Errorf("the server was sent elsewhere %d times", n)
 	}
-	if sent > 64<<20 { // what lies in the buffers of the connection is sent too
-		t.Errorf("%d bytes of an endless document were taken", sent)
+	if n := sent.Load(); n > 64<<20 { // what lies in the buffers of the connection is sent too
+		t.Errorf("%d bytes of an endless document were taken", n)
 	}
 }

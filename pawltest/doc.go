@@ -21,6 +21,12 @@
 // [New] makes the same Harness for a test that makes its bubble itself, or that wants real
 // time, for instance because its steps talk to a real server.
 //
+// # Requests to webhooks
+//
+// [Harness.Client] returns an http.Client whose requests reach a handler, such as that of package
+// api, over HTTP in memory: to a run's webhook ([Harness.AwaitWebhook]), to a stream, to routes of
+// one's own. It works in virtual time and in drivers, and survives [Harness.Crash].
+//
 // # A crash at every commit
 //
 // A workflow survives a crash if its function is determined by its input and by what its

@@ -2,11 +2,16 @@ package pawltest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/pawltest"
 )
 
@@ -67,6 +72,47 @@ func ExampleCrashEverywhere() {
 			}))
 	}
 	fmt.Println(passes("TestReminderSurvivesCrashes", test))
+	// Output: true
+}
+
+// Order waits until it is paid, and answers who tells it.
+var Order = pawl.Define("order", func(c *pawl.Context, item string) (string, error) {
+	paid, err := pawl.NewWebhook(c, pawl.Answering(pawl.Response{Status: 200, Body: []byte("thank you")}))
+	if err != nil {
+		return "", err
+	}
+	req, err := paid.Wait(c, pawl.Timeout(24*time.Hour))
+	if errors.Is(err, pawl.ErrTimeout) {
+		return "cancelled", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return item + " for " + string(req.Body), nil
+})
+
+func ExampleHarness_Client() {
+	test := func(t *testing.T) {
+		pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+			client := h.Client(func(e *pawl.Engine) http.Handler { return api.New(e, api.Options{}) })
+			run := pawltest.Start(h, Order, "rope")
+			url := h.AwaitWebhook(run.ID())
+			h.Crash() // the address stays good
+			time.Sleep(23 * time.Hour)
+			res, err := client.Post(url, "text/plain", strings.NewReader("12.90"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if answer, err := io.ReadAll(res.Body); res.StatusCode != 200 || string(answer) != "thank you" || err != nil {
+				t.Errorf("the provider is told %d %q, %v", res.StatusCode, answer, err)
+			}
+			if got := pawltest.Result(h, run); got != "rope for 12.90" {
+				t.Errorf("got %q", got)
+			}
+		}, Order)
+	}
+	fmt.Println(passes("TestAPaidOrder", test))
 	// Output: true
 }
 

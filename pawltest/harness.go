@@ -41,6 +41,8 @@ type Harness struct {
 	now     *worker
 	client  *pawl.Engine // what Engine returns, if it is not the worker's
 	workers []*worker
+
+	networks []*network // what Client has made
 }
 
 // worker is one life of a worker.
@@ -102,6 +104,7 @@ func open(t testing.TB, opt pawl.Options, defs []pawl.Definition) (*Harness, err
 	}
 	h.opt.Drain = cmp.Or(opt.Drain, time.Second)
 	h.opt.Name = cmp.Or(opt.Name, "pawltest")
+	h.opt.PublicURL = cmp.Or(opt.PublicURL, "http://localhost")
 	if opt.Logger == nil {
 		h.opt.Logger = slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
@@ -158,6 +161,7 @@ func (h *Harness) takeOver(outage time.Duration) error {
 		return errors.New("the worker that was killed still writes")
 	}
 	old.stop()
+	h.cut(old.engine)
 	h.settle()
 	time.Sleep(outage)
 	if err := old.tap.bury(); err != nil {
@@ -206,6 +210,7 @@ const lull = time.Second
 // shut returns when nothing of the harness is left but what the ledger knows.
 func (h *Harness) shut() {
 	h.cancel(errTestEnded)
+	h.cut(nil)
 	h.mu.Lock()
 	workers := h.workers
 	h.mu.Unlock()

@@ -71,7 +71,7 @@ var (
 )
 
 // Open opens or makes the database in a file, and brings its schema up to date. While it
-// is open no other process can open it: ErrLocked. ErrSchema: the file belongs to a newer
+// is open no other process can open it: pawl.ErrLocked. pawl.ErrSchema: the file belongs to a newer
 // pawl or to another program. opt may be nil.
 func Open(path string, opt *Options) (*Store, error) {
 	var o Options

@@ -77,3 +77,83 @@ func ExampleSet() {
 	// 700 1 <nil>
 	// reviewed 700 <nil>
 }
+
+// An event is known by its id, so a sender that got no answer sends it again. Runs that wait for it
+// may come later.
+func ExamplePublish() {
+	type Payment struct {
+		Order string `json:"order"`
+		Cents int    `json:"cents"`
+	}
+	order := pawl.Define("order", func(c *pawl.Context, id string) (int, error) {
+		p, err := trigger.WaitFor[Payment](c, "paid", trigger.Where(fmt.Sprintf("event.data.order == %q", id)), trigger.LookBack(time.Hour))
+		return p.Cents, err
+	})
+	store, err := sqlite.Open(sqlite.Memory, nil)
+	if err != nil {
+		panic(err)
+	}
+	defer store.Close()
+	engine := pawl.New(store, nil)
+	if err := engine.Register(order); err != nil {
+		panic(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- engine.Run(ctx) }()
+
+	for _, p := range []Payment{{"o-1", 500}, {"o-2", 1290}, {"o-2", 1290}} {
+		got, err := trigger.Publish(ctx, engine, trigger.Event{ID: "payment-of-" + p.Order, Name: "paid", Data: p})
+		fmt.Println(got.ID, "repeated:", got.Repeated, err)
+	}
+	run, err := order.Start(ctx, engine, "o-2")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(run.Result(ctx))
+	stop()
+	if err := <-done; err != nil {
+		panic(err)
+	}
+	// Output:
+	// payment-of-o-1 repeated: false <nil>
+	// payment-of-o-2 repeated: false <nil>
+	// payment-of-o-2 repeated: true <nil>
+	// 1290 <nil>
+}
+
+// A program says at each start what it wants to be started when. What is in the store already stays as it is.
+func ExampleSet_OnSchedule() {
+	store, err := sqlite.Open(sqlite.Memory, nil)
+	if err != nil {
+		panic(err)
+	}
+	defer store.Close()
+	digest := pawl.Define("digest", func(c *pawl.Context, kind string) (string, error) { return kind, nil })
+	engine := pawl.New(store, nil)
+	if err := engine.Register(digest); err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	set := trigger.NewSet(engine)
+	morning := trigger.Schedule{ID: "morning", Workflow: "digest", Input: []byte(`"short"`), Cron: "0 7 * * 1-5", Zone: "Europe/Oslo"}
+	if err := set.OnSchedule(morning); err != nil {
+		panic(err)
+	}
+	if err := set.Sync(ctx); err != nil { // set.Run does, and fires what is due until ctx ends
+		panic(err)
+	}
+	kept, err := trigger.Schedules{Engine: engine}.Get(ctx, "", "morning")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(kept.Describe())
+	friday := time.Date(2026, 3, 27, 12, 0, 0, 0, time.UTC) // summer time begins on Sunday
+	slots, err := kept.Slots(friday, 2)
+	fmt.Println(slots, err)
+	fmt.Println(kept.RunID(slots[0]))
+	// Output:
+	// at 07:00, on Monday to Friday, in Europe/Oslo
+	// [2026-03-30 05:00:00 +0000 UTC 2026-03-31 05:00:00 +0000 UTC] <nil>
+	// morning@2026-03-30T05:00:00Z
+}

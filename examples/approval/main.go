@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/examples/approval/expense"
+	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/sqlite"
 )
 
@@ -36,13 +36,14 @@ func main() {
 	approvers := flag.String("approvers", "ann,bob", "who may approve, with commas")
 	boss := flag.String("boss", "cid", "who may too, when -patience is over")
 	patience := flag.Duration("patience", time.Hour, "how long the boss is left in peace; it expires after twice that")
-	listen := flag.String("listen", "127.0.0.1:8422", "the address on which links are answered")
+	listen := flag.String("listen", "127.0.0.1:8426", "the address on which links are answered")
+	linger := flag.Duration("linger", 30*time.Second, "how long links are answered when all is done; Ctrl-C ends it")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	cfg := expense.Config{Limit: *limit, Approvers: strings.Split(*approvers, ","), Boss: *boss, Patience: *patience, Notify: mail, Pay: pay}
-	paid, err := run(ctx, cfg, *store, *listen, *id, in)
+	paid, err := run(ctx, cfg, *store, *listen, *id, *linger, in)
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, err)
@@ -54,8 +55,8 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, cfg expense.Config, file, listen, id string, in expense.Expense) (paid expense.Paid, err error) {
-	l, err := net.Listen("tcp", listen)
+func run(ctx context.Context, cfg expense.Config, file, listen, id string, linger time.Duration, in expense.Expense) (paid expense.Paid, err error) {
+	l, err := demo.Listen(listen)
 	if err != nil {
 		return paid, err
 	}
@@ -91,16 +92,21 @@ func run(ctx context.Context, cfg expense.Config, file, listen, id string, in ex
 			return paid, err
 		}
 	}
+	was, err := e.Get(ctx, pawl.Ref{ID: id})
+	if err != nil {
+		return paid, err
+	}
 	paid, err = run.Result(ctx)
-	select { // whoever has just decided sees what came of it
+	if err != nil || was.State.Terminal() || linger <= 0 {
+		return paid, err
+	}
+	fmt.Fprintf(os.Stderr, "it is decided; links say so for %s more\n", linger)
+	select {
 	case <-time.After(linger):
 	case <-ctx.Done():
 	}
 	return paid, err
 }
-
-// linger is how long links are answered when all is done.
-const linger = 2 * time.Second
 
 // again shows the links that were sent before.
 func again(ctx context.Context, e *pawl.Engine, cfg expense.Config, id string) error {

@@ -20,18 +20,28 @@ import (
 	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(pgtest.Main(m))
+}
 
-// eachStore runs f on a file, and on a database.
+// eachStore runs f on a file, and on a database, at the same time: they wait most of it.
 func eachStore(t *testing.T, f func(t *testing.T, program, store string)) {
-	program := demotest.Build(t)
-	t.Run("sqlite", func(t *testing.T) { f(t, program, filepath.Join(t.TempDir(), "s.db")) })
-	t.Run("postgres", func(t *testing.T) { f(t, program, pgtest.URL(t)) })
+	t.Parallel()
+	program := demotest.Program(t)
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		f(t, program, filepath.Join(t.TempDir(), "s.db"))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f(t, program, pgtest.URL(t))
+	})
 }
 
 func launch(t *testing.T, program, store string, more ...string) *demotest.Server {
 	t.Helper()
-	return demotest.Launch(t, program, t.TempDir(), nil, append([]string{"-store", store}, more...)...)
+	return demotest.Launch(t, program, t.TempDir(), nil, append([]string{"-store", store, "-lease", "3s"}, more...)...)
 }
 
 func answer(n int, text string) string {
@@ -238,9 +248,12 @@ func TestMessagesQueueWhileTheModelSpeaks(t *testing.T) {
 }
 
 func TestRequestsThatAreRefused(t *testing.T) {
-	p := launch(t, demotest.Build(t), filepath.Join(t.TempDir(), "s.db"), "-pace", "0")
+	p := launch(t, demotest.Program(t), filepath.Join(t.TempDir(), "s.db"), "-pace", "0")
 	post(t, p, "ann", "one", "Idempotency-Key", "k")
 	post(t, p, "eve", "one")
+	if r := p.Call(t, "GET", "/chats/eve/messages", ""); r.Status != 200 { // also where nobody has answered yet
+		t.Errorf("the list of a chat that has just begun: %d %s", r.Status, r.Text)
+	}
 	for name, c := range map[string]struct {
 		status int
 		reply  demotest.Reply

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,10 +12,15 @@ import (
 	"github.com/pawlrun/pawl/examples/demo/demotest"
 )
 
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(m.Run())
+}
+
 // The same run is killed three times: while the model drafts, while it waits for the
 // reviewer, and while the model revises.
 func TestAKilledProcessGoesOnWhereItWas(t *testing.T) {
-	program, provider, dir := demotest.Build(t), demotest.Serve(t, demo.Model()), t.TempDir()
+	program, provider, dir := demotest.Program(t), demotest.Serve(t, demo.Model()), t.TempDir()
 	start := func() *demotest.Process { return demotest.Start(t, program, dir, provider, "-topic", "rope") }
 	recorded := func(want ...string) {
 		t.Helper()

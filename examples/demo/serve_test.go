@@ -75,3 +75,15 @@ func TestAServerHasASecret(t *testing.T) {
 		t.Errorf("%q, %v", secret, err)
 	}
 }
+
+// Two programs want the same address: the second says what to do.
+func TestAnAddressThatIsTaken(t *testing.T) {
+	l, err := demo.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := demo.Listen(l.Addr().String()); err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "-listen 127.0.0.1:0") {
+		t.Errorf("the second was told %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -10,9 +11,14 @@ import (
 	"github.com/pawlrun/pawl/examples/order-saga/saga"
 )
 
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(m.Run())
+}
+
 // The program is killed while it waits for its payment, and then paid, or not.
 func TestAKilledOrderGoesOn(t *testing.T) {
-	program, nobody := demotest.Build(t), demotest.Serve(t, demo.Model())
+	program, nobody := demotest.Program(t), demotest.Serve(t, demo.Model())
 	for _, c := range []struct {
 		args  []string
 		code  int

@@ -26,13 +26,23 @@ import (
 
 const secret = "whsec_for_tests"
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(pgtest.Main(m))
+}
 
-// eachStore runs f on a file, and on a database.
+// eachStore runs f on a file, and on a database, at the same time: they wait most of it.
 func eachStore(t *testing.T, f func(t *testing.T, program, store string)) {
-	program := demotest.Build(t)
-	t.Run("sqlite", func(t *testing.T) { f(t, program, filepath.Join(t.TempDir(), "s.db")) })
-	t.Run("postgres", func(t *testing.T) { f(t, program, pgtest.URL(t)) })
+	t.Parallel()
+	program := demotest.Program(t)
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		f(t, program, filepath.Join(t.TempDir(), "s.db"))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f(t, program, pgtest.URL(t))
+	})
 }
 
 // provider plays a payment provider that does what a test says.
@@ -131,7 +141,7 @@ func deliver(t *testing.T, p *demotest.Server, webhook, body, signed string) dem
 
 func launch(t *testing.T, program, store string, v *provider, more ...string) *demotest.Server {
 	t.Helper()
-	return demotest.Launch(t, program, t.TempDir(), []string{"PAYMENT_WEBHOOK_SECRET=" + secret}, append([]string{"-store", store, "-provider", v.url}, more...)...)
+	return demotest.Launch(t, program, t.TempDir(), []string{"PAYMENT_WEBHOOK_SECRET=" + secret}, append([]string{"-store", store, "-lease", "3s", "-provider", v.url}, more...)...)
 }
 
 func buy(t *testing.T, p *demotest.Server) string {
@@ -291,7 +301,7 @@ func TestAnOrderThatIsNotPaidInTime(t *testing.T) {
 
 // The provider that the program plays repeats its notices, and is killed with it.
 func TestThePlayedProvider(t *testing.T) {
-	program, dir := demotest.Build(t), t.TempDir()
+	program, dir := demotest.Program(t), t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is the same after the kill: it is in the webhook's address
 	if err != nil {
 		t.Fatal(err)
@@ -320,7 +330,7 @@ func TestThePlayedProvider(t *testing.T) {
 }
 
 func TestRequestsAndFlagsThatAreRefused(t *testing.T) {
-	program := demotest.Build(t)
+	program := demotest.Program(t)
 	p := launch(t, program, filepath.Join(t.TempDir(), "s.db"), play(t))
 	buy(t, p)
 	for name, c := range map[string]struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,13 +13,18 @@ import (
 	"github.com/pawlrun/pawl/llm/llmtest"
 )
 
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(m.Run())
+}
+
 func TestAKilledProcessGoesOnWithTheCallsThatAreMissing(t *testing.T) {
 	demotest.KilledAtEveryCall(t, demotest.Serve(t, demo.Model()), nil, "-topic", "rope")
 }
 
 // The first Ctrl-C lets the call under way finish; what it brought is recorded.
 func TestAfterCtrlCTheSameCommandGoesOn(t *testing.T) {
-	program, dir := demotest.Build(t), t.TempDir()
+	program, dir := demotest.Program(t), t.TempDir()
 	asked, answer := make(chan struct{}), make(chan struct{})
 	provider := demotest.Serve(t, llmtest.Script(
 		llmtest.Rule{Times: 1, Answer: func(context.Context, *llm.Request) (*llm.Response, error) {
@@ -51,7 +57,7 @@ func TestAfterCtrlCTheSameCommandGoesOn(t *testing.T) {
 // A wrong key fails the run at its second call. With the right one the same command goes
 // on there.
 func TestAFailedRunIsTriedAgain(t *testing.T) {
-	program, dir := demotest.Build(t), t.TempDir()
+	program, dir := demotest.Program(t), t.TempDir()
 	provider := demotest.Serve(t, llmtest.Script(
 		llmtest.Rule{When: func(r *llm.Request) bool { return r.Schema != nil && r.Schema.Name == "plan" }, Text: `{"questions": ["What for?"]}`},
 		llmtest.Rule{Contains: "Question: ", Fail: []error{&llm.Error{Kind: llm.Auth, Message: "the key has expired"}},
@@ -74,7 +80,7 @@ func TestAFailedRunIsTriedAgain(t *testing.T) {
 }
 
 func TestAnotherInputUnderTheSameIDIsRefused(t *testing.T) {
-	program, dir := demotest.Build(t), t.TempDir()
+	program, dir := demotest.Program(t), t.TempDir()
 	provider := demotest.Serve(t, demo.Model())
 	demotest.Start(t, program, dir, provider, "-topic", "rope").Result(t)
 	p := demotest.Start(t, program, dir, provider, "-topic", "sails")

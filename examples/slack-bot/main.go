@@ -19,7 +19,7 @@ import (
 
 func main() {
 	s := demo.Server{}
-	s.Flags("127.0.0.1:8422", "runs", "SLACK_BOT_STORE", "slack.db")
+	s.Flags("127.0.0.1:8427", "runs", "SLACK_BOT_STORE", "slack.db")
 	slack := flag.String("slack", cmp.Or(os.Getenv("SLACK_API_URL"), "https://slack.com/api"), "the address of Slack's Web API; also SLACK_API_URL")
 	goOn := flag.Int("go-on", 50, "after how many messages a channel's run goes on as a new one")
 	var source demo.Source

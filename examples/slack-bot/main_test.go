@@ -17,13 +17,23 @@ import (
 	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(pgtest.Main(m))
+}
 
-// eachStore runs f on a file, and on a database.
+// eachStore runs f on a file, and on a database, at the same time: they wait most of it.
 func eachStore(t *testing.T, f func(t *testing.T, program, store string)) {
-	program := demotest.Build(t)
-	t.Run("sqlite", func(t *testing.T) { f(t, program, filepath.Join(t.TempDir(), "s.db")) })
-	t.Run("postgres", func(t *testing.T) { f(t, program, pgtest.URL(t)) })
+	t.Parallel()
+	program := demotest.Program(t)
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		f(t, program, filepath.Join(t.TempDir(), "s.db"))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f(t, program, pgtest.URL(t))
+	})
 }
 
 func launch(t *testing.T, program, store string, s *slack, more ...string) *demotest.Server {
@@ -32,7 +42,7 @@ func launch(t *testing.T, program, store string, s *slack, more ...string) *demo
 	if s != nil {
 		env = append(env, "SLACK_BOT_TOKEN="+token, "SLACK_API_URL="+s.url)
 	}
-	return demotest.Launch(t, program, t.TempDir(), env, append([]string{"-store", store}, more...)...)
+	return demotest.Launch(t, program, t.TempDir(), env, append([]string{"-store", store, "-lease", "3s"}, more...)...)
 }
 
 const answered = "[scripted: no model was asked] message %d was U1: %s"
@@ -266,7 +276,7 @@ func TestStopBetweenTwoRuns(t *testing.T) {
 // What Slack refuses for now is posted later; what it refuses for good ends nothing.
 func TestWhatSlackRefuses(t *testing.T) {
 	s := play(t)
-	p := launch(t, demotest.Build(t), filepath.Join(t.TempDir(), "s.db"), s)
+	p := launch(t, demotest.Program(t), filepath.Join(t.TempDir(), "s.db"), s)
 	s.fail = []func(http.ResponseWriter){
 		func(w http.ResponseWriter) {
 			w.Header().Set("Retry-After", "1")
@@ -291,7 +301,7 @@ func TestWhatSlackRefuses(t *testing.T) {
 }
 
 func TestWithoutATokenItPlaysSlack(t *testing.T) {
-	p := launch(t, demotest.Build(t), filepath.Join(t.TempDir(), "s.db"), nil)
+	p := launch(t, demotest.Program(t), filepath.Join(t.TempDir(), "s.db"), nil)
 	send(t, p, "/slack/events", event("E1", "C1", "hello"))
 	want := "[played: Slack was not asked] to C1: " + fmt.Sprintf(answered, 1, "hello") + "\n"
 	demotest.Await(t, want, func() bool { return strings.Contains(p.Said(), want) }, p.Said)
@@ -300,7 +310,7 @@ func TestWithoutATokenItPlaysSlack(t *testing.T) {
 			t.Errorf("it does not say %s:\n%s", text, p.Said())
 		}
 	}
-	p = demotest.Launch(t, demotest.Build(t), t.TempDir(), nil)
+	p = demotest.Launch(t, demotest.Program(t), t.TempDir(), nil)
 	if r := send(t, p, "/slack/events", event("E1", "C1", "hello")); r.Status != 503 || !strings.Contains(r.Text, "SLACK_SIGNING_SECRET") {
 		t.Errorf("without a secret: %d %s", r.Status, r.Text)
 	}

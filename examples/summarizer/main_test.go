@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -12,10 +13,15 @@ import (
 	"github.com/pawlrun/pawl/llm/llmtest"
 )
 
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(m.Run())
+}
+
 // The process is killed while the model is asked. Another one goes on: the caller, who has
 // the id only, finds the summary.
 func TestAKilledSummaryGoesOn(t *testing.T) {
-	program, dir := demotest.Build(t), t.TempDir()
+	program, dir := demotest.Program(t), t.TempDir()
 	provider := demotest.Serve(t, llmtest.Script(llmtest.Rule{Text: "Rope is strands."}))
 	asked := provider.Hold(1)
 	p := demotest.Launch(t, program, dir, []string{"OPENAI_BASE_URL=" + provider.URL, "OPENAI_API_KEY=no-key-is-needed"}, "-store", "s.db")
@@ -45,7 +51,7 @@ func TestAKilledSummaryGoesOn(t *testing.T) {
 }
 
 func TestItSaysWhatIsNotSet(t *testing.T) {
-	p := demotest.Launch(t, demotest.Build(t), t.TempDir(), nil)
+	p := demotest.Launch(t, demotest.Program(t), t.TempDir(), nil)
 	said := p.Said()
 	for _, text := range []string{"SCRIPT", "OPENAI_API_KEY", "OPENAI_BASE_URL", "GITHUB_WEBHOOK_SECRET", "SUMMARIZER_API_KEY"} {
 		if !strings.Contains(said, text) {
@@ -61,7 +67,7 @@ func TestItSaysWhatIsNotSet(t *testing.T) {
 }
 
 func TestWrongFlagsAreNamed(t *testing.T) {
-	program := demotest.Build(t)
+	program := demotest.Program(t)
 	for text, args := range map[string][]string{
 		"-daily":      {"-daily", "9 o'clock"},
 		"Mars/Base":   {"-zone", "Mars/Base"},

@@ -21,6 +21,11 @@ import (
 	"github.com/pawlrun/pawl/sqlite"
 )
 
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(m.Run())
+}
+
 const storeFile = "runs.db" // where demotest keeps it
 
 // call runs the program to its end, with nothing set but what env says.
@@ -57,7 +62,7 @@ func refunds(t *testing.T, dir string) (out []string) {
 // The process is killed at each of its calls of the model. What the customer reads, and what
 // is booked, is what it would have been.
 func TestAKilledConversationGoesOn(t *testing.T) {
-	program := demotest.Build(t)
+	program := demotest.Program(t)
 	for n := 1; n <= 3; n++ {
 		t.Run(fmt.Sprint("call-", n), func(t *testing.T) {
 			provider, dir := demotest.Serve(t, support.Scripted(0)), t.TempDir()
@@ -81,7 +86,7 @@ func TestAKilledConversationGoesOn(t *testing.T) {
 
 // The process is killed while it asks for an approval at the terminal; another asks again.
 func TestAKilledApprovalIsAskedForAgain(t *testing.T) {
-	program, provider := demotest.Build(t), demotest.Serve(t, support.Scripted(0))
+	program, provider := demotest.Program(t), demotest.Serve(t, support.Scripted(0))
 	for answer, want := range map[string]string{"y": "$48.00 was paid back for order 1002.", "n": "Nothing was paid back: the call was denied by grace"} {
 		dir := t.TempDir()
 		args := []string{"-interactive", "-message", "A refund for order 1002, please"}
@@ -104,7 +109,7 @@ func TestAKilledApprovalIsAskedForAgain(t *testing.T) {
 // Without a key and without a terminal: the script plays, says that it does, and the approval
 // comes by a second command.
 func TestAnApprovalByCommand(t *testing.T) {
-	program, dir := demotest.Build(t), t.TempDir()
+	program, dir := demotest.Program(t), t.TempDir()
 	for range 2 {
 		_, said, code := call(t, program, dir, nil, "-id", "one", "-message", "Please refund order 1002")
 		if code != 3 || !strings.Contains(said, "ada or grace may approve it") || !strings.Contains(said, "--store "+storeFile+" --approve one --by ada") || !strings.Contains(said, "SCRIPT") {
@@ -145,7 +150,7 @@ func TestAnApprovalByCommand(t *testing.T) {
 
 // The process is killed in the middle of an answer. The next one shows the whole of it.
 func TestAnAnswerThatWasCutOffIsShownWhole(t *testing.T) {
-	program, dir := demotest.Build(t), t.TempDir()
+	program, dir := demotest.Program(t), t.TempDir()
 	var calls atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")

@@ -24,13 +24,23 @@ import (
 	"github.com/pawlrun/pawl/storetest/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	demotest.Become(main)
+	os.Exit(pgtest.Main(m))
+}
 
-// eachStore runs f on a file, and on a database.
+// eachStore runs f on a file, and on a database, at the same time: they wait most of it.
 func eachStore(t *testing.T, f func(t *testing.T, program, store string)) {
-	program := demotest.Build(t)
-	t.Run("sqlite", func(t *testing.T) { f(t, program, filepath.Join(t.TempDir(), "s.db")) })
-	t.Run("postgres", func(t *testing.T) { f(t, program, pgtest.URL(t)) })
+	t.Parallel()
+	program := demotest.Program(t)
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		f(t, program, filepath.Join(t.TempDir(), "s.db"))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f(t, program, pgtest.URL(t))
+	})
 }
 
 // letter is a mail that has arrived.
@@ -167,7 +177,7 @@ func (p *post) await(t *testing.T, to string, n int) []letter {
 
 func launch(t *testing.T, program, store string, p *post, more ...string) *demotest.Server {
 	t.Helper()
-	return demotest.Launch(t, program, t.TempDir(), []string{"SMTP_HOST=" + p.addr, "MAIL_FROM=shop@example.com"}, append([]string{"-store", store}, more...)...)
+	return demotest.Launch(t, program, t.TempDir(), []string{"SMTP_HOST=" + p.addr, "MAIL_FROM=shop@example.com"}, append([]string{"-store", store, "-lease", "3s"}, more...)...)
 }
 
 func signUp(t *testing.T, p *demotest.Server, email string) {
@@ -269,11 +279,11 @@ func TestASignupGoesOn(t *testing.T) {
 	})
 }
 
-// Who is quick gets no reminder; who does nothing may begin again.
+// Who is quick, and has 4 s for it, gets no reminder; who does nothing may begin again.
 func TestRemindersAndExpiry(t *testing.T) {
 	eachStore(t, func(t *testing.T, program, store string) {
 		v := play(t)
-		p := launch(t, program, store, v, "-remind", "2s", "-expiry", "4s")
+		p := launch(t, program, store, v, "-remind", "4s", "-expiry", "6s")
 		signUp(t, p, "quick@example.com")
 		signUp(t, p, "slow@example.com")
 		if r := visit(t, p, "POST", v.await(t, "quick@example.com", 1)[0]); r.Status != 200 {
@@ -303,13 +313,13 @@ func TestRemindersAndExpiry(t *testing.T) {
 func TestAnAddressThatTheMailServerRefuses(t *testing.T) {
 	v := play(t)
 	v.refuse = "nobody@example.com"
-	p := launch(t, demotest.Build(t), filepath.Join(t.TempDir(), "s.db"), v)
+	p := launch(t, demotest.Program(t), filepath.Join(t.TempDir(), "s.db"), v)
 	signUp(t, p, "nobody@example.com")
 	demotest.Await(t, "it says why", func() bool { return strings.Contains(p.Call(t, "GET", "/signups", "").Text, "no such person") }, p.Said)
 }
 
 func TestWithoutAMailServerThereIsAnOutbox(t *testing.T) {
-	program, dir := demotest.Build(t), t.TempDir()
+	program, dir := demotest.Program(t), t.TempDir()
 	p := demotest.Launch(t, program, dir, nil)
 	signUp(t, p, "ann@example.com")
 	var files []string

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -431,9 +432,9 @@ func TestTheSizeOfAnAnswerIsBounded(t *testing.T) {
 }
 
 func TestRedirectsAreNotFollowed(t *testing.T) {
-	elsewhere := 0
+	var elsewhere atomic.Int64
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		elsewhere++
+		elsewhere.Add(1)
 		io.WriteString(w, answer)
 	}))
 	defer other.Close()
@@ -451,8 +452,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			}
 		}
 	}
-	if elsewhere != 0 {
-		t.Errorf("the other host was called %d times", elsewhere)
+	if n := elsewhere.Load(); n != 0 {
+		t.Errorf("the other host was called %d times", n)
 	}
 }
 
@@ -480,15 +481,15 @@ func TestUnusableOptionsAreReportedBeforeACall(t *testing.T) {
 
 // The SDK would obey, were it let.
 func TestTheProvidersWordsAboutRetriesAreNotObeyed(t *testing.T) {
-	calls := 0
+	var calls atomic.Int64
 	c := endpoint(t, anthropic.Options{}, func(w http.ResponseWriter, _ *http.Request) {
-		calls++
+		calls.Add(1)
 		w.Header().Set("X-Should-Retry", "true")
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(529)
 	})
-	if _, err := c.Generate(t.Context(), hello()); llm.KindOf(err) != llm.Overloaded || calls != 1 {
-		t.Errorf("after %d calls: %v; want one call and overloaded", calls, err)
+	if _, err := c.Generate(t.Context(), hello()); llm.KindOf(err) != llm.Overloaded || calls.Load() != 1 {
+		t.Errorf("after %d calls: %v; want one call and overloaded", calls.Load(), err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -279,9 +280,9 @@ func TestUsageOfAFailedCallIsKept(t *testing.T) {
 }
 
 func TestRedirectsAreNotFollowed(t *testing.T) {
-	elsewhere := 0
+	var elsewhere atomic.Int64
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		elsewhere++
+		elsewhere.Add(1)
 		io.WriteString(w, answer)
 	}))
 	defer other.Close()
@@ -300,8 +301,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			}
 		}
 	}
-	if elsewhere != 0 {
-		t.Errorf("the other host was called %d times", elsewhere)
+	if n := elsewhere.Load(); n != 0 {
+		t.Errorf("the other host was called %d times", n)
 	}
 }
 

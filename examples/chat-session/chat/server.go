@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -132,18 +133,22 @@ func (h *handler) list(_ http.ResponseWriter, r *http.Request) (int, any, error)
 	if err != nil {
 		return 0, nil, err
 	}
-	chats := agent.Conversations{Engine: h.engine}
-	info, err := chats.Get(r.Context(), id)
-	if err != nil {
-		return 0, nil, err
-	}
-	upto := info.Messages
+	upto := math.MaxInt
 	if text := r.URL.Query().Get("upto"); text != "" {
 		if upto, err = strconv.Atoi(text); err != nil || upto < 0 {
 			return 0, nil, demo.Refuse(http.StatusBadRequest, "upto is %.40q; it must be the number of a message", text)
 		}
 	}
 	out := []shown{}
+	chats := agent.Conversations{Engine: h.engine}
+	info, err := chats.Get(r.Context(), id)
+	if errors.Is(err, pawl.ErrNotFound) { // nothing is written down yet: it may have begun all the same
+		_, err = h.engine.Get(r.Context(), pawl.Ref{ID: runOf(id)})
+		return http.StatusOK, out, err
+	}
+	if err != nil {
+		return 0, nil, err
+	}
 	for m, err := range chats.Messages(r.Context(), id, max(0, min(upto, info.Messages)-maxPage)) {
 		if err != nil {
 			return 0, nil, err

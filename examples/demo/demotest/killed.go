@@ -14,7 +14,7 @@ import (
 //
 // local are the keys of steps that call nobody.
 func KilledAtEveryCall(t *testing.T, provider *Provider, local []string, args ...string) {
-	program := Build(t)
+	program := Program(t)
 	calling := func(keys []string) int {
 		return len(slices.DeleteFunc(keys, func(k string) bool { return slices.Contains(local, k) }))
 	}

@@ -2,6 +2,7 @@ package demotest
 
 import (
 	"bytes"
+	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -22,12 +23,33 @@ const patience = time.Minute
 // RunID is the id under which Start starts runs.
 const RunID = "run"
 
-// Build compiles the program in the current folder and returns its path.
-func Build(t *testing.T) string {
+// name is that of a test's binary when it is to be the program that it tests.
+const name = "pawl-example"
+
+// Become runs main and ends the process, if the process was started by the path that [Program]
+// returned, and does nothing else. Call it first in TestMain: a test's binary holds its program
+// already, compiled with the test's flags, so that nothing is compiled twice and the race
+// detector looks at the program too.
+func Become(main func()) {
+	if filepath.Base(os.Args[0]) != name {
+		return
+	}
+	flag.CommandLine = flag.NewFlagSet(os.Args[0], flag.ExitOnError) // without the flags of tests
+	main()
+	os.Exit(0)
+}
+
+// Program returns the path of the program of the package under test, whose TestMain calls
+// [Become].
+func Program(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "program")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.Symlink(self, path); err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

@@ -202,7 +202,8 @@ func TestADigestSurvivesCrashes(t *testing.T) {
 // summary that a digest has already taken is no news again, and a digest is filed once.
 func TestBodiesThatRunTwiceFileOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, took := define(t, summary.Scripted()), 0
+		var took atomic.Int64
+		s := define(t, summary.Scripted())
 		opt := pawl.Options{Intercept: func(ctx context.Context, body func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
 			step, e := pawl.InfoOf(ctx).Step, pawl.EngineOf(ctx)
 			if step == "store" || step == "file" {
@@ -210,17 +211,17 @@ func TestBodiesThatRunTwiceFileOnce(t *testing.T) {
 					return nil, err
 				}
 			}
-			if step == "store" && took == 0 { // as a digest would
+			if step == "store" && took.Load() == 0 { // as a digest would
 				notes, err := e.Records(ctx, "summarizer.notes", "", "", 10)
 				if err != nil {
 					return nil, err
 				}
-				for took = range notes {
-					if _, err := e.Write(ctx, pawl.Put{Space: "summarizer.notes", Key: notes[took].Key, If: notes[took].Version}); err != nil {
+				for _, note := range notes {
+					if _, err := e.Write(ctx, pawl.Put{Space: "summarizer.notes", Key: note.Key, If: note.Version}); err != nil {
 						return nil, err
 					}
 				}
-				took = len(notes)
+				took.Store(int64(len(notes)))
 			}
 			return body(ctx)
 		}}
@@ -242,8 +243,8 @@ func TestBodiesThatRunTwiceFileOnce(t *testing.T) {
 			}
 		}
 		live, err := h.Engine().List(h.Context(), pawl.Filter{Workflow: summary.DailyName, States: []pawl.State{pawl.Waiting}})
-		if err != nil || len(live) != 1 || took != 1 {
-			t.Fatalf("%d daily runs wait, %v, and %d notes were taken; want one each", len(live), err, took)
+		if err != nil || len(live) != 1 || took.Load() != 1 {
+			t.Fatalf("%d daily runs wait, %v, and %d notes were taken; want one each", len(live), err, took.Load())
 		}
 		// A filing that is not the first is no failure: the next day does not hear of one.
 		for _, e := range h.Journal(live[0].ID) {
