@@ -246,14 +246,14 @@ func waitsFor(err error) (*Budget, bool) {
 }
 
 // whyBudget says for a person what a run waits for that waits for a budget.
-func (e *Engine) whyBudget(ctx context.Context, w Wait) (string, error) {
+func (e *Engine) whyBudget(ctx context.Context, w Wait) (name, what string, err error) {
 	var id int64
 	if _, err := fmt.Sscanf(w.Event, budgetEvent+"%d", &id); err != nil {
-		return "", fmt.Errorf("what the run waits for, %q: %w", w.Event, err)
+		return "", "", fmt.Errorf("what the run waits for, %q: %w", w.Event, err)
 	}
 	found, err := e.store.Budgets(ctx, BudgetFilter{ID: id, Limit: 1}, time.Now())
 	if err != nil || len(found) == 0 {
-		return "for a budget that was deleted", err
+		return "", "for a budget that was deleted", err
 	}
-	return "for money: " + (&BudgetError{Budget: found[0], Need: w.Need}).Error(), nil
+	return found[0].Name, "for money: " + (&BudgetError{Budget: found[0], Need: w.Need}).Error(), nil
 }

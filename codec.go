@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"strings"
 )
 
 // encode turns v into the JSON that a journal keeps. what names the value in errors.
@@ -49,7 +50,7 @@ func decodeInput(workflow string, data []byte, v any) error {
 		err = errors.New("there is more after the JSON value")
 	}
 	if err != nil {
-		return fmt.Errorf("%w: input of %s: %v", ErrInput, workflow, err)
+		return fmt.Errorf("%w: input of %s: %s", ErrInput, workflow, misread(err, v))
 	}
 	return nil
 }
@@ -67,6 +68,27 @@ func takesNull(v any) bool {
 	default:
 		return false
 	}
+}
+
+// misread says what of a JSON text does not fit *v, in words of JSON and not of Go.
+func misread(err error, v any) string {
+	var wrong *json.UnmarshalTypeError
+	text := strings.TrimPrefix(err.Error(), "json: ")
+	switch {
+	case errors.As(err, &wrong) && wrong.Field != "":
+		return fmt.Sprintf("%q is of kind %s, and should be of kind %s", wrong.Field, wrong.Value, kindOf(wrong.Type))
+	case errors.As(err, &wrong):
+		return fmt.Sprintf("it is of kind %s, and should be of kind %s", wrong.Value, kindOf(wrong.Type))
+	case strings.HasPrefix(text, "unknown field "):
+		var names []string
+		for _, f := range fieldsOf(reflect.TypeOf(v).Elem()) {
+			names = append(names, f.Name)
+		}
+		if names != nil {
+			text += "; there are: " + strings.Join(names, ", ")
+		}
+	}
+	return text
 }
 
 // culprit finds the part of v that has no JSON form, as a Go path.

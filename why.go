@@ -9,33 +9,56 @@ import (
 	"time"
 )
 
+// Reason is what a run is waiting for, for programs; Text says it for people.
+type Reason struct {
+	State    State     `json:"state"`
+	Text     string    `json:"why"`                // one sentence
+	Events   []string  `json:"events,omitempty"`   // that it waits for, each once
+	Hooks    []string  `json:"hooks,omitempty"`    // keys of those that it waits with
+	Budgets  []string  `json:"budgets,omitempty"`  // names of those that it waits for more of
+	Children []string  `json:"children,omitempty"` // of its own tenant, that have not ended
+	Until    time.Time `json:"until,omitzero"`     // when its timer ends what it waits for
+	Ready    bool      `json:"ready,omitempty"`    // it waits for nothing but a worker
+	Unread   []string  `json:"unread,omitempty"`   // events that were sent and that it does not wait for, each once
+}
+
 // Why says in one sentence what a run is waiting for, and who holds it, and which events were sent
 // to it that it does not wait for. Runs of other tenants, as where a limit spans tenants, are counted
 // and not named.
 func (e *Engine) Why(ctx context.Context, run Ref) (string, error) {
+	r, err := e.Reason(ctx, run)
+	return r.Text, err
+}
+
+// Reason says what Why says, and apart what it is made of.
+func (e *Engine) Reason(ctx context.Context, run Ref) (Reason, error) {
 	info, err := e.Get(ctx, run)
 	if err != nil {
-		return "", err
+		return Reason{}, err
 	}
+	r := Reason{State: info.State}
 	if info.State.Terminal() {
-		return fmt.Sprintf("it is %s since %s", info.State, info.Ended.Format(time.RFC3339)), nil
+		r.Text = fmt.Sprintf("it is %s since %s", info.State, info.Ended.Format(time.RFC3339))
+		return r, nil
 	}
 	now := time.Now()
 	h, err := e.store.Holders(ctx, info.Key, now)
 	if err != nil {
-		return "", err
+		return Reason{}, err
 	}
-	why, err := e.heldUp(ctx, &info, &h, now)
-	if sent := untaken(h.Sent); err == nil && sent != "" {
-		why += "; sent, and not waited for so far: " + sent
+	if err := e.heldUp(ctx, &r, &info, &h, now); err != nil {
+		return Reason{}, err
 	}
-	return why, err
+	var sent string
+	if sent, r.Unread = untaken(h.Sent); sent != "" {
+		r.Text += "; sent, and not waited for so far: " + sent
+	}
+	return r, nil
 }
 
-// untaken lists events by name, each once.
-func untaken(events []string) string {
+// untaken lists events by name, each once: for people, and as they are.
+func untaken(events []string) (text string, names []string) {
 	count := map[string]int{}
-	var names []string
 	for _, event := range events {
 		if strings.HasPrefix(event, budgetEvent) {
 			continue
@@ -44,17 +67,18 @@ func untaken(events []string) string {
 			names = append(names, event)
 		}
 	}
+	said := make([]string, len(names))
 	for i, name := range names {
-		names[i] = fmt.Sprintf("%q", name)
+		said[i] = fmt.Sprintf("%q", name)
 		if n := count[name]; n > 1 {
-			names[i] += fmt.Sprintf(" (%d times)", n)
+			said[i] += fmt.Sprintf(" (%d times)", n)
 		}
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(said, ", "), names
 }
 
-// heldUp says what holds a run up that has not ended.
-func (e *Engine) heldUp(ctx context.Context, info *RunInfo, h *Holders, now time.Time) (_ string, err error) {
+// heldUp says in r what holds a run up that has not ended.
+func (e *Engine) heldUp(ctx context.Context, r *Reason, info *RunInfo, h *Holders, now time.Time) error {
 	ids := func(runs []RunInfo) string { // what is another tenant's is counted, not named
 		var out []string
 		others := 0
@@ -77,17 +101,21 @@ func (e *Engine) heldUp(ctx context.Context, info *RunInfo, h *Holders, now time
 	}
 	switch {
 	case info.State == Paused || info.State == Blocked:
-		return fmt.Sprintf("it is %s: %s", info.State, info.Reason), nil
+		r.Text = fmt.Sprintf("it is %s: %s", info.State, info.Reason)
+		return nil
 	case info.Gate != "":
 		what := "queued behind " + info.Gate
 		if h.Slot != nil {
 			what += fmt.Sprintf(", of which %d may run at once", h.Slot.N)
 		}
-		return fmt.Sprintf("%s; held by %s; %d ahead of it", what, ids(h.Holds), h.Ahead), nil
+		r.Text = fmt.Sprintf("%s; held by %s; %d ahead of it", what, ids(h.Holds), h.Ahead)
+		return nil
 	case info.State == Running:
-		return "a worker is at it: " + h.Worker, nil
+		r.Text = "a worker is at it: " + h.Worker
+		return nil
 	case info.State == Pending && info.NotBefore.After(now):
-		return "it starts " + in(info.NotBefore), nil
+		r.Text, r.Until = "it starts "+in(info.NotBefore), info.NotBefore
+		return nil
 	}
 	var parts []string
 	add := func(what string) {
@@ -96,15 +124,22 @@ func (e *Engine) heldUp(ctx context.Context, info *RunInfo, h *Holders, now time
 		}
 	}
 	for _, w := range h.Events {
-		what := fmt.Sprintf("for the event %q", w.Event)
-		if strings.HasPrefix(w.Event, budgetEvent) {
-			if what, err = e.whyBudget(ctx, w); err != nil {
-				return "", err
-			}
+		if !strings.HasPrefix(w.Event, budgetEvent) {
+			r.Events = once(r.Events, w.Event)
+			add(fmt.Sprintf("for the event %q", w.Event))
+			continue
+		}
+		budget, what, err := e.whyBudget(ctx, w)
+		if err != nil {
+			return err
+		}
+		if budget != "" {
+			r.Budgets = once(r.Budgets, budget)
 		}
 		add(what)
 	}
 	for _, k := range h.Hooks {
+		r.Hooks = append(r.Hooks, k.Key)
 		switch k.Kind {
 		case "":
 			parts = append(parts, "for a payload on hook "+k.Key)
@@ -120,17 +155,36 @@ func (e *Engine) heldUp(ctx context.Context, info *RunInfo, h *Holders, now time
 	}
 	if len(h.Children) > 0 {
 		parts = append(parts, "for its children "+ids(h.Children))
+		for _, child := range h.Children {
+			if child.Tenant == info.Tenant {
+				r.Children = append(r.Children, child.ID)
+			}
+		}
 	}
 	timer := !info.Due.IsZero() && info.Due.After(now)
+	if timer {
+		r.Until = info.Due
+	}
 	switch {
 	case len(parts) > 0 && timer:
-		return "it waits " + strings.Join(parts, ", ") + ", or until its timer " + in(info.Due), nil
+		r.Text = "it waits " + strings.Join(parts, ", ") + ", or until its timer " + in(info.Due)
 	case len(parts) > 0:
-		return "it waits " + strings.Join(parts, ", "), nil
+		r.Text = "it waits " + strings.Join(parts, ", ")
 	case timer:
-		return "it waits for its timer " + in(info.Due), nil
+		r.Text = "it waits for its timer " + in(info.Due)
+	default:
+		r.Ready = true
+		r.Text = "it is ready and waits for a worker that knows " + info.Workflow
 	}
-	return "it is ready and waits for a worker that knows " + info.Workflow, nil
+	return nil
+}
+
+// once adds a name that is not there.
+func once(names []string, name string) []string {
+	if slices.Contains(names, name) {
+		return names
+	}
+	return append(names, name)
 }
 
 // titleOf is what a hook's meta calls itself; "" if nothing.

@@ -25,6 +25,9 @@ func TestWhyNamesTheKindOfAHook(t *testing.T) {
 		why, err := n.Why(n.ctx, pawl.Ref{ID: r.ID()})
 		n.ok(err)
 		equal(t, "why", why, `it waits for the event "go", for a payload on hook $hook, for a payload on hook $hook#2 (approval), for a request to webhook $hook#3`)
+		reason, err := n.Reason(n.ctx, pawl.Ref{ID: r.ID()})
+		n.ok(err)
+		equal(t, "reason", reason, pawl.Reason{State: pawl.Waiting, Text: why, Events: []string{"go"}, Hooks: []string{"$hook", "$hook#2", "$hook#3"}})
 	})
 }
 
@@ -47,6 +50,9 @@ func TestWhyTellsOfEventsThatNobodyWaitsFor(t *testing.T) {
 			n.ok(err)
 		}
 		equal(t, "why", why, `it waits for the event "go"; sent, and not waited for so far: "gone" (2 times), "go on"`)
+		reason, err := n.Reason(n.ctx, pawl.Ref{ID: r.ID()})
+		n.ok(err)
+		equal(t, "unread", reason.Unread, []string{"gone", "go on"})
 		n.ok(n.Signal(n.ctx, r.ID(), "go", none{}))
 		n.reaches(r.ID(), pawl.Completed)
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -18,6 +19,7 @@ type Definition interface {
 // definition is a workflow without its types.
 type definition struct {
 	name  string
+	in    reflect.Type // of the input
 	opts  options
 	check func(input json.RawMessage) error
 	run   func(c *Context, input json.RawMessage, limit int) (json.RawMessage, error)
@@ -40,7 +42,7 @@ func Define[In, Out any](name string, fn func(c *Context, in In) (Out, error), o
 	if strings.Contains(name, "/") {
 		panic(fmt.Sprintf("pawl: workflow name %q contains a slash", name))
 	}
-	w := &Workflow[In, Out]{def: definition{name: name}}
+	w := &Workflow[In, Out]{def: definition{name: name, in: reflect.TypeFor[In]()}}
 	if fn == nil {
 		panic(fmt.Sprintf("pawl: Define of workflow %q: its function is nil", name))
 	}
@@ -96,6 +98,8 @@ type options struct {
 	keep     time.Duration // zero: for ever
 	keepIf   map[State]time.Duration
 	uses     []Definition
+	doc      string
+	internal bool
 	err      error // an option that can't be
 }
 

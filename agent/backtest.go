@@ -64,7 +64,7 @@ type Decision struct {
 // registers it with its engine. A backtest is a run like others: it has a journal, a budget
 // of its own, can be cancelled, and goes on after a crash without asking twice.
 func (m *Models) Backtester() *pawl.Workflow[Backtest, Report] {
-	return pawl.Define("agent.backtest", m.backtest)
+	return pawl.Define("agent.backtest", m.backtest, pawl.Internal(), pawl.Doc("Asks the questions of past runs again, with something changed."))
 }
 
 // RunBacktest starts a backtest and waits for its report. The same backtest started again

@@ -219,10 +219,17 @@ func attributes(query url.Values) (map[string]string, error) {
 	return attrs, nil
 }
 
-// Why says what a run is waiting for.
+// Why says what a run is waiting for: in a sentence, and apart what it is made of.
 type Why struct {
-	State pawl.State `json:"state"`
-	Why   string     `json:"why" doc:"One sentence."`
+	State    pawl.State `json:"state"`
+	Why      string     `json:"why" doc:"One sentence."`
+	Events   []string   `json:"events,omitempty" doc:"Events that it waits for."`
+	Hooks    []string   `json:"hooks,omitempty" doc:"Keys of the hooks that it waits with."`
+	Budgets  []string   `json:"budgets,omitempty" doc:"Budgets that it waits for more of."`
+	Children []string   `json:"children,omitempty" doc:"Children that have not ended."`
+	Until    time.Time  `json:"until,omitzero" doc:"When its timer ends what it waits for."`
+	Ready    bool       `json:"ready,omitempty" doc:"It waits for nothing but a worker."`
+	Unread   []string   `json:"unread,omitempty" doc:"Events that were sent and that it does not wait for."`
 }
 
 type idInput struct {
@@ -230,10 +237,6 @@ type idInput struct {
 }
 
 func (s *server) why(ctx context.Context, in *idInput) (*output[Why], error) {
-	info, err := s.engine.Get(ctx, runRef(ctx, in.ID))
-	if err != nil {
-		return nil, err
-	}
-	why, err := s.engine.Why(ctx, runRef(ctx, in.ID))
-	return &output[Why]{Why{State: info.State, Why: why}}, err
+	r, err := s.engine.Reason(ctx, runRef(ctx, in.ID))
+	return &output[Why]{Why{r.State, r.Text, r.Events, r.Hooks, r.Budgets, r.Children, r.Until, r.Ready, r.Unread}}, err
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 
 	"github.com/pawlrun/pawl"
@@ -183,6 +184,9 @@ type Input[S any] struct {
 	State S
 	at    *place
 }
+
+// JSONType says that the JSON is that of an S, unless S decodes its own.
+func (Input[S]) JSONType() reflect.Type { return reflect.TypeFor[S]() }
 
 // place is where a run goes on: its JSON is part of an input's.
 type place struct {

@@ -118,7 +118,7 @@ func (p *program) do(c *pawl.Context, n *node, t turn) (record, error) {
 
 // placeOf makes the workflow whose runs are the visits of a state of limited concurrency.
 func (p *program) placeOf(n *node) *pawl.Workflow[turn, record] {
-	return pawl.Define(p.name+"."+n.name, func(c *pawl.Context, t turn) (record, error) { return p.do(c, n, t) }, pawl.Concurrency(n.atOnce))
+	return pawl.Define(p.name+"."+n.name, func(c *pawl.Context, t turn) (record, error) { return p.do(c, n, t) }, pawl.Concurrency(n.atOnce), pawl.Internal())
 }
 
 // inPlace makes a visit as a child. Its outcome is recorded here too, where readers of the

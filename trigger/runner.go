@@ -133,7 +133,7 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger, w *watch) (did bool
 	}
 }
 
-// one moves a row on until it rests. moved: something was written.
+// one moves a row on until it rests, and logs what could not be started or was missed. moved: something was written.
 func (r *Runner) one(ctx context.Context, log *slog.Logger, e dueEntry, w *watch) (moved bool, err error) {
 	if e.Event != "" {
 		return turnEvent(ctx, r.Engine, e.Tenant, e.Event)
@@ -143,6 +143,9 @@ func (r *Runner) one(ctx context.Context, log *slog.Logger, e dueEntry, w *watch
 		moved = moved || t.did
 		if n := len(t.missed); n > 0 {
 			log.Warn("trigger: slots of a schedule were missed and are not caught up", "schedule", e.ID, "tenant", e.Tenant, "first", clock(t.missed[0].Slot), "lines", n, "reason", t.missed[n-1].Reason)
+		}
+		for _, o := range t.bad {
+			log.Warn("trigger: a slot's run could not be started", "schedule", e.ID, "tenant", e.Tenant, "slot", o.Slot, "outcome", o.Outcome, "attempts", o.Attempts, "reason", o.Reason)
 		}
 		if w.rest(ctx, e, t.waits, t.until); err != nil || !t.more {
 			return moved, err
@@ -161,6 +164,7 @@ type turned struct {
 	waits  []string     // nothing can be done before one of these runs has ended
 	until  time.Time    // or before that, if it is not zero
 	missed []Occurrence // slots that nobody fired in time, and nobody will
+	bad    []Occurrence // what could not be started, for the log
 }
 
 // turn moves a row on by what is due: it decides, which is one write, then starts, then writes
@@ -225,7 +229,9 @@ func (s Schedules) turn(ctx context.Context, tenant, id string) (turned, error) 
 		if err != nil {
 			return done, err // the claim runs out, and another one goes on
 		}
-		results = append(results, o)
+		if results = append(results, o); o.Outcome == Failed || o.Outcome == Retrying {
+			done.bad = append(done.bad, o)
+		}
 	}
 	if err := s.finish(ctx, r, version, results); err != nil || known {
 		done.more = true

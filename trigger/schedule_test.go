@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -491,5 +492,28 @@ func TestInputThatIsRefusedFailsAtOnce(t *testing.T) {
 		put(t, e, Schedule{Workflow: "strict", Cron: "@hourly", Input: json.RawMessage(`{"B": 1}`)})
 		fire(t, e, time.Hour+time.Minute)
 		wantLedger(t, e, "01:00 failed")
+	})
+}
+
+// A slot whose run can't be started is told of in the log: nobody else was there to see it.
+func TestASlotThatFailsIsLogged(t *testing.T) {
+	strict := pawl.Define("strict", func(c *pawl.Context, in struct{ A int }) (int, error) { return in.A, nil })
+	synctest.Test(t, func(t *testing.T) {
+		s, err := sqlite.Open(sqlite.Memory, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		e := client(t, s, strict)
+		put(t, e, Schedule{Workflow: "strict", Cron: "@hourly", Input: json.RawMessage(`{"B": 1}`)})
+		var log logBuffer
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour+time.Minute)
+		defer cancel()
+		if err := (&Runner{Engine: e, Logger: slog.New(slog.NewTextHandler(&log, nil))}).Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if log.count("schedule=s ") != 1 || log.count("outcome=failed") != 1 || log.count(`unknown field`) != 1 {
+			t.Errorf("the log says: %s", log.buf.String())
+		}
 	})
 }

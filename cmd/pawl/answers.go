@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 type standing struct {
 	run   api.Run
 	why   string
+	waits api.Why // what why says, apart
 	hooks []api.Hook
 	helps []help
 	moves bool // it, or a child, is about to come to something else
@@ -47,7 +47,7 @@ func (a *app) standsAt(ctx context.Context, run api.Run, depth int) (s standing,
 		if err != nil {
 			return s, err
 		}
-		s.why = answer.Why
+		s.why, s.waits = answer.Why, answer
 		if answer.State != run.State { // it has moved meanwhile
 			if s.run, err = a.client.Run(ctx, run.ID, 0); err != nil {
 				return s, err
@@ -72,14 +72,14 @@ func (a *app) standsAt(ctx context.Context, run api.Run, depth int) (s standing,
 		next("runs retry %s", id)
 		next("runs cancel %s", id)
 	case pawl.Pending, pawl.Waiting:
-		for _, event := range quotedAfter(s.why, eventMark) {
+		for _, event := range s.waits.Events {
 			if strings.HasPrefix(event, "machine:") { // a state machine takes updates only
 				s.helps = append(s.helps, help{"next", style(a.hint("signal %s %s --data ", id, event) + shellQuote(`{"patch":JSON,"go":true}`))})
 				continue
 			}
 			next("signal %s %s --data JSON", id, event)
 		}
-		for _, budget := range quotedAfter(s.why, "for money: budget ") {
+		for _, budget := range s.waits.Budgets {
 			next("budgets topup %s AMOUNT", budget)
 		}
 		asks := false
@@ -93,7 +93,7 @@ func (a *app) standsAt(ctx context.Context, run api.Run, depth int) (s standing,
 				s.helps = append(s.helps, help{"next", style(line)})
 			}
 		}
-		if strings.Contains(s.why, "for its children ") && depth > 0 {
+		if len(s.waits.Children) > 0 && depth > 0 {
 			below, moves, err := a.children(ctx, id, depth-1)
 			if err != nil {
 				return s, err
@@ -101,9 +101,9 @@ func (a *app) standsAt(ctx context.Context, run api.Run, depth int) (s standing,
 			s.helps, s.moves = append(s.helps, below...), moves
 		}
 		switch {
-		case strings.HasPrefix(s.why, "it waits for its timer "): // and for nothing else
+		case s.run.State == pawl.Waiting && !s.waits.Until.IsZero() && len(s.waits.Events)+len(s.waits.Hooks)+len(s.waits.Budgets)+len(s.waits.Children) == 0:
 			next("runs wake %s", id)
-		case strings.Contains(s.why, toBeTaken):
+		case s.waits.Ready:
 			next("doctor")
 		}
 	}
@@ -149,35 +149,10 @@ func (a *app) children(ctx context.Context, id string, depth int) (helps []help,
 		if err != nil {
 			return nil, false, err
 		}
-		moves = moves || s.moves || s.run.State == pawl.Running || strings.Contains(s.why, toBeTaken)
+		moves = moves || s.moves || s.run.State == pawl.Running || s.waits.Ready
 		helps = append(append(helps, help{"child", style(oneLine(child.ID + " " + child.Workflow + ": " + s.why))}), s.helps...)
 	}
 	return helps, moves, nil
-}
-
-// toBeTaken is what the sentence says of a run that waits for nothing but a worker.
-const toBeTaken = "waits for a worker that knows"
-
-// eventMark is what stands before the name of an event that a run waits for.
-const eventMark = "for the event "
-
-// quotedAfter finds the quoted names that follow a mark in the sentence that says why.
-func quotedAfter(why, mark string) (names []string) {
-	for {
-		_, rest, ok := strings.Cut(why, mark)
-		if !ok {
-			return names
-		}
-		why = rest
-		quoted, err := strconv.QuotedPrefix(rest)
-		if err != nil {
-			continue
-		}
-		why = rest[len(quoted):]
-		if name, err := strconv.Unquote(quoted); err == nil {
-			names = append(names, name)
-		}
-	}
 }
 
 // lookFor is how long start looks for what its run comes to wait for. A test on a busy machine looks longer.
@@ -199,7 +174,7 @@ func (a *app) settles(ctx context.Context, run api.Run) {
 			if err != nil {
 				break
 			}
-			moves := s.moves || strings.Contains(s.why, toBeTaken) || !s.run.Due.IsZero() && time.Until(s.run.Due) < lookFor
+			moves := s.moves || s.waits.Ready || !s.run.Due.IsZero() && time.Until(s.run.Due) < lookFor
 			if found = &s; len(s.helps) > 0 && !moves || s.run.State.Terminal() {
 				break
 			}

@@ -59,10 +59,21 @@ type app struct {
 	query   *gojq.Code // --jq
 	client  *api.Client
 	meant   shownTarget // the server that is asked
-	mu      sync.Mutex  // guards last: bulk actions make requests side by side
+	waits   bool        // for what the server does: that it is gone for a while is worth a word
+	mu      sync.Mutex  // guards last and there: bulk actions make requests side by side
 	last    answered
+	there   presence
 	cancel  context.CancelFunc
 }
+
+// presence is whether the server has answered.
+type presence int
+
+const (
+	isUnknown presence = iota // nothing was asked yet
+	isThere
+	isGone
+)
 
 // run carries out the command line args, of which the first is the program's name, and
 // returns the exit code. When ctx ends the program is to end too.
@@ -88,7 +99,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdin io.R
 				near, _, _ = strings.Cut(near, "\n")
 				err = fmt.Errorf("%s; did you mean %q?", head, near)
 			}
-			err = a.usage("%w", err)
+			err = a.usage("%w", a.nearby(root, err))
 		}
 	}
 	return a.report(ctx, err)
@@ -236,6 +247,9 @@ func (a *app) begin(cmd *cobra.Command) error {
 			return a.usage("--jq %q: %w", a.jq, err)
 		}
 	}
+	if err := a.once(cmd); err != nil {
+		return err
+	}
 	a.out = a.printerOn(a.stdout)
 	local := false
 	for c := cmd; c != nil; c = c.Parent() {
@@ -294,7 +308,38 @@ func (a *app) noun(cmd *cobra.Command, children ...*cobra.Command) *cobra.Comman
 	}
 	cmd.SuggestionsMinimumDistance = 2
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	if i := slices.IndexFunc(children, func(c *cobra.Command) bool { return c.Name() == "list" }); i >= 0 {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+			children[i].SetContext(cmd.Context())
+			a.note("what else there is: %s --help", a.self+strings.TrimPrefix(cmd.CommandPath(), "pawl"))
+			return children[i].RunE(children[i], nil)
+		}
+	}
 	return cmd
+}
+
+// alsoCalled are words that people know of other programs.
+var alsoCalled = map[string]string{"ps": "runs list", "ls": "runs list", "list": "runs list", "status": "runs show", "logs": "runs follow", "log": "runs follow",
+	"why": "runs show", "send": "events send", "publish": "events send", "run": "start", "exec": "start", "server": "serve", "login": "context set", "rm": "runs delete"}
+
+// nearby adds to the error of a command that there is not the one of that name that is below another.
+func (a *app) nearby(root *cobra.Command, err error) error {
+	var word string
+	if _, serr := fmt.Sscanf(err.Error(), `unknown command %q for "pawl"`, &word); serr != nil || strings.Contains(err.Error(), "did you mean") {
+		return err
+	}
+	found := alsoCalled[word]
+	for _, noun := range root.Commands() {
+		for _, cmd := range noun.Commands() {
+			if found == "" && (cmd.Name() == word || cmd.HasAlias(word)) && noun.Name() != "completion" {
+				found = strings.TrimPrefix(cmd.CommandPath(), "pawl ")
+			}
+		}
+	}
+	if found == "" {
+		return err
+	}
+	return fmt.Errorf("%w; did you mean %q?", err, a.self+" "+found)
 }
 
 // examples writes the lines of a command's Example, each after the program's name.

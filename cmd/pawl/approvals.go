@@ -53,7 +53,7 @@ func (a *app) approvalsListCommand() *cobra.Command {
 					a.note("no approval is %s", state)
 					return
 				}
-				a.table(columns{"ID", "TITLE", "STATE", "WHO", "+WORKFLOW", "ASKED", "EXPIRES"}, rows)
+				a.table(columns{"~ID", "TITLE", "STATE", "WHO", "+WORKFLOW", "ASKED", "EXPIRES"}, rows)
 				if state == "pending" {
 					a.note("decide: %s", style(a.hint("approve %s", page.Items[0].ID)))
 				}
@@ -408,11 +408,15 @@ func (a *app) decideCommand(verb string, approved bool, short, long string, exam
 			q.Shown = one.Shown
 			done, err := a.client.Decide(ctx, one.ID, q)
 			if err != nil {
+				show := []string{"see: " + a.hint("approvals show %s", one.ID)}
+				if errors.Is(err, pawl.ErrInput) { // the form
+					return &exitError{exitUsage, err, show}
+				}
 				err = a.explain(err, one.Run)
 				if e, ok := errors.AsType[*exitError](err); ok && e.code != exitConflict {
 					return err
 				}
-				return &exitError{exitConflict, err, []string{"see: " + a.hint("approvals show %s", one.ID)}}
+				return &exitError{exitConflict, err, show}
 			}
 			return a.show(view{body: a.last.body, of: done, table: func() {
 				a.out.line("%s %s", done.ID, a.out.paintApproval(&done))

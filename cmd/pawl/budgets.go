@@ -171,7 +171,7 @@ run with its descendants, the runs of a workflow, those with an attribute, or al
 }
 
 func (a *app) budgetsTopupCommand() *cobra.Command {
-	return &cobra.Command{
+	return a.repeatable(&cobra.Command{
 		Use: "topup NAME AMOUNT", Short: "Let more be spent of a budget",
 		Long:              `Let more be spent of a budget: of usd in US dollars. Steps that wait for it go on.`,
 		Example:           a.examples("budgets topup research 2.50", "budgets topup acme 10 -o json"),
@@ -192,7 +192,7 @@ func (a *app) budgetsTopupCommand() *cobra.Command {
 			}
 			return a.budgeted(b)
 		},
-	}
+	})
 }
 
 func (a *app) budgetsDeleteCommand() *cobra.Command {

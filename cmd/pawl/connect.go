@@ -69,6 +69,9 @@ func (a *app) connect() error {
 	if err != nil {
 		return err
 	}
+	if a.keyFile != "" && !strings.Contains(a.where, " --api-key-file ") {
+		a.where += " --api-key-file " + shellQuote(a.keyFile)
+	}
 	a.meant = shownTarget{Server: shownURL(a.server), Key: from}
 	if chosen.Server != "" {
 		a.meant.Name, a.meant.Current = name, name == file.Current
@@ -137,6 +140,7 @@ type recorder struct {
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	sent := time.Now()
 	res, err := r.next.RoundTrip(req)
+	r.tell(req, err == nil && res.StatusCode != http.StatusServiceUnavailable)
 	if err != nil {
 		return res, err
 	}
@@ -153,5 +157,29 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.app.mu.Lock()
 	r.app.last = got
 	r.app.mu.Unlock()
+	if res.Header.Get("Idempotency-Replayed") == "true" && r.app.command != "pawl events send" { // which says the event's id
+		r.app.note("this was asked for before, by the same name: it was not done again")
+	}
 	return res, nil
+}
+
+// tell says when a server does not answer any more that has, and when it does again: whoever waits
+// for something sees why nothing comes.
+func (r *recorder) tell(req *http.Request, answers bool) {
+	a := r.app
+	a.mu.Lock()
+	before := a.there
+	if answers {
+		a.there = isThere
+	} else if before == isThere && req.Context().Err() == nil {
+		a.there = isGone
+	}
+	now := a.there
+	a.mu.Unlock()
+	switch {
+	case before == isThere && now == isGone && a.waits:
+		a.note("the server is gone; waiting for it…")
+	case before == isGone && now == isThere && a.waits:
+		a.note("the server is back")
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pawlrun/pawl/api"
 	"github.com/spf13/cobra"
@@ -39,6 +41,25 @@ type shownTarget struct {
 	Server  string `json:"server"`
 	Key     string `json:"key"` // where it comes from; "" none
 	Current bool   `json:"current"`
+
+	// What the server says, where it was asked.
+	As     string      `json:"as,omitempty"` // whose key it is
+	Scopes []api.Scope `json:"scopes,omitempty"`
+}
+
+// askFor is how long a server may take to say whose key it was shown.
+const askFor = 2 * time.Second
+
+// askWho asks the server whose key it is shown, and what that may do. A server that does not answer is told of.
+func (a *app) askWho(ctx context.Context, t *shownTarget) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	who, err := a.client.Whoami(ctx)
+	if err != nil {
+		a.note("the server does not say whose key it is: %s", err)
+		return
+	}
+	t.As, t.Scopes = who.Name, who.Scopes
 }
 
 func (t *target) shown(name, current string) shownTarget {
@@ -368,10 +389,12 @@ func (a *app) askKey() (string, error) {
 func (a *app) contextShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [NAME]", Short: "Show a context, or which server would be asked now",
+		Long: `Show a context, or without a NAME which server would be asked now: where its key comes from, and what the server
+says of it, that is whose it is and what it may do.`,
 		Example:           a.examples("context show", "context show prod -o json"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeLocal(a.contextNames),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.contexts()
 			if err != nil {
 				return err
@@ -386,6 +409,7 @@ func (a *app) contextShowCommand() *cobra.Command {
 				return err
 			} else {
 				t = a.meant
+				a.askWho(cmd.Context(), &t)
 			}
 			body, err := json.Marshal(t)
 			if err != nil {
@@ -395,6 +419,8 @@ func (a *app) contextShowCommand() *cobra.Command {
 				a.fact("context", t.Name)
 				a.fact("server", t.Server)
 				a.fact("key", t.Key)
+				a.fact("as", t.As)
+				a.fact("may", strings.Join(scopesOf(t.Scopes), " "))
 			}})
 		},
 	}
@@ -409,4 +435,11 @@ func (a *app) fact(name string, value any) {
 	if s != "" {
 		a.out.line("%s %s", a.out.dim(fmt.Sprintf("%-11s", name)), s)
 	}
+}
+
+func scopesOf(scopes []api.Scope) (names []string) {
+	for _, s := range scopes {
+		names = append(names, string(s))
+	}
+	return names
 }

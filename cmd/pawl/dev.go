@@ -76,7 +76,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return errors.Join(err, store.Close())
 	}
 	metrics := telemetry.New()
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: drain, PublicURL: address, Secret: secret})
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: drain, PublicURL: address, Secret: secret, CheckSchema: checkSchema})
 	defs := exampleWorkflows(found.Models)
 	if err := engine.Register(defs...); err != nil {
 		return errors.Join(err, store.Close())

@@ -70,6 +70,8 @@ func (a *app) explain(err error, run string) error {
 		return &exitError{exitConflict, err, []string{"see how it ended: " + show, "do it again: " + a.hint("runs fork %s", run)}}
 	case errors.Is(err, pawl.ErrState):
 		return &exitError{exitConflict, err, []string{"see what state it is in: " + show}}
+	case known && (p.Status == http.StatusBadRequest || p.Status == http.StatusUnprocessableEntity || p.Status == http.StatusRequestEntityTooLarge):
+		return a.usage("%w", err)
 	case known && (p.Status == http.StatusConflict || p.Status == http.StatusPreconditionFailed):
 		return &exitError{exitConflict, err, []string{"see: " + show}}
 	}

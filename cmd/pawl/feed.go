@@ -35,6 +35,7 @@ entry of their journals. With -o json each is a line. One run alone: "runs follo
 			if !steps {
 				q.Types = []pawl.FeedType{pawl.FeedRun}
 			}
+			a.waits = true
 			a.note("watching; Ctrl-C ends it")
 			for event, err := range a.client.Feed(ctx, q, "") {
 				switch {

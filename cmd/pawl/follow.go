@@ -21,7 +21,7 @@ func (a *app) followCommand() *cobra.Command {
 		Short: "Show what a run does, as it does it",
 		Long: `Show what a run has done and does, until it has ended. With -o json each journal
 entry is a line, and the run as it ended the last one. A server that is restarted
-meanwhile is waited for. Ctrl-C stops watching; the run goes on.`,
+meanwhile is waited for, and told of on standard error. Ctrl-C stops watching; the run goes on.`,
 		Example: a.examples("runs follow run_01JD", "runs follow run_01JD -o json"),
 	}, a.follow)
 }
@@ -46,6 +46,7 @@ func (a *app) follow(ctx context.Context, id string) error {
 }
 
 func (a *app) followOne(ctx context.Context, id string) (api.Run, error) {
+	a.waits = true
 	var began time.Time
 	var said string
 	for event, err := range a.client.Follow(ctx, id, -1) {
@@ -198,7 +199,11 @@ func (a *app) end(ctx context.Context, run api.Run) {
 	}
 	cost := "" // without a charge there is none to tell
 	if list, err := a.client.Costs(ctx, api.CostQuery{Run: run.ID, Family: true, Meter: pawl.USD}); err == nil && len(list.Items) == 1 {
-		cost = fmt.Sprintf(", for %s in %d calls", money(pawl.USD, list.Items[0].Amount), list.Items[0].Charges)
+		calls := "1 call"
+		if n := list.Items[0].Charges; n != 1 {
+			calls = fmt.Sprintf("%d calls", n)
+		}
+		cost = fmt.Sprintf(", for %s in %s", money(pawl.USD, list.Items[0].Amount), calls)
 	}
 	a.out.line("%s in %s%s", a.out.green("completed"), took(run.Ended.Sub(run.Created)), cost)
 	if run.Result != nil {

@@ -77,7 +77,7 @@ recorded before. The text is Mermaid's, which GitHub, GitLab and mermaid.live sh
 			id, err := a.runID(ctx, args[0])
 			if errors.Is(err, pawl.ErrNotFound) {
 				return &exitError{exitNotFound, fmt.Errorf("no workflow and no run is called %q", args[0]),
-					[]string{"see what there is: " + a.hint("workflows list") + ", " + a.hint("runs list")}}
+					[]string{"see what there is: " + a.hint("workflows list"), "or: " + a.hint("runs list")}}
 			}
 			if err == nil {
 				err = a.drawRun(ctx, id, limit)
@@ -110,7 +110,7 @@ func (a *app) drawWorkflow(ctx context.Context, w api.Workflow) error {
 	if page, err := a.client.Runs(ctx, api.RunQuery{Workflow: w.Name, Limit: 1}); err == nil && len(page.Items) == 1 {
 		e.next = []string{"draw its newest run: " + a.hint("graph %s", page.Items[0].ID)}
 	} else {
-		e.next = []string{"start a run: " + a.hint("start %s", w.Name) + ", then draw that"}
+		e.next = []string{"start a run, then draw that: " + a.hint("start %s", w.Name)}
 	}
 	return e
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -29,6 +30,7 @@ import (
 	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
+	"github.com/spf13/pflag"
 )
 
 // lockedBuffer is a buffer that is written and read at the same time.
@@ -72,7 +74,87 @@ func pawlWith(t *testing.T, env environment, stdin string, args ...string) resul
 	defer cancel()
 	var stdout, stderr lockedBuffer
 	code := run(ctx, append([]string{"pawl"}, args...), env.get, strings.NewReader(stdin), &stdout, &stderr)
+	hintsLead(t, args, stderr.String())
 	return result{code, stdout.String(), stderr.String()}
+}
+
+// hintIn finds the command line in a line that the program says to people: behind the last colon, or all of it.
+func hintIn(line string) string {
+	headline := strings.HasPrefix(line, "pawl: ")
+	line = strings.TrimPrefix(line, "pawl: ")
+	if i := strings.LastIndex(line, ": pawl "); i >= 0 && !strings.HasSuffix(line[:i], "called as") {
+		return line[i+2:]
+	}
+	if line = strings.TrimSpace(line); !headline && strings.HasPrefix(line, "pawl ") {
+		return line
+	}
+	return ""
+}
+
+// hintsLead checks that each command line that the program hints at is one that it takes.
+func hintsLead(t *testing.T, args []string, said string) {
+	t.Helper()
+	for line := range strings.Lines(said) {
+		hint := hintIn(strings.TrimRight(line, "\n"))
+		if hint == "" {
+			continue
+		}
+		words, err := shellWords(hint)
+		if err != nil {
+			t.Errorf("pawl %q hints at a line that no shell takes: %s: %v", args, hint, err)
+			continue
+		}
+		root := commands(t)
+		cmd, rest, err := root.Find(words[1:])
+		if err == nil {
+			err = cmd.ParseFlags(rest)
+		}
+		if errors.Is(err, pflag.ErrHelp) {
+			continue
+		}
+		switch {
+		case err != nil:
+		case len(cmd.Flags().Args()) > 0 && cmd.HasSubCommands():
+			err = errors.New("there is no such command")
+		default:
+			err = cmd.ValidateArgs(cmd.Flags().Args())
+		}
+		if err != nil {
+			t.Errorf("pawl %q hints at what leads nowhere: %s: %v", args, hint, err)
+		}
+	}
+}
+
+// shellWords takes a line apart as a shell does, as far as shellQuote writes it.
+func shellWords(line string) (words []string, err error) {
+	word, inWord, quoted := "", false, false
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '\'':
+			inWord, quoted = true, !quoted
+		case quoted:
+			word += string(c)
+		case c == '\\' && i+1 < len(line):
+			i++
+			word, inWord = word+string(line[i]), true
+		case c == ' ':
+			if inWord {
+				words = append(words, word)
+			}
+			word, inWord = "", false
+		case strings.ContainsRune("<>|;&()$`\"*?[]", rune(c)):
+			return nil, fmt.Errorf("%q is not quoted", c)
+		default:
+			word, inWord = word+string(c), true
+		}
+	}
+	if quoted {
+		return nil, errors.New("a quote is not closed")
+	}
+	if inWord {
+		words = append(words, word)
+	}
+	return words, nil
 }
 
 // want checks a call's exit code, and that its outputs together contain texts.
@@ -169,8 +251,14 @@ func eachStore(t *testing.T, test func(t *testing.T, h *house), defs ...pawl.Def
 
 func serveOn(t *testing.T, store pawl.Store, defs ...pawl.Definition) *house {
 	t.Helper()
+	return serveWith(t, store, &pawl.Options{Secret: []byte(strings.Repeat("s", 32))}, defs...)
+}
+
+func serveWith(t *testing.T, store pawl.Store, opt *pawl.Options, defs ...pawl.Definition) *house {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	engine := pawl.New(store, &pawl.Options{Logger: log, Secret: []byte(strings.Repeat("s", 32))})
+	opt.Logger = log
+	engine := pawl.New(store, opt)
 	if err := engine.Register(defs...); err != nil {
 		t.Fatal(err)
 	}

@@ -180,7 +180,7 @@ called at its URL instead, an approval is decided with "approve" or "reject", an
 		},
 	}
 	cmd.Flags().StringVarP(&text, "data", "d", "", "the payload: JSON, @file, or - for standard input (default null)")
-	return cmd
+	return a.repeatable(cmd)
 }
 
 // sendKey sends to the hook that a run has under a key.
@@ -238,34 +238,6 @@ func (a *app) sendOnly(ctx context.Context, id string, data json.RawMessage) (go
 	return a.client.SendRunHook(ctx, id, keys[0], data)
 }
 
-func (a *app) workflowsCommand() *cobra.Command {
-	return a.noun(&cobra.Command{
-		Use: "workflows", Aliases: []string{"workflow", "wf"}, Short: "See what can be started",
-		Example: a.examples("workflows list", "workflows list -o name"),
-	}, &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the workflows that the server can start",
-		Example: a.examples("workflows list", "workflows list -o name"),
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := a.client.Workflows(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.show(view{body: a.last.body, of: api.Workflow{}, list: true, name: "name", table: func() {
-				var rows [][]any
-				for _, w := range list.Items {
-					rows = append(rows, []any{w.Name})
-				}
-				if rows == nil {
-					a.note("the server has no workflow")
-					return
-				}
-				a.table(columns{"NAME"}, rows)
-			}})
-		},
-	})
-}
-
 func (a *app) streamCommand() *cobra.Command {
 	var follow bool
 	var from int64
@@ -315,9 +287,15 @@ func (a *app) streams(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return a.show(view{body: a.last.body, of: pawl.StreamInfo{}, list: true, name: "name", table: func() {
+	body := a.last.body
+	run, err := a.client.Run(ctx, id, 0)
+	if err != nil {
+		return err
+	}
+	return a.show(view{body: body, of: pawl.StreamInfo{}, list: true, name: "name", table: func() {
 		var rows [][]any
 		for _, s := range list.Items {
+			s.Closed = s.Closed || run.State.Terminal() && run.Next == "" // nobody is there to write more
 			rows = append(rows, streamRow(s))
 		}
 		if rows == nil {

@@ -72,7 +72,7 @@ that only you can read, and print its id. A key may do what its scopes say:
 	flags.DurationVar(&expires, "expires", 0, "for how long it is valid (default for ever)")
 	flags.StringVar(&file, "file", "", "write it there, instead of printing it")
 	a.complete(cmd, "scope", scopeNames()...)
-	return cmd
+	return a.repeatable(cmd)
 }
 
 func (a *app) keysListCommand() *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 	_ "time/tzdata" // schedules have time zones, on machines without them too
 )
 
@@ -18,20 +19,25 @@ func main() {
 	os.Exit(run(untilSignal(), os.Args, os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// untilSignal returns a context that the first signal ends, which asks for an orderly end. From
-// then on signals have their usual effect: the second one ends the process at once. So they are
-// let go before anybody can see that the context has ended, and one that came in between counts.
+// together is how soon after the first signal a second one belongs to it: a shell and a program such as
+// timeout, or a supervisor, may each send one.
+const together = time.Second
+
+// untilSignal returns a context that the first signal ends, which asks for an orderly end. The next one that
+// comes more than a moment later ends the process at once.
 func untilSignal() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
-	got := make(chan os.Signal, 2)
+	got := make(chan os.Signal, 8)
 	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-got
-		signal.Stop(got)
-		if len(got) > 0 {
-			os.Exit(exitInterrupted)
-		}
+		first := time.Now()
 		cancel()
+		for range got {
+			if time.Since(first) > together {
+				os.Exit(exitInterrupted)
+			}
+		}
 	}()
 	return ctx
 }

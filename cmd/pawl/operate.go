@@ -149,7 +149,7 @@ over, that step and what follows run anew. Without --from all of it does.`,
 	flags.StringVar(&q.From, "from", "", "key of the step to begin again at, as in the journal")
 	flags.StringVarP(&input, "input", "i", "", "another input, without --from: JSON, @file, or - for standard input")
 	flags.StringVar(&q.ID, "id", "", "the new run's id")
-	return cmd
+	return a.repeatable(cmd)
 }
 
 func (a *app) signalCommand() *cobra.Command {
@@ -196,14 +196,14 @@ for now is kept until it does, and told of.`,
 			if err != nil {
 				return a.explain(err, args[0])
 			}
-			if before.State == pawl.Waiting && !slices.Contains(quotedAfter(before.Why, eventMark), event) {
+			if before.State == pawl.Waiting && !slices.Contains(before.Events, event) {
 				a.note("the run does not wait for %s now: %s; it keeps the event until it does", strconv.Quote(event), before.Why)
 			}
 			return a.told(run, "sent")
 		},
 	}
 	cmd.Flags().StringVarP(&text, "data", "d", "", "the event's data: JSON, @file, or - for standard input (default null)")
-	return cmd
+	return a.repeatable(cmd)
 }
 
 // onlyEvent is the one event that a run waits for.
@@ -212,7 +212,7 @@ func (a *app) onlyEvent(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	events := quotedAfter(why.Why, eventMark)
+	events := why.Events
 	if len(events) == 0 {
 		return "", a.notFor(ctx, id, "waits for no event")
 	}
@@ -232,5 +232,5 @@ func (a *app) eventsAwaited(ctx context.Context, id string) []string {
 	if err != nil {
 		return nil
 	}
-	return quotedAfter(why.Why, eventMark)
+	return why.Events
 }

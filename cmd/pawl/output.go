@@ -227,7 +227,7 @@ func (a *app) yaml(data []byte) error {
 	if err := errors.Join(e.Encode(node), e.Close()); err != nil {
 		return err
 	}
-	_, err = io.WriteString(a.stdout, b.String()) // YAML escapes control characters itself
+	_, err = io.WriteString(a.stdout, escaped(b.String())) // those that YAML itself prints stand between quotes: see yamlOf
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -90,9 +91,14 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	for _, cols := range []uint16{40, 50, 60, 70, 80, 100, 132} {
 		term := openTerminal(t, 24, cols)
 		code, shown := term.pawl(env, "", "runs", "list")
-		if code != 0 || !strings.Contains(shown, "run_00000000000000000000000001") {
+		id := "run_00000000000000000000000001"
+		if cols < narrow {
+			id = id[:idLeft] // which is enough to name it
+		}
+		if code != 0 || !strings.Contains(shown, id+" ") || !strings.Contains(shown, "STATE") || !strings.Contains(shown, "waiting") {
 			t.Fatalf("code %d: %s", code, shown)
 		}
+		pawlWith(t, env, "", "runs", "show", id, "--json", "id").want(t, 0, "run_00000000000000000000000001")
 		for line := range strings.Lines(shown) {
 			line = strings.TrimRight(line, "\n")
 			if n := text.StringWidthWithoutEscSequences(line); n > int(cols) {
@@ -124,6 +130,28 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	term := openTerminal(t, 24, 70)
 	if _, shown := term.pawl(env, "", "runs", "list", "-o", "wide"); strings.Contains(shown, "…") {
 		t.Errorf("-o wide cuts: %s", shown)
+	}
+}
+
+// Of a table that is too wide whole columns go before others are cut to nothing, and ids are shortened as far as
+// they stay apart.
+func TestNarrowTablesKeepWhatMatters(t *testing.T) {
+	for _, c := range []struct {
+		widths []int
+		n      int
+		want   string
+	}{
+		{[]int{30, 9, 16, 7, 6, 40}, 80, "[30 9 16 7 6]"}, {[]int{30, 9, 16, 7, 6, 40}, 100, "[30 9 16 7 6 22]"}, {[]int{14, 9, 16, 7, 5, 40}, 60, "[14 9 16 7 5]"},
+		{[]int{35, 30, 9}, 60, "[35 12 9]"}, {[]int{30, 9}, 38, "[30 6]"}, {[]int{30, 9}, 33, "[30]"}, {[]int{90, 9}, 60, "[90]"}, {[]int{5, 5}, 60, "[5 5]"},
+	} {
+		if got := fmt.Sprint(fit(slices.Clone(c.widths), c.n)); got != c.want {
+			t.Errorf("%v in %d: %s, want %s", c.widths, c.n, got, c.want)
+		}
+	}
+	rows := [][]any{{"run_06H04CYHQS5QZPSAGF6DE54F3M"}, {"run_06H04CYHQS7T0EES2WGMCBGV2W"}, {"x"}, {"run_06H04CYHQS5QZPSAGF6DE54F3M"}}
+	shorten(rows)
+	if got := fmt.Sprint(rows); got != "[[run_06H04CYHQS5QZ] [run_06H04CYHQS7T0] [x] [run_06H04CYHQS5QZ]]" {
+		t.Error(got)
 	}
 }
 

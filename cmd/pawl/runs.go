@@ -159,7 +159,7 @@ func (a *app) runTable(runs []pawl.RunInfo) {
 	for _, run := range runs {
 		rows = append(rows, []any{run.ID, a.out.paintState(run.State.String()), run.Workflow, a.when(run.Created), lasted(run), a.when(run.Due), run.Epoch, run.Parent, gist(run)})
 	}
-	a.table(columns{"ID", "STATE", "WORKFLOW", "CREATED", "TOOK", "+DUE", "+CLAIMS", "+PARENT", "ABOUT"}, rows)
+	a.table(columns{"~ID", "STATE", "WORKFLOW", "CREATED", "TOOK", "+DUE", "+CLAIMS", "+PARENT", "ABOUT"}, rows)
 }
 
 func lasted(run pawl.RunInfo) string {

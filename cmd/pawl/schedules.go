@@ -95,6 +95,14 @@ func (a *app) lastOf(s *api.Schedule) style {
 	return style(clean(string(s.Last.Outcome)))
 }
 
+// runOf is the id of the run of a slot, where there is one, or will be.
+func runOf(o *trigger.Occurrence) string {
+	if o.Outcome == trigger.Skipped || o.Outcome == trigger.Failed {
+		return ""
+	}
+	return o.Run
+}
+
 // scheduled shows a schedule.
 func (a *app) scheduled(s api.Schedule) error {
 	return a.show(view{body: a.last.body, of: s, table: func() {
@@ -105,7 +113,7 @@ func (a *app) scheduled(s api.Schedule) error {
 		a.fact("reason", s.Reason)
 		a.fact("next", stamp(s.Next))
 		if last := s.Last; last != nil {
-			a.fact("last", stamp(last.Slot)+" "+string(a.lastOf(&s))+" "+last.Run)
+			a.fact("last", style(strings.TrimSpace(stamp(last.Slot)+" "+string(a.lastOf(&s))+" "+clean(runOf(last)))))
 			a.fact("because", last.Reason)
 		}
 		a.fact("input", string(s.Input))
@@ -231,21 +239,17 @@ func (a *app) schedulesResumeCommand() *cobra.Command {
 
 func (a *app) schedulesTriggerCommand() *cobra.Command {
 	var q api.TriggerRequest
-	var once string
 	cmd := a.ofSchedule(&cobra.Command{
 		Use: "trigger SCHEDULE", Short: "Fire a schedule now, paused or not",
 		Long:    `Fire a schedule now, paused or not. The same --once again, within a day, starts nothing.`,
 		Example: a.examples("schedules trigger digest", "schedules trigger digest --overlap allow --once today"),
 	}, func(ctx context.Context, id string) error {
-		if once != "" {
-			ctx = api.WithIdempotencyKey(ctx, once)
-		}
 		o, err := a.client.TriggerSchedule(ctx, id, q)
 		if err != nil {
 			return err
 		}
 		return a.show(view{body: a.last.body, of: o, name: "run", table: func() {
-			a.out.line("%s %s", o.Run, o.Outcome)
+			a.out.line("%s", strings.TrimSpace(runOf(&o)+" "+string(o.Outcome)))
 			if o.Reason != "" {
 				a.note("%s", o.Reason)
 			}
@@ -255,9 +259,8 @@ func (a *app) schedulesTriggerCommand() *cobra.Command {
 		}})
 	})
 	cmd.Flags().StringVar(&q.Overlap, "overlap", "", "when a run of it has not ended: skip, buffer_one, buffer_all, cancel_old or allow (default the schedule's)")
-	cmd.Flags().StringVar(&once, "once", "", "names the request, so that it may be repeated")
 	a.complete(cmd, "overlap", "skip", "buffer_one", "buffer_all", "cancel_old", "allow")
-	return cmd
+	return a.repeatable(cmd)
 }
 
 func (a *app) schedulesNextCommand() *cobra.Command {
@@ -303,7 +306,7 @@ func (a *app) schedulesOccurrencesCommand() *cobra.Command {
 				if o.Count > 1 {
 					slot += fmt.Sprintf(" and %d more", o.Count-1)
 				}
-				rows = append(rows, []any{slot, o.Outcome, o.Cause, o.Run, o.Reason})
+				rows = append(rows, []any{slot, o.Outcome, o.Cause, runOf(&o), o.Reason})
 			}
 			if rows == nil {
 				a.note("none has come yet; see when: %s", style(a.hint("schedules next %s", id)))

@@ -98,7 +98,7 @@ func TestASchedulesTroubleShows(t *testing.T) {
 			return pawlAt(t, h.url, "schedules", "put", id, "--workflow", workflow, "-i", input, "--cron", "@yearly")
 		}
 		put("s", "failz", "null").want(t, 3, `no workflow is called "failz"`, `did you mean "fails"?`)
-		put("s", "fails", `{"why":5}`).want(t, 1, "input of fails")
+		put("s", "fails", `{"why":5}`).want(t, 2, "input of fails")
 		pawlAt(t, h.url, "schedules", "show", "s").want(t, 3)
 		if r := put("s", "fails", `"x"`).want(t, 0, "made"); strings.Contains(r.stderr, "it was there") {
 			t.Error(r.stderr)

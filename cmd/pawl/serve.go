@@ -93,7 +93,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	}
 	address := s.address(l)
 	metrics := telemetry.New()
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address)})
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address), CheckSchema: checkSchema})
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	var defs []pawl.Definition
 	if s.Workflows == "examples" {
@@ -107,7 +107,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		return err
 	}
 	keys := api.Keys{Engine: engine}
-	if err := a.adminKey(ctx, keys, s, newKey); err != nil {
+	if err := a.adminKey(ctx, keys, s, newKey, cmp.Or(s.PublicURL, address)); err != nil {
 		return err
 	}
 	if err := a.guarded(ctx, keys, l); err != nil {
@@ -174,7 +174,7 @@ func (a *app) exampleModels(s settings, log *slog.Logger) (*agent.Models, error)
 		return nil, a.usage("%w", err)
 	}
 	if found.Model.Scripted {
-		log.Warn(demo.Warning)
+		log.Warn("NO MODEL IS ASKED: all answers come from a script; set OPENAI_API_KEY, ANTHROPIC_API_KEY or OPENAI_BASE_URL, and start again")
 	} else {
 		log.Info("models", "model", found.Model.String(), "embedder", found.Embedder.String())
 	}
@@ -263,7 +263,7 @@ func (a *app) closedToOthers(file string) error {
 }
 
 // adminKey makes the first key, or another one where that was lost.
-func (a *app) adminKey(ctx context.Context, keys api.Keys, s settings, another bool) error {
+func (a *app) adminKey(ctx context.Context, keys api.Keys, s settings, another bool, address string) error {
 	all, err := keys.List(ctx)
 	if err != nil {
 		return fmt.Errorf("the keys: %w", err)
@@ -288,7 +288,7 @@ func (a *app) adminKey(ctx context.Context, keys api.Keys, s settings, another b
 	a.out.line("  %s", secret)
 	a.out.line("")
 	a.out.line("It is also in %s. Use it:", file)
-	a.out.line("  %s context set NAME --server URL --api-key-file %s", a.self, style(shellQuote(file)))
+	a.out.line("  %s context set NAME --server %s --api-key-file %s", a.self, style(shellQuote(address)), style(shellQuote(file)))
 	return nil
 }
 

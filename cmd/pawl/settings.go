@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -233,32 +232,37 @@ func (a *app) envSettings(s *settings, origin map[string]string) error {
 	return nil
 }
 
+// checkSettings says all that is wrong with the settings at once.
 func (a *app) checkSettings(s settings) error {
-	one := func(name, value string, words ...string) error {
-		if slices.Contains(words, value) {
-			return nil
+	var faults []string
+	fault := func(wrong bool, format string, args ...any) {
+		if wrong {
+			faults = append(faults, fmt.Sprintf(format, args...))
 		}
-		return a.usage("%s is %q; it is one of %s", name, value, strings.Join(words, ", "))
 	}
-	err := errors.Join(one("workflows", s.Workflows, "examples", "none"), one("logLevel", s.LogLevel, "debug", "info", "warn", "error"))
-	switch {
-	case err != nil:
-	case s.MaxWaiting < 1:
-		err = a.usage("maxWaiting is %d; it is at least 1", s.MaxWaiting)
-	case s.LogFormat != "":
-		err = one("logFormat", s.LogFormat, "text", "json")
-	case (s.TLSCert == "") != (s.TLSKey == ""):
-		err = a.usage("tlsCert and tlsKey belong together; give both")
-	case s.Webhooks != nil:
-		if _, verr := s.Webhooks.verify(); verr != nil {
-			err = a.usage("%w", verr)
-		}
-	case s.MaxQueued == 0 || s.MaxUnread == 0:
-		err = a.usage("maxQueued and maxUnread are counts from 1, or -1 for any number; with 0 nothing could be started or sent")
-	case s.Drain < 0:
-		err = a.usage("drain is %s; it is a time such as 10s", s.Drain)
+	one := func(name, value string, words ...string) {
+		fault(!slices.Contains(words, value), "%s is %q; it is one of %s", name, value, strings.Join(words, ", "))
 	}
-	return err
+	one("workflows", s.Workflows, "examples", "none")
+	one("logLevel", s.LogLevel, "debug", "info", "warn", "error")
+	if s.LogFormat != "" {
+		one("logFormat", s.LogFormat, "text", "json")
+	}
+	_, err := publicURL(s.PublicURL)
+	fault(err != nil, "publicUrl: %v", err)
+	fault((s.TLSCert == "") != (s.TLSKey == ""), "tlsCert and tlsKey belong together; give both")
+	fault(s.MaxWaiting < 1, "maxWaiting is %d; it is at least 1", s.MaxWaiting)
+	for name, n := range map[string]int{"maxQueued": s.MaxQueued, "maxUnread": s.MaxUnread} {
+		fault(n == 0 || n < -1, "%s is %d; it is a count from 1, or -1 for any number", name, n)
+	}
+	fault(s.Drain < 0, "drain is %s; it is a time such as 10s", s.Drain)
+	_, err = s.Webhooks.verify()
+	fault(err != nil, "%v", err)
+	if len(faults) == 0 {
+		return nil
+	}
+	slices.Sort(faults) // those of a map come in any order
+	return a.usage("%s", strings.Join(faults, "\n"))
 }
 
 // nearest says what was probably meant, or else what there is.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,7 +67,8 @@ func (a *app) showCommand() *cobra.Command {
 		Use:   "show RUN",
 		Short: "Show a run: what is known of it, what it waits for, its journal",
 		Long: `Show a run: what is known of it, what it waits for and how to answer, its journal and how it
-ended. With -o json, the run alone; "journal RUN -o json" has the journal.`,
+ended. With -o json, the run, and of one that has not ended also why it does not move, its hooks, and the commands
+that help it; "journal RUN -o json" has the journal.`,
 		Example: a.examples("runs show run_01JD", "runs show run_01JD -o json"),
 	}, a.showRun)
 }
@@ -76,12 +79,15 @@ func (a *app) showRun(ctx context.Context, id string) error {
 		return err
 	}
 	body := a.last.body
-	if !a.people() {
-		return a.data(view{body: body, of: run})
-	}
 	s, err := a.stands(ctx, run)
 	if err != nil {
 		return err
+	}
+	if !a.people() {
+		if body, err = s.beside(body); err != nil {
+			return err
+		}
+		return a.data(view{body: body, of: shownRun{}})
 	}
 	p := a.out
 	a.fact("run", run.ID)
@@ -121,6 +127,43 @@ func (a *app) showRun(ctx context.Context, id string) error {
 	return nil
 }
 
+// shownRun is what programs get of a run that is shown.
+type shownRun struct {
+	api.Run
+	shownStanding
+}
+
+// shownStanding is how a run stands that has not ended.
+type shownStanding struct {
+	Why      string     `json:"why"`
+	Hooks    []api.Hook `json:"hooks"`
+	Commands []string   `json:"commands"` // that help it
+}
+
+// beside adds how a run stands to the JSON of the run. What has ended stays as it is.
+func (s *standing) beside(run []byte) ([]byte, error) {
+	if s.why == "" {
+		return run, nil
+	}
+	more := shownStanding{s.why, s.hooks, []string{}}
+	for _, h := range s.helps {
+		if h.label == "next" {
+			more.Commands = append(more.Commands, string(h.text))
+		}
+	}
+	if more.Hooks == nil {
+		more.Hooks = []api.Hook{}
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // commands are pasted
+	if err := e.Encode(more); err != nil {
+		return nil, err
+	}
+	head := bytes.TrimSuffix(bytes.TrimSpace(run), []byte("}"))
+	return slices.Concat(head, []byte(","), bytes.TrimSpace(b.Bytes())[1:]), nil
+}
+
 // stamp is a moment for people.
 func stamp(t time.Time) string {
 	if t.IsZero() {
@@ -129,13 +172,21 @@ func stamp(t time.Time) string {
 	return t.Local().Format(time.DateTime)
 }
 
+// clockOf is the time of day of an entry.
+func clockOf(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("15:04:05.000")
+}
+
 func (a *app) journalTable(ctx context.Context, id string) error {
 	var rows [][]any
 	for entry, err := range a.client.Journal(ctx, id) {
 		if err != nil {
 			return err
 		}
-		row := []any{entry.Seq, entry.At.Local().Format("15:04:05.000"), entry.Kind, entry.Key, "", "", cut(oneLine(noteOf(&entry)), 200)}
+		row := []any{entry.Seq, clockOf(entry.At), entry.Kind, entry.Key, "", "", cut(oneLine(noteOf(&entry)), 200)}
 		if entry.Attempt > 0 {
 			row[4] = entry.Attempt
 		}
@@ -193,6 +244,7 @@ what comes, until the run has ended.`,
 
 // followJournal prints entries as they are committed, and nothing of what they mean.
 func (a *app) followJournal(ctx context.Context, id string) error {
+	a.waits = true
 	for event, err := range a.client.Follow(ctx, id, -1) {
 		switch {
 		case ctx.Err() != nil:
@@ -206,7 +258,7 @@ func (a *app) followJournal(ctx context.Context, id string) error {
 			}
 		default:
 			e := event.Entry
-			a.out.line("%5d  %s  %-9s %-28s %s", e.Seq, e.At.Local().Format("15:04:05.000"), e.Kind, oneLine(e.Key), a.out.fit(oneLine(noteOf(e)), 60))
+			a.out.line("%5d  %s  %-9s %-28s %s", e.Seq, clockOf(e.At), e.Kind, oneLine(e.Key), a.out.fit(oneLine(noteOf(e)), 60))
 		}
 	}
 	return nil
@@ -305,14 +357,37 @@ waited for. A run that went on as another is followed to the last one.`,
 	return cmd
 }
 
+// restart is how long a server that is waited for may be away.
+const restart = 30 * time.Second
+
 // ended returns a run, and with wait one that has ended.
 func (a *app) ended(ctx context.Context, id string, wait bool) (api.Run, error) {
 	pause := time.Duration(0)
 	if wait {
-		pause = longPoll
+		pause, a.waits = longPoll, true
 	}
+	var gone time.Time // since when the server that was there is not
 	for {
-		run, err := a.client.Run(ctx, id, pause)
+		patience := pause
+		if !gone.IsZero() { // whether it is back is soon told
+			patience = 0
+		}
+		run, err := a.client.Run(ctx, id, patience)
+		if wait && errors.Is(err, api.ErrUnreachable) { // it was there when the run was named or started
+			if gone.IsZero() {
+				gone = time.Now()
+			}
+			if time.Since(gone) < restart {
+				select {
+				case <-ctx.Done():
+				case <-time.After(500 * time.Millisecond):
+				}
+				continue
+			}
+		}
+		if err == nil {
+			gone = time.Time{}
+		}
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return run, a.detached(ctx, id)

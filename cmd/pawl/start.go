@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/spf13/cobra"
 )
@@ -82,7 +83,7 @@ it does not. With --id the start may be repeated: it answers with the run that i
 	flags.Float64Var(&budget, "budget", 0, "the most that the run may cost, in US dollars (default what the workflow says)")
 	flags.BoolVarP(&follow, "follow", "f", false, "show what the run does until it has ended")
 	flags.BoolVar(&wait, "wait", false, "wait until the run has ended, then print its result")
-	return cmd
+	return a.repeatable(cmd)
 }
 
 // longPoll is how long one request waits for a run's end; then comes the next.
@@ -90,6 +91,9 @@ const longPoll = time.Minute
 
 func (a *app) start(ctx context.Context, q api.StartRequest, follow, wait bool) error {
 	run, err := a.client.Start(ctx, q, 0)
+	if errors.Is(err, pawl.ErrInput) {
+		return &exitError{exitUsage, err, []string{"see what it takes: " + a.hint("workflows show %s", q.Workflow)}}
+	}
 	if err != nil {
 		return a.explain(err, q.ID)
 	}

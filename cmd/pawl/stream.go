@@ -41,6 +41,7 @@ func (a *app) readStream(ctx context.Context, id, name string, from int64, follo
 			return nil
 		}
 	}
+	a.waits = follow
 	t := prose{a: a}
 	defer t.end()
 	for event, err := range a.client.ReadStream(ctx, id, name, from) {

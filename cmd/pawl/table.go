@@ -8,7 +8,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// columns are the head of a table. One that begins with "+" is shown with -o wide only.
+// columns are the head of a table. One that begins with "+" is shown with -o wide only. A first one that
+// begins with "~" has ids, of which as much is shown on a narrow terminal as tells them apart.
 type columns []string
 
 // plain has no borders: columns are two spaces apart.
@@ -19,9 +20,10 @@ var plain = table.Style{
 }
 
 const (
-	least  = 5  // narrower than this no column is made to fit
-	second = 10 // nor than this the second column, which says what most want to know of the first
+	least  = 12 // narrower than this no column is made to fit: what is left of a word or a time tells nothing
 	gap    = 2  // between columns
+	narrow = 80 // on terminals narrower than this ids are shortened
+	idLeft = 12 // to no less than this
 )
 
 // table prints rows under a header. Cells in which a person would look for a value and
@@ -32,6 +34,10 @@ const (
 func (a *app) table(head columns, rows [][]any) {
 	lines := make([]table.Row, len(rows)+1)
 	for i, name := range head {
+		name, ids := strings.CutPrefix(name, "~")
+		if ids && a.out.width > 0 && a.out.width < narrow && a.output != "wide" {
+			shorten(rows)
+		}
 		name, extra := strings.CutPrefix(name, "+")
 		if extra && a.output != "wide" {
 			continue
@@ -63,6 +69,29 @@ func (a *app) table(head columns, rows [][]any) {
 		}
 	}
 	fmt.Fprintln(a.stdout, w.Render())
+}
+
+// shorten cuts ids, the first of each row, to what tells them apart, and some more: those that are not in
+// the table may begin alike.
+func shorten(rows [][]any) {
+	n := idLeft
+	for i, row := range rows {
+		for _, other := range rows[:i] {
+			a, b := row[0].(string), other[0].(string)
+			same := 0
+			for same < min(len(a), len(b)) && a[same] == b[same] {
+				same++
+			}
+			if a != b {
+				n = max(n, same+3)
+			}
+		}
+	}
+	for _, row := range rows {
+		if id := row[0].(string); n < len(id) {
+			row[0] = strings.ToValidUTF8(id[:n], "")
+		}
+	}
 }
 
 func cellOf(cell any) string {
@@ -115,11 +144,8 @@ func widthsOf(lines []table.Row) (widths []int) {
 // fit makes columns of these widths fit into a line of n characters.
 func fit(widths []int, n int) []int {
 	leastOf := func(i int) int {
-		switch i {
-		case 0:
+		if i == 0 {
 			return widths[0]
-		case 1:
-			return min(widths[1], second)
 		}
 		return min(widths[i], least)
 	}
@@ -128,6 +154,9 @@ func fit(widths []int, n int) []int {
 		for i, w := range widths {
 			all += w
 			atLeast += leastOf(i)
+		}
+		if left := n - gap - widths[0]; atLeast > n && len(widths) == 2 && left > 4 {
+			return []int{widths[0], left} // it says what most want to know of the first
 		}
 		if atLeast > n && len(widths) > 1 {
 			widths = widths[:len(widths)-1]

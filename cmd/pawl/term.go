@@ -132,22 +132,27 @@ func (p *printer) fit(s string, n int) string {
 	return text.Snip(s, max(p.width-n, 20), "…")
 }
 
-// json prints the server's answer as it came. A terminal gets dangerous characters in
-// their escaped form, which means the same.
+// json prints the server's answer as it came, but dangerous characters in their escaped form, which
+// means the same: what goes into a pipe may come to a terminal.
 func (p *printer) json(body []byte) {
 	body = bytes.TrimRight(body, "\n")
-	if p.tty && strings.ContainsFunc(string(body), dangerous) {
-		var b strings.Builder
-		for _, r := range string(body) {
-			if dangerous(r) { // in JSON these stand in strings only
-				fmt.Fprintf(&b, `\u%04x`, r)
-			} else {
-				b.WriteRune(r)
-			}
-		}
-		body = []byte(b.String())
+	fmt.Fprintf(p.w, "%s\n", escaped(string(body))) // in JSON dangerous characters stand in strings only
+}
+
+// escaped writes dangerous characters as strings of JSON and of YAML may have them.
+func escaped(text string) string {
+	if !strings.ContainsFunc(text, dangerous) {
+		return text
 	}
-	fmt.Fprintf(p.w, "%s\n", body)
+	var b strings.Builder
+	for _, r := range text {
+		if dangerous(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // value prints JSON so that people can read it, and a text as the text that it is.
@@ -180,7 +185,24 @@ func took(d time.Duration) string {
 	case d < time.Minute:
 		return d.Round(10 * time.Millisecond).String()
 	}
-	return d.Round(time.Second).String()
+	return spoken(d)
+}
+
+// spoken is a duration of a minute or more for people: its two largest units.
+func spoken(d time.Duration) string {
+	d = d.Round(time.Second)
+	big, small, names := 24*time.Hour, time.Hour, "dh"
+	switch {
+	case d < time.Hour:
+		big, small, names = time.Minute, time.Second, "ms"
+	case d < 24*time.Hour:
+		big, small, names = time.Hour, time.Minute, "hm"
+	}
+	text := fmt.Sprintf("%d%c", d/big, names[0])
+	if rest := d % big / small; rest > 0 {
+		text += fmt.Sprintf(" %d%c", rest, names[1])
+	}
+	return text
 }
 
 // when writes a time as --time says. The zero time is nothing.

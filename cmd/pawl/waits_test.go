@@ -234,7 +234,7 @@ func TestApprovalsAreDecided(t *testing.T) {
 		at("approve", "p").want(t, 2, "type more of it", "pawl approve p1/hang", "pawl approve p2/hang")
 		at("approve", "q", "--field", "plac=door").want(t, 2, `did you mean "place"`)
 		at("approve", "q", "--field", "place").want(t, 2, "name=value")
-		at("approve", "q", "--field", "place=roof").want(t, 5, "place")
+		at("approve", "q", "--field", "place=roof").want(t, 2, "place", "approvals show q")
 		at("approve", "q", "--field", "place=kitchen", "--comment", "fine", "--by", "bo").want(t, 0, "q/hang approved", "runs follow q")
 		at("runs", "result", "q", "--wait").want(t, 0, `"place": "kitchen"`, `"by": "bo"`)
 		at("approve", "q/hang").want(t, 5, "bo", "approvals show q/hang")
@@ -285,7 +285,7 @@ func TestSchedules(t *testing.T) {
 		at := func(args ...string) result { return pawlAt(t, h.url, args...) }
 		at("schedules", "list").want(t, 0, "no schedules")
 		at("schedules", "put", "daily", "--workflow", "echo", "-i", `{"n":1}`, "--cron", "0 9 * * MON-FRI", "--zone", "Europe/Berlin", "--attr", "team=red").want(t, 0, "09:00", "Europe/Berlin", "active")
-		at("schedules", "put", "bad", "--workflow", "echo").want(t, 1, "cron")
+		at("schedules", "put", "bad", "--workflow", "echo").want(t, 2, "cron")
 		at("schedules", "put", "bad", "--cron", "@daily").want(t, 2, "--workflow")
 		at("schedules", "put", "bad", "--workflow", "echo", "--at", "soon").want(t, 2, "--at")
 		at("schedules", "put", "daily", "--workflow", "echo", "--cron", "@daily", "--if-match", `"1"`).want(t, 5, "schedules list")

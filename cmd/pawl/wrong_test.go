@@ -34,7 +34,7 @@ func TestWrongCallsSayWhatIsRight(t *testing.T) {
 		"runs list --output mermaid":  {2, []string{"it is one of table"}},
 		"budgets topup research":      {2, []string{"it is called as: pawl budgets topup NAME AMOUNT"}},
 		"prompts activate":            {2, []string{"see: pawl prompts activate --help"}},
-		"start echo --on-conflict no": {1, []string{"existing"}},
+		"start echo --on-conflict no": {2, []string{"existing", "see: pawl start --help"}},
 	} {
 		r := pawlAt(t, h.url, strings.Fields(line)...).want(t, want.code, want.texts...)
 		if r.stdout != "" || strings.Contains(r.stderr, "\n\n") {

@@ -67,7 +67,7 @@ func NewWebhook() *pawl.Workflow[Sender, Heard] {
 			body := string(req.Body)
 			return Heard{Method: req.Method, Body: body, Words: len(strings.Fields(body))}, nil
 		})
-	})
+	}, pawl.Doc("Waits for a request to an address of its own, and counts the words in it."))
 }
 
 // Poster is what is to be put on the wall.
@@ -120,5 +120,5 @@ func NewApproval() *pawl.Workflow[Poster, Hung] {
 			out.Hung, out.Place = true, form.Place
 			return out, nil
 		})
-	})
+	}, pawl.Doc("Hangs up a poster if somebody approves it."))
 }

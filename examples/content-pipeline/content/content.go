@@ -105,7 +105,8 @@ type Progress struct {
 // publishes to outbox; "" means [DefaultOutbox].
 func New(models *agent.Models, outbox Outbox) *pawl.Workflow[Input, Result] {
 	p := &pipeline{models, cmp.Or(outbox, DefaultOutbox)}
-	return pawl.Define("content-pipeline", p.run)
+	return pawl.Define("content-pipeline", p.run,
+		pawl.Doc("Drafts an article, has it reviewed by a person within a week, and publishes it."))
 }
 
 type pipeline struct {

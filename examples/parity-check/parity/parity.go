@@ -4,6 +4,7 @@ package parity
 import (
 	"context"
 
+	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/machine"
 )
 
@@ -21,7 +22,7 @@ func New() (*machine.Machine[Number], error) {
 		{Name: "even", Do: is("even"), To: []string{"end"}},
 		{Name: "odd", Do: is("odd"), To: []string{"end"}},
 		{Name: "end", Do: end, To: []string{machine.End}},
-	}, nil)
+	}, &machine.Options{Workflow: []pawl.Option{pawl.Doc("Says whether a number is even or odd: the smallest machine with a choice.")}})
 }
 
 func begin(context.Context, *Number) (machine.Next, error) { return machine.Goto("check"), nil }

@@ -69,7 +69,7 @@ type Progress struct {
 // New makes the workflow "rag-agent", which asks the model and the embedder that models name.
 func New(models *agent.Models) *pawl.Workflow[Input, Result] {
 	l := &librarian{models}
-	return pawl.Define("rag-agent", l.run)
+	return pawl.Define("rag-agent", l.run, pawl.Doc("Answers a question out of a small library, and cites it."))
 }
 
 type librarian struct{ models *agent.Models }

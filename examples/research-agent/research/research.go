@@ -61,7 +61,7 @@ type Progress struct {
 // New makes the workflow "research-agent", which asks the model that models name.
 func New(models *agent.Models) *pawl.Workflow[Input, Report] {
 	r := &researcher{models}
-	return pawl.Define("research-agent", r.run)
+	return pawl.Define("research-agent", r.run, pawl.Doc("Researches a topic by questions asked side by side, and writes a report."))
 }
 
 type researcher struct{ models *agent.Models }
