@@ -173,7 +173,7 @@ func readGraph(f *findings, steps *node, w World) graph {
 		}
 		s := readStep(f, at, w)
 		g.steps = append(g.steps, s)
-		if g.by[s.id] == nil {
+		if g.by[s.id] == nil && s.id != End && s.id != Fail {
 			g.by[s.id] = s
 		}
 	}

@@ -174,7 +174,11 @@ func (r *jsonReader) token() (json.Token, error) {
 		r.count(len(r.data))
 		bad.message = "the document ends before its last bracket is closed"
 	case errors.As(err, &syntax):
-		r.count(max(int(syntax.Offset)-1, r.at))
+		at := int(syntax.Offset)
+		if quoted, _, is := strings.Cut(strings.TrimPrefix(syntax.Error(), "invalid character '"), "'"); is && !strings.HasPrefix(string(r.data[min(at, len(r.data)):]), quoted) {
+			at-- // some errors count the character that they complain of
+		}
+		r.count(max(at, r.at))
 	}
 	bad.at.line, bad.at.column = r.line, r.column
 	return nil, bad

@@ -126,7 +126,7 @@ func TestTemplatesInServices(t *testing.T) {
 	}
 	d = &desk{}
 	completes(t, url, `{"a": "../x y&z=1<i>"}`, options(t, d))
-	equal(t, "escaped", d.said()[0], `send html=\u003cb\u003e../x y\u0026amp;z=1\u0026lt;i\u0026gt;\u003c/b\u003e to=x url=https://example.org/..%2Fx%20y\\u0026z=1%3Ci%3E?q=..%2Fx+y%26z%3D1%3Ci%3E`)
+	equal(t, "escaped", d.said()[0], `send html=\u003cb\u003e../x y\u0026amp;z=1\u0026lt;i\u0026gt;\u003c/b\u003e to=x url=https://example.org/..%2Fx%20y\u0026z=1%3Ci%3E?q=..%2Fx+y%26z%3D1%3Ci%3E`)
 }
 
 func TestMapRunsStepsForEachItem(t *testing.T) {

@@ -113,7 +113,7 @@ func (r *yamlReader) fields(n *node, y *yaml.Node, depth int) error {
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		key := y.Content[i]
-		name := &node{kind: textKind, text: key.Value, line: key.Line, column: key.Column}
+		name := &node{kind: textKind, text: key.Value, line: key.Line, column: key.Column, pointer: pointer(n.pointer, key.Value)}
 		switch {
 		case key.Kind != yaml.ScalarNode:
 			return &syntaxError{at: *name, message: "the name of a field must be a plain text"}
@@ -123,7 +123,6 @@ func (r *yamlReader) fields(n *node, y *yaml.Node, depth int) error {
 			return &syntaxError{at: *name, message: fmt.Sprintf("%q stands twice in one object", key.Value)}
 		}
 		seen[key.Value] = true
-		name.pointer = pointer(n.pointer, key.Value)
 		value, err := r.value(y.Content[i+1], name.pointer, depth+1)
 		if err != nil {
 			return err
