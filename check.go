@@ -16,6 +16,9 @@ type Check struct {
 	Run RunInfo `json:"run"`
 	// Diverged says why the run would be blocked; "": it would go on.
 	Diverged string `json:"diverged,omitempty"`
+	// NoSecret says that Diverged is only this: the run has a hook whose token is derived of a
+	// secret, and this engine has no Options.Secret. But for that the code fits.
+	NoSecret bool `json:"noSecret,omitempty"`
 	// Drift are keys of entries, at most 100, that the code has not asked for when it comes to what
 	// Next says. What it asks for later it still finds.
 	Drift []string `json:"drift,omitempty"`
@@ -72,7 +75,7 @@ func (e *Engine) Check(ctx context.Context, f Filter) iter.Seq2[Check, error] {
 func (e *Engine) check(callers context.Context, runs []RunInfo, limit time.Duration) ([]Check, error) {
 	ctx, stop := context.WithTimeout(callers, limit)
 	defer stop()
-	s := &checkStore{Store: e.store, left: map[int64]bool{}, found: map[int64]Check{}, done: stop}
+	s := &checkStore{Store: e.store, left: map[int64]bool{}, found: map[int64]Check{}, bare: map[int64]string{}, done: stop}
 	known := runs[:0:0]
 	for _, run := range runs {
 		switch _, err := e.definition(run.Workflow); {
@@ -94,6 +97,7 @@ func (e *Engine) check(callers context.Context, runs []RunInfo, limit time.Durat
 			return nil, context.Cause(ctx)
 		}
 		s.dry = New(s, &opt)
+		s.dry.unsecured = s.unsecured
 		e.mu.Lock()
 		s.dry.defs, s.dry.names = e.defs, e.names
 		e.mu.Unlock()
@@ -109,6 +113,9 @@ func (e *Engine) check(callers context.Context, runs []RunInfo, limit time.Durat
 		c, ok := s.found[run.Key]
 		if !ok {
 			c.Diverged = fmt.Sprintf("its code did not get to the end of the journal within %v", limit)
+		}
+		if why := s.bare[run.Key]; why != "" && c.Diverged == "" {
+			c.Diverged, c.NoSecret = why, true
 		}
 		c.Run = run
 		out = append(out, c)
@@ -127,6 +134,14 @@ type checkStore struct {
 	mu    sync.Mutex
 	left  map[int64]bool
 	found map[int64]Check
+	bare  map[int64]string // runs with a hook that needs the secret which this engine has not, and what is said of it
+}
+
+// unsecured remembers a run that would be blocked for want of a secret, and lets its replay go on.
+func (s *checkStore) unsecured(run int64, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bare[run] = why
 }
 
 func (s *checkStore) tell(run int64, c Check) {

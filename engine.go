@@ -82,6 +82,9 @@ type Engine struct {
 
 	background sync.WaitGroup // goroutines of runs
 
+	// unsecured is set in a check: who is told of a run that lacks the secret, in place of its being blocked.
+	unsecured func(run int64, why string)
+
 	mu       sync.Mutex
 	defs     map[string]*definition
 	names    []string
@@ -192,6 +195,19 @@ func (e *Engine) Workflows() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.names)
+}
+
+// Accepts says whether a run of a workflow could be started with this input: nil, ErrUnknown or
+// ErrInput. It starts none. nil input is null.
+func (e *Engine) Accepts(workflow string, input json.RawMessage) error {
+	def, err := e.definition(workflow)
+	if err != nil {
+		return err
+	}
+	if input == nil {
+		input = json.RawMessage("null")
+	}
+	return def.check(input)
 }
 
 func (e *Engine) definition(name string) (*definition, error) {

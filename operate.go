@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strings"
 	"time"
 )
 
@@ -285,87 +284,6 @@ func (e *Engine) Unread(ctx context.Context, run int64, most int) (int, error) {
 
 // Stats counts runs, by state and ready ones, and workers.
 func (e *Engine) Stats(ctx context.Context) (Stats, error) { return e.store.Stats(ctx, time.Now()) }
-
-// Why says in one sentence what a run is waiting for, and who holds it. Runs of other tenants,
-// as where a limit spans tenants, are counted and not named.
-func (e *Engine) Why(ctx context.Context, run Ref) (string, error) {
-	info, err := e.Get(ctx, run)
-	if err != nil {
-		return "", err
-	}
-	if info.State.Terminal() {
-		return fmt.Sprintf("it is %s since %s", info.State, info.Ended.Format(time.RFC3339)), nil
-	}
-	now := time.Now()
-	h, err := e.store.Holders(ctx, info.Key, now)
-	if err != nil {
-		return "", err
-	}
-	ids := func(runs []RunInfo) string { // what is another tenant's is counted, not named
-		var out []string
-		others := 0
-		for _, r := range runs {
-			if r.Tenant == info.Tenant {
-				out = append(out, r.ID)
-			} else {
-				others++
-			}
-		}
-		if others == 1 {
-			out = append(out, "1 run of another tenant")
-		} else if others > 1 {
-			out = append(out, fmt.Sprintf("%d runs of other tenants", others))
-		}
-		return strings.Join(out, ", ")
-	}
-	in := func(t time.Time) string {
-		return fmt.Sprintf("at %s (in %s)", t.Format(time.RFC3339), max(t.Sub(now), 0).Round(time.Second))
-	}
-	switch {
-	case info.State == Paused || info.State == Blocked:
-		return fmt.Sprintf("it is %s: %s", info.State, info.Reason), nil
-	case info.Gate != "":
-		what := "queued behind " + info.Gate
-		if h.Slot != nil {
-			what += fmt.Sprintf(", of which %d may run at once", h.Slot.N)
-		}
-		return fmt.Sprintf("%s; held by %s; %d ahead of it", what, ids(h.Holds), h.Ahead), nil
-	case info.State == Running:
-		return "a worker is at it: " + h.Worker, nil
-	case info.State == Pending && info.NotBefore.After(now):
-		return "it starts " + in(info.NotBefore), nil
-	}
-	var parts []string
-	for _, w := range h.Events {
-		what := fmt.Sprintf("for the event %q", w.Event)
-		if strings.HasPrefix(w.Event, budgetEvent) {
-			if what, err = e.whyBudget(ctx, w); err != nil {
-				return "", err
-			}
-		}
-		parts = append(parts, what)
-	}
-	for _, k := range h.Hooks {
-		switch k.Kind {
-		case "":
-			parts = append(parts, "for a payload on hook "+k.Key)
-		case WebhookKind:
-			parts = append(parts, "for a request to webhook "+k.Key)
-		default:
-			parts = append(parts, fmt.Sprintf("for a payload on hook %s (%s)", k.Key, k.Kind))
-		}
-	}
-	if len(h.Children) > 0 {
-		parts = append(parts, "for its children "+ids(h.Children))
-	}
-	if !info.Due.IsZero() && info.Due.After(now) {
-		parts = append(parts, "for its timer "+in(info.Due))
-	}
-	if len(parts) > 0 {
-		return "it waits " + strings.Join(parts, ", "), nil
-	}
-	return "it is ready and waits for a worker that knows " + info.Workflow, nil
-}
 
 // Close ends the engine as a client: calls that write return ErrClosed. It does not close
 // the store, and does not stop Run: end its context.

@@ -510,6 +510,7 @@ type Filter struct {
 // Holders is what a run that does not move is waiting for.
 type Holders struct {
 	Events   []Wait
+	Sent     []string // names of events that lie in its inbox and that it does not wait for, as they came; at most 100
 	Hooks    []HookInfo
 	Children []RunInfo // not ended
 	Slot     *RunLimit // the limit that is full, where it is queued behind one

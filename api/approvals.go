@@ -50,6 +50,11 @@ type approvalInput struct {
 	History bool   `query:"history" doc:"Tell also what happened to it; of a long run that takes a while."`
 }
 
+type approvalLinkInput struct {
+	ID       string `path:"id"`
+	Approver string `query:"approver" required:"true" doc:"Whom the link is for: who has it decides in this name."`
+}
+
 type decideInput struct {
 	ID   string `path:"id"`
 	Body DecisionRequest
@@ -59,6 +64,8 @@ func (s *server) approvalRoutes() {
 	add(s, route{id: "approvals", method: http.MethodGet, path: "/api/approvals", scope: RunsRead, summary: "List approvals",
 		about: "Pending ones in the order in which they were asked, others the newest first."}, s.approvals)
 	add(s, route{id: "approval", method: http.MethodGet, path: "/api/approvals/{id...}", scope: RunsRead, summary: "Show an approval"}, s.approval)
+	add(s, route{id: "approvalLink", method: http.MethodGet, path: "/api/approval-links/{id...}", scope: ApprovalsDecide, summary: "Make the link at which an approver decides",
+		about: "Who has it decides in the approver's name, without a key. 409: the server has no secret to sign it with."}, s.approvalLink)
 	add(s, route{id: "decide", method: http.MethodPost, path: "/api/approvals/{id...}", scope: ApprovalsDecide, summary: "Approve or reject",
 		about: "One decision counts. It repeats what the approval calls shown, so that it is about what was seen."}, s.decide)
 	add(s, route{id: "showApprovalLink", method: http.MethodGet, path: approval.LinkPath + "{link}", scope: public, loose: true, media: htmlType,
@@ -82,6 +89,20 @@ func (s *server) approval(ctx context.Context, in *approvalInput) (*output[Appro
 		out.History, err = approval.History(ctx, s.engine, ref)
 	}
 	return &output[ApprovalAnswer]{out}, err
+}
+
+// approvalLink makes a link. Who is logged in gets none that is another's, as it would be a way to
+// decide in their name.
+func (s *server) approvalLink(ctx context.Context, in *approvalLinkInput) (*output[approval.Link], error) {
+	if c := callerOf(ctx); c.person && in.Approver != c.name && !allows(c.scopes, Admin) {
+		return nil, &approval.NotAllowedError{ID: in.ID, By: c.name, Why: "a link for " + strconv.Quote(in.Approver) + " is theirs"}
+	}
+	a, err := approval.Get(ctx, s.engine, runRef(ctx, in.ID))
+	if err != nil {
+		return nil, err
+	}
+	url, err := approval.Links{Engine: s.engine, BaseURL: s.webhooks.base(exchangeOf(ctx).r)}.For(a, in.Approver)
+	return &output[approval.Link]{approval.Link{Approver: in.Approver, URL: url}}, err
 }
 
 func (s *server) decide(ctx context.Context, in *decideInput) (*output[approval.Approval], error) {
@@ -122,6 +143,12 @@ func (c *Client) Approval(ctx context.Context, id string, history bool) (Approva
 		query.Set("history", "true")
 	}
 	return call[ApprovalAnswer](ctx, c, http.MethodGet, ApprovalPath(id), query, nil)
+}
+
+// ApprovalLink makes the address at which an approver decides without a key: see [approval.Links].
+// It must be sent to nobody else.
+func (c *Client) ApprovalLink(ctx context.Context, id, approver string) (approval.Link, error) {
+	return call[approval.Link](ctx, c, http.MethodGet, "/api/approval-links/"+segment(id), url.Values{"approver": {approver}}, nil)
 }
 
 // Decide decides an approval and returns it as it then is; see [approval.Decide].

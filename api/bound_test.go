@@ -379,7 +379,7 @@ func (b *belongings) fill(d documented, run string) func(param string) string {
 			return "go/now"
 		case "keys/id":
 			return b.other["keys"]
-		case "approvals/id":
+		case "approvals/id", "approval-links/id":
 			return b.prefix + "approves/pay"
 		case "budgets/name", "schedules/id", "subscriptions/id":
 			return b.prefix + param

@@ -43,7 +43,7 @@ func (s *server) guard(r *http.Request) error {
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if !slices.ContainsFunc(s.hosts, func(known string) bool { return strings.EqualFold(known, host) }) {
 		p := newProblem(http.StatusMisdirectedRequest, codeHost, "this server is not called %q", host)
-		p.Hint = "address it as 127.0.0.1 or localhost"
+		p.Hint = "address it by a name it knows, such as localhost; or tell it this one: pawl serve --public-url or --host (PAWL_PUBLIC_URL, PAWL_HOSTS), Options.Hosts of a program of your own"
 		return p
 	}
 	if strings.HasPrefix(r.URL.Path, approval.LinkPath) { // who knows the address may decide; browsers do not tell where from

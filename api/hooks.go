@@ -86,11 +86,11 @@ func (s *server) hookRoutes() {
 		})
 	add(s, route{id: "hookPage", method: http.MethodGet, path: "/api/hooks", scope: RunsRead, summary: "List live hooks"}, s.hookPage)
 	add(s, route{id: "sendHook", method: http.MethodPost, path: "/api/hooks/{token...}", scope: HooksSend, status: http.StatusAccepted, free: true, once: true,
-		summary: "Send a payload to a hook", about: "410: the hook was closed, or its run has ended."},
+		summary: "Send a payload to a hook", about: "410: the hook was closed, or its run has ended. 409: it is a webhook, or an approval."},
 		func(ctx context.Context, in *hookInput) (*acceptedOutput, error) {
 			h, err := s.findHook(ctx, in.Token)
 			if err == nil {
-				err = sendable(h)
+				err = s.sendable(ctx, h)
 			}
 			if err != nil && !errors.Is(err, pawl.ErrEnded) { // one that is over may have been sent to before
 				return nil, err
@@ -111,7 +111,7 @@ func (s *server) hookRoutes() {
 			for _, h := range hooks {
 				if h.Key == in.Key {
 					run = h.Run
-					if err := sendable(h); err != nil {
+					if err := s.sendable(ctx, h); err != nil {
 						return nil, err
 					}
 				}
@@ -196,11 +196,21 @@ func (s *server) send(ctx context.Context, run pawl.RunInfo, d pawl.Delivery) (*
 	return &acceptedOutput{Replayed: replayed, Body: Accepted{Run: r.Run.ID}}, err
 }
 
-// sendable refuses hooks on which a person's decision is waited for: who may send to hooks
-// may not decide in the name of others.
-func sendable(h pawl.HookInfo) error {
-	if h.Kind == approval.Kind {
+// sendable refuses hooks that take no bare payload: on which a person's decision is waited for, as
+// who may send to hooks may not decide in the name of others; and webhooks, whose run wants a
+// request and would find an empty one.
+func (s *server) sendable(ctx context.Context, h pawl.HookInfo) error {
+	switch {
+	case h.Kind == approval.Kind:
 		return fmt.Errorf("%w: hook %s of run %s waits for an approval: decide it under /api/approvals", pawl.ErrState, h.Key, h.Run.ID)
+	case h.Public:
+		p := problemOf(fmt.Errorf("%w: hook %s of run %s is a webhook, which takes requests at its own address only", pawl.ErrState, h.Key, h.Run.ID))
+		if url := s.hookOf(ctx, h).URL; url != "" {
+			p.Hint = "send it there: curl -d TEXT " + url
+		} else {
+			p.Hint = "send it there: POST " + pawl.WebhookPath + "TOKEN"
+		}
+		return p
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ func pathOf(d documented, fill func(param string) string) string {
 	switch d.OperationID {
 	case "topUp":
 		path += "?topup=1"
+	case "approvalLink":
+		path += "?approver=ann"
 	case "feed": // which would never end
 		path += "?kind=no-such-kind"
 	}

@@ -247,6 +247,10 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				v, err := c.Approval(ctx, "p%2F1/pay", true)
 				must(v.Run == "p/1" && v.State == approval.Pending && len(v.History) == 1, err, v)
 			}},
+			{"approvalLink", func() {
+				v, err := c.ApprovalLink(ctx, "p%2F1/pay", "ann")
+				must(v.Approver == "ann" && strings.HasPrefix(v.URL, "http://") && strings.Contains(v.URL, approval.LinkPath), err, v)
+			}},
 			{"decide", func() {
 				a, err := c.Approval(ctx, "p%2F1/pay", false)
 				must(true, err, a)

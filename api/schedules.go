@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/trigger"
 )
 
@@ -53,6 +54,8 @@ type Schedule struct {
 	Next        time.Time `json:"next,omitzero" doc:"The slot that comes next; left out: none does."`
 	Waiting     int       `json:"waiting,omitempty" doc:"Slots that wait to be started."`
 	Live        []string  `json:"live,omitempty" doc:"Ids of its newest runs that have not ended, as far as is known."`
+	// Last is what became of its newest slot; nil: none has come, or it is forgotten.
+	Last *trigger.Occurrence `json:"last,omitempty" doc:"What became of its newest slot."`
 }
 
 // SchedulePage is a page of schedules, by id.
@@ -210,7 +213,11 @@ func (s *server) scheduleRoutes() {
 	}
 	add(s, get("schedules", "/api/schedules", "List schedules, by id"), s.schedules)
 	add(s, get("schedule", "/api/schedules/{id}", "Look at a schedule"), func(ctx context.Context, in *scheduleInput) (*scheduleOutput, error) {
-		return scheduled(all.Get(ctx, tenantOf(ctx), in.ID))
+		out, err := scheduled(all.Get(ctx, tenantOf(ctx), in.ID))
+		if err == nil {
+			out.Body.Last, err = s.lastSlot(ctx, in.ID)
+		}
+		return out, err
 	})
 	add(s, get("occurrences", "/api/schedules/{id}/occurrences", "Read what became of a schedule's slots, newest first"), s.occurrences)
 	add(s, get("nextSlots", "/api/schedules/{id}/next", "Tell when a schedule comes next"), func(ctx context.Context, in *slotsInput) (*output[SlotList], error) {
@@ -302,7 +309,11 @@ func (s *server) schedules(ctx context.Context, in *schedulesInput) (*output[Sch
 				page.NextCursor = mark("schedule:", page.Items[in.Limit-1].ID)
 				return &output[SchedulePage]{page}, nil
 			}
-			page.Items = append(page.Items, scheduleOf(sch))
+			shown := scheduleOf(sch)
+			if shown.Last, err = s.lastSlot(ctx, sch.ID); err != nil {
+				return nil, err
+			}
+			page.Items = append(page.Items, shown)
 			after = sch.ID
 		}
 		if len(found) == 0 {
@@ -318,6 +329,9 @@ func (s *server) putSchedule(ctx context.Context, in *putScheduleInput) (*schedu
 	}
 	revision, err := revisionOf(in.Match)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.startable(&in.Body); err != nil {
 		return nil, err
 	}
 	if in.Match == "*" { // there must be one
@@ -361,6 +375,18 @@ func (s *server) ifSchedule(ctx context.Context, id, match string, do func(must 
 	return lostSchedule(do(trigger.IfRevision(revision)))
 }
 
+// startable refuses what no slot could start. A server that works no runs does not know the workflows.
+func (s *server) startable(q *ScheduleRequest) error {
+	if q.Workflow == "" || len(s.engine.Workflows()) == 0 {
+		return nil
+	}
+	err := s.engine.Accepts(q.Workflow, q.Input)
+	if errors.Is(err, pawl.ErrUnknown) {
+		return unknownWorkflow(s.engine, q.Workflow)
+	}
+	return err
+}
+
 // matchSchedule holds a schedule against an If-Match.
 func (s *server) matchSchedule(ctx context.Context, id, match string) error {
 	if match == "" {
@@ -371,6 +397,15 @@ func (s *server) matchSchedule(ctx context.Context, id, match string) error {
 		return err
 	}
 	return matches(match, revisionTag(now.Revision))
+}
+
+// lastSlot is what became of the newest slot of a schedule; nil: none has come.
+func (s *server) lastSlot(ctx context.Context, id string) (*trigger.Occurrence, error) {
+	found, _, err := trigger.Schedules{Engine: s.engine}.Occurrences(ctx, tenantOf(ctx), id, "", 1)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &found[0], nil
 }
 
 func (s *server) occurrences(ctx context.Context, in *occurrencesInput) (*output[OccurrencePage], error) {

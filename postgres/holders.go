@@ -40,6 +40,11 @@ func (s *Store) Holders(ctx context.Context, run int64, now time.Time) (h pawl.H
 		if err != nil {
 			return err
 		}
+		h.Sent, err = collect(ctx, c, pgx.RowTo[string], `SELECT substr(i.name, length($2::text) + 1) FROM inbox AS i WHERE i.run = $1 AND starts_with(i.name, $2)
+			AND NOT EXISTS (SELECT FROM waits AS w WHERE w.run = i.run AND $2 || w.event = i.name) ORDER BY i.id LIMIT 100`, run, pawl.MsgEvent)
+		if err != nil {
+			return err
+		}
 		if h.Hooks, err = hooks(ctx, c, pawl.HookFilter{Run: run, Limit: 1000}); err != nil {
 			return err
 		}

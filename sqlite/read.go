@@ -225,6 +225,14 @@ func (s *Store) Holders(ctx context.Context, run int64, now time.Time) (h pawl.H
 		if err != nil {
 			return err
 		}
+		err = c.query("SELECT substr(i.name, ?2) FROM inbox i WHERE i.run = ?1 AND i.name LIKE ?3 AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = i.run AND ?4 || w.event = i.name) ORDER BY i.id LIMIT 100",
+			[]any{run, len(pawl.MsgEvent) + 1, pawl.MsgEvent + "%", pawl.MsgEvent}, func(r row) error {
+				h.Sent = append(h.Sent, r.str(0))
+				return nil
+			})
+		if err != nil {
+			return err
+		}
 		if h.Hooks, err = c.hooks(pawl.HookFilter{Run: run, Limit: 1000}); err != nil {
 			return err
 		}

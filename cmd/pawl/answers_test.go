@@ -74,7 +74,7 @@ func TestStartSaysWhatAnswersTheRun(t *testing.T) {
 			"asks":             {"null", `"it's time"`, `pawl signal r-asks 'it'\''s time' --data JSON`, "1"},
 			"hooks":            {"null", "for a payload on hook", `pawl hooks send r-hooks '$hook' --data JSON`, "{}"},
 			waits.WebhookDemo:  {"null", "for a request to webhook", "curl -d TEXT " + h.url + pawl.WebhookPath, ""},
-			waits.ApprovalDemo: {`{"text":"Tea"}`, "(approval)", "pawl approve r-approval-demo/hang", ""},
+			waits.ApprovalDemo: {`{"text":"Tea"}`, `for the approval "Hang up`, "pawl approve r-approval-demo/hang", ""},
 			"stock":            {"null", "(event stock.arrived)", "pawl events send stock.arrived --data JSON", `{"n":2}`},
 			"sleeps":           {"null", "for its timer at", "pawl runs wake r-sleeps", ""},
 			"parent":           {"null", "for its children of-parent", `pawl signal of-parent 'it'\''s time' --data JSON`, "1"},

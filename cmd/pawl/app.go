@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type app struct {
 	self    string // how the program was called, for hints that can be pasted
 	command string // the command that runs, after that name; "" before it is known
 	env     func(string) string
+	account func() (*user.User, error) // who runs the program, where the environment does not say
 	stdin   io.Reader
 	stdout  io.Writer
 	stderr  io.Writer
@@ -65,7 +67,7 @@ type app struct {
 // run carries out the command line args, of which the first is the program's name, and
 // returns the exit code. When ctx ends the program is to end too.
 func run(ctx context.Context, args []string, env func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{self: "pawl", env: env, stdin: stdin, stdout: stdout, stderr: stderr, cancel: func() {}}
+	a := &app{self: "pawl", env: env, account: user.Current, stdin: stdin, stdout: stdout, stderr: stderr, cancel: func() {}}
 	if strings.ContainsRune(args[0], filepath.Separator) {
 		a.self = args[0]
 	}
@@ -144,6 +146,7 @@ reachable, 8 the run that was waited for failed, 124 --timeout is over, 130 inte
 	root.SetHelpCommandGroupID(groupOperate)
 	root.SetCompletionCommandGroupID(groupOperate)
 	root.InitDefaultHelpCmd()
+	a.ownHelp(root)
 	return root
 }
 
@@ -179,6 +182,19 @@ func formatsOf(cmd *cobra.Command) []string {
 		return append(slices.Clip(formats), strings.Split(more, ",")...)
 	}
 	return formats
+}
+
+// ownHelp lets a command whose arguments are wrong lead to its own help.
+func (a *app) ownHelp(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			a.command = cmd.CommandPath()
+			return check(cmd, args)
+		}
+	}
+	for _, child := range cmd.Commands() {
+		a.ownHelp(child)
+	}
 }
 
 // isLocal marks commands that ask no server: they need no address, and no --timeout.

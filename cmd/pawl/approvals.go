@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -19,7 +21,7 @@ func (a *app) approvalsCommand() *cobra.Command {
 	return a.noun(&cobra.Command{
 		Use: "approvals", Aliases: []string{"approval"}, Short: "See what waits for a person's decision",
 		Example: a.examples("approvals list", "approvals show run_01JD/pay"),
-	}, a.approvalsListCommand(), a.approvalsShowCommand())
+	}, a.approvalsListCommand(), a.approvalsShowCommand(), a.approvalsLinkCommand())
 }
 
 func (a *app) approvalsListCommand() *cobra.Command {
@@ -45,13 +47,13 @@ func (a *app) approvalsListCommand() *cobra.Command {
 					if p.Decision != nil {
 						by = p.Decision.By
 					}
-					rows = append(rows, []any{p.ID, p.Workflow, a.out.paintApproval(&p), a.when(p.Asked), a.when(p.Expires), by, p.Title})
+					rows = append(rows, []any{p.ID, p.Title, a.out.paintApproval(&p), by, p.Workflow, a.when(p.Asked), a.when(p.Expires)})
 				}
 				if rows == nil {
 					a.note("no approval is %s", state)
 					return
 				}
-				a.table(columns{"ID", "+WORKFLOW", "STATE", "ASKED", "EXPIRES", "WHO", "TITLE"}, rows)
+				a.table(columns{"ID", "TITLE", "STATE", "WHO", "+WORKFLOW", "ASKED", "EXPIRES"}, rows)
 				if state == "pending" {
 					a.note("decide: %s", style(a.hint("approve %s", page.Items[0].ID)))
 				}
@@ -94,29 +96,47 @@ func (a *app) approvalIDs(ctx context.Context, typed string) []string {
 	})
 }
 
+// overPages is how many pages of those that are over are looked through, newest first.
+const overPages = 5
+
 // approval finds the one that is meant: with the id typed, or else the only one that waits for the
-// run with that id, or whose id begins so. "run_" may be left out. verb is what is typed before one.
+// run with that id, or whose id begins so, or if none waits the only one that is over. "run_" may be
+// left out. verb is what is typed before one.
 func (a *app) approval(ctx context.Context, verb, typed string) (api.ApprovalAnswer, error) {
 	one, err := a.client.Approval(ctx, typed, false)
 	if !errors.Is(err, pawl.ErrNotFound) && !errors.Is(err, pawl.ErrInput) {
 		return one, err
 	}
 	var found, ofRun []string
-	for q := (api.ApprovalQuery{Limit: 200}); ; {
-		page, perr := a.client.Approvals(ctx, q)
-		if perr != nil {
-			return one, perr
-		}
-		for _, p := range page.Items {
-			if strings.HasPrefix(p.ID, typed) || strings.HasPrefix(p.ID, "run_"+typed) {
-				found = append(found, p.ID)
+	look := func(q api.ApprovalQuery, pages int) error {
+		for ; pages > 0; pages-- {
+			page, err := a.client.Approvals(ctx, q)
+			if err != nil {
+				return err
 			}
-			if p.Run == typed || p.Run == "run_"+typed {
-				ofRun = append(ofRun, p.ID)
+			for _, p := range page.Items {
+				if strings.HasPrefix(p.ID, typed) || strings.HasPrefix(p.ID, "run_"+typed) {
+					found = append(found, p.ID)
+				}
+				if p.Run == typed || p.Run == "run_"+typed {
+					ofRun = append(ofRun, p.ID)
+				}
+			}
+			if q.Cursor = page.Next; q.Cursor == "" {
+				break
 			}
 		}
-		if q.Cursor = page.Next; q.Cursor == "" {
+		return nil
+	}
+	if lerr := look(api.ApprovalQuery{Limit: 200}, math.MaxInt); lerr != nil {
+		return one, lerr
+	}
+	for _, over := range []approval.State{approval.Decided, approval.Expired} { // what waits goes before
+		if len(found) > 0 {
 			break
+		}
+		if lerr := look(api.ApprovalQuery{State: over, Limit: 200}, overPages); lerr != nil {
+			return one, lerr
 		}
 	}
 	if len(ofRun) == 0 { // a run that asks for nothing is not another whose id begins so
@@ -203,6 +223,43 @@ func (a *app) approvalsShowCommand() *cobra.Command {
 	return cmd
 }
 
+func (a *app) approvalsLinkCommand() *cobra.Command {
+	var approver string
+	cmd := &cobra.Command{
+		Use: "link APPROVAL", Short: "Make the link at which an approver decides",
+		Long: `Make the address of the page at which an approver decides, without a key. Who has it decides in the
+approver's name: send it to nobody else. It works until the approval is over.`,
+		Example:           a.examples("approvals link run_01JD/pay --approver ann", "approvals link run_01JD -o json"),
+		Args:              a.oneArg("APPROVAL", a.approvalIDs),
+		ValidArgsFunction: a.completeFirst(a.approvalIDs),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			one, err := a.approval(cmd.Context(), "approvals link", args[0])
+			if err != nil {
+				return a.explain(err, "RUN")
+			}
+			switch {
+			case approver != "":
+			case len(one.Approvers) == 1:
+				approver = one.Approvers[0]
+			case len(one.Approvers) > 1:
+				return a.usage("whose link? give --approver, one of: %s", strings.Join(one.Approvers, ", "))
+			default:
+				return a.usage("anybody may decide on %s, and a link is one person's: give --approver NAME", one.ID)
+			}
+			link, err := a.client.ApprovalLink(cmd.Context(), one.ID, approver)
+			if err != nil {
+				return a.explain(err, one.Run)
+			}
+			return a.show(view{body: a.last.body, of: link, name: "url", table: func() {
+				a.out.line("%s", link.URL)
+				a.note("who has it decides as %s", link.Approver)
+			}})
+		},
+	}
+	cmd.Flags().StringVar(&approver, "approver", "", "whom it is for (default the only one who may decide)")
+	return cmd
+}
+
 func (a *app) showApproval(one *api.ApprovalAnswer) {
 	a.fact("approval", one.ID)
 	a.fact("state", a.out.paintApproval(&one.Approval))
@@ -259,6 +316,7 @@ func (a *app) showApproval(one *api.ApprovalAnswer) {
 		for _, line := range a.decisions(&one.Approval) {
 			a.fact("next", style(line))
 		}
+		a.fact("link", style(a.linkHint(&one.Approval)))
 	}
 }
 
@@ -272,7 +330,19 @@ func (a *app) decisions(one *approval.Approval) []string {
 			}
 		}
 	}
-	return []string{approve, a.hint("reject %s --comment WHY", one.ID)}
+	by := ""
+	if a.person() == "" {
+		by = " --by NAME"
+	}
+	return []string{approve + by, a.hint("reject %s --comment WHY", one.ID) + by}
+}
+
+// linkHint says how somebody without a key may decide.
+func (a *app) linkHint(one *approval.Approval) string {
+	if len(one.Approvers) == 1 {
+		return a.hint("approvals link %s", one.ID)
+	}
+	return a.hint("approvals link %s --approver", one.ID) + " NAME"
 }
 
 // toDecide are the commands that decide what a run asks for.
@@ -368,12 +438,10 @@ func (a *app) decider(ctx context.Context, by string) (string, error) {
 		return "", a.explain(err, "RUN")
 	}
 	if who.ID == "" && !who.Session {
-		for _, name := range []string{by, a.env("USER"), a.env("LOGNAME")} {
-			if name != "" {
-				return name, nil
-			}
+		if name := cmp.Or(by, a.person()); name != "" {
+			return name, nil
 		}
-		return "", a.usage("who decides? give --by")
+		return "", a.usage("who decides? give --by NAME")
 	}
 	name := who.Name
 	if quoted, ok := strings.CutPrefix(name, "the key "); ok {
@@ -385,6 +453,18 @@ func (a *app) decider(ctx context.Context, by string) (string, error) {
 		return "", a.usage("this server knows who decides: the key's name, %q; leave --by out", name)
 	}
 	return name, nil
+}
+
+// person is who runs the program, as far as this machine knows; "": it does not.
+func (a *app) person() string {
+	if name := cmp.Or(a.env("USER"), a.env("LOGNAME")); name != "" {
+		return name
+	}
+	u, err := a.account()
+	if err != nil {
+		return ""
+	}
+	return u.Username
 }
 
 // fieldValues reads what --field says.

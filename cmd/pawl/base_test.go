@@ -150,7 +150,11 @@ func TestContexts(t *testing.T) {
 	in := func(stdin string, args ...string) result { return pawlWith(t, env, stdin, args...) }
 	in("", "context", "list").want(t, 0, "no contexts", "context set")
 	in("", "runs", "list", "--context", "no").want(t, 3, `no context "no"`)
-	in("", "context", "set", "here", "--server", h.url).want(t, 0)
+	in("", "context", "set", "here", "--server", h.url).want(t, 0, "from now on commands ask "+h.url, "pawl context use --none")
+	in("", "context", "use", "--none").want(t, 0, defaultServer)
+	in("", "context", "show").want(t, 0, defaultServer)
+	in("", "context", "use", "here", "--none").want(t, 2, "give one")
+	in("", "context", "use", "here").want(t, 0, "from now on commands ask "+h.url)
 	in("pawl_2_hidden\n", "context", "set", "there", "--server", "https://pawl.example.com", "--api-key-stdin").want(t, 0, "context use there")
 	in("", "context", "set", "file", "--server", h.url+"/", "--api-key-file", key).want(t, 0)
 	in("", "context", "set", "bad", "--server", "nowhere").want(t, 2, "not an address")

@@ -23,6 +23,7 @@ import (
 type deed struct {
 	verb   string
 	past   string
+	doing  string       // the order stands, and the run has yet to follow it; "": it takes effect at once
 	states []pawl.State // of the runs that it can be meant for, where --state does not say
 	do     func(ctx context.Context, id string) (api.Run, error)
 }
@@ -86,7 +87,10 @@ yes, --dry-run only counts.`,
 				if d.verb == "delete" {
 					return a.toldGone(run)
 				}
-				return a.told(run)
+				if d.doing != "" && run.State.String() != d.past {
+					return a.told(run, d.doing)
+				}
+				return a.told(run, d.past)
 			case len(args) > 0:
 				b.yes = true // whoever names runs means them
 				ids := make([]string, len(args))

@@ -104,7 +104,7 @@ func TestExitCodesAndWhatToDoNext(t *testing.T) {
 		{"context use nobody", 3, "context set nobody"},
 		{"stream open words", 3, "no stream"},
 		{"hooks send nobody", 3, "not found"},
-		{"runs list --server localhost:1", 2, "http://"},
+		{"runs list --server localhost:1", 7, "http://localhost:1"},
 		{"--help", 0, "Exit codes"},
 		{"start --help", 0, "--follow"},
 	} {

@@ -62,6 +62,9 @@ func (a *app) connect() error {
 	default:
 		a.server = defaultServer
 	}
+	if _, _, err := net.SplitHostPort(a.server); err == nil && !strings.Contains(a.server, "/") {
+		a.server = "http://" + a.server // as people write it
+	}
 	key, from, err := a.key(chosen, named)
 	if err != nil {
 		return err

@@ -229,14 +229,47 @@ func (a *app) named(use, short string, examples []string, do func(c *contexts, n
 }
 
 func (a *app) contextUseCommand() *cobra.Command {
-	return a.named("use", "Ask this server from now on", []string{"context use prod", "context use local"}, func(c *contexts, name string) error {
+	none := false
+	cmd := a.named("use", "Ask this server from now on", []string{"context use prod", "context use --none"}, func(c *contexts, name string) error {
 		c.Current = name
 		if err := a.save(c); err != nil {
 			return err
 		}
-		a.note("from now on %s is asked", c.Contexts[name].shown(name, name).Server)
+		a.inUse(c)
 		return nil
 	})
+	cmd.Flags().BoolVar(&none, "none", false, "no context any more: ask "+defaultServer)
+	one := cmd.RunE
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if none && len(args) == 0 {
+			return nil
+		}
+		if none {
+			return errors.New("a NAME and --none are two things; give one")
+		}
+		return cobra.ExactArgs(1)(cmd, args)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !none {
+			return one(cmd, args)
+		}
+		c, err := a.contexts()
+		if err != nil {
+			return err
+		}
+		c.Current = ""
+		if err := a.save(c); err != nil {
+			return err
+		}
+		a.note("from now on %s is asked, if nothing else is said", defaultServer)
+		return nil
+	}
+	return cmd
+}
+
+// inUse says whom commands ask from now on, and how to end that.
+func (a *app) inUse(c *contexts) {
+	a.note("from now on commands ask %s; no context any more: %s", c.Contexts[c.Current].shown(c.Current, c.Current).Server, style(a.self+" context use --none"))
 }
 
 func (a *app) contextDeleteCommand() *cobra.Command {
@@ -294,11 +327,15 @@ command line, which others on the machine can see. The first context is in use a
 				return err
 			}
 			c.Contexts[name] = t
-			if c.Current == "" {
+			first := c.Current == ""
+			if first {
 				c.Current = name
 			}
 			if err := a.save(c); err != nil {
 				return err
+			}
+			if first {
+				a.inUse(c)
 			}
 			if c.Current != name {
 				a.note("kept; use it: %s", style(a.self+" context use "+shellQuote(name)))

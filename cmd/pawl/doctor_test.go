@@ -119,4 +119,41 @@ func TestCheck(t *testing.T) {
 	h.stop()
 	pawlWith(t, env, "", "check", "--store", "other.db").want(t, 1, "foreign", `no workflow is called "waits" here`, "1 run does not fit")
 	pawlWith(t, env, "", "check", "--store", "none.db").want(t, 2, "no such file")
+	pawlWith(t, env, "", "check", "--store", "other.db", "--workflow", "waits").want(t, 1, "foreign")
+	pawlWith(t, env, "", "check", "--workflow", "content-pipelin").want(t, 2, `no workflow "content-pipelin"`, `did you mean "content-pipeline"?`)
+}
+
+// A run with a hook fits if the secret is the server's, and is not called blocked for want of it.
+func TestCheckOfHooksTakesTheServersSecret(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	url, stop := dev(t, environment{})
+	for workflow, input := range map[string]string{"webhook-demo": "null", "approval-demo": `{"text":"x"}`} {
+		pawlAt(t, url, "start", workflow, "--id", workflow, "-i", input).want(t, 0)
+		client, err := api.NewClient(url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		until(t, client, workflow, pawl.Waiting)
+	}
+	stop()
+	at := func(env environment, args ...string) result {
+		return pawlWith(t, env, "", append([]string{"check"}, args...)...)
+	}
+	at(environment{}).want(t, 0, "2 runs fit")
+	if err := os.Rename("pawl.db.secret", "kept"); err != nil {
+		t.Fatal(err)
+	}
+	at(environment{}).want(t, 0, "2 runs fit", "no secret is given, so tokens of hooks were not checked (runs with some: 2)", "--secret-file")
+	at(environment{}, "-o", "json").want(t, 0, `"noSecret":true`)
+	for _, r := range []result{at(environment{}, "--secret-file", "kept"), at(environment{"PAWL_SECRET_FILE": "kept"})} {
+		if r.want(t, 0, "2 runs fit"); strings.Contains(r.stderr, "no secret") {
+			t.Error(r.stderr)
+		}
+	}
+	at(environment{"PAWL_SECRET": strings.Repeat("z", 40)}).want(t, 1, "another secret", "2 runs do not fit")
+	at(environment{}, "--secret-file", "nowhere").want(t, 2, "nowhere")
+	if _, err := os.Stat("nowhere"); err == nil {
+		t.Error("a check has made a secret")
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
@@ -38,10 +39,7 @@ func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
 func (a *app) usage(format string, args ...any) error {
-	help := a.self + " --help"
-	if a.command != "" {
-		help = a.command + " --help"
-	}
+	help := a.self + strings.TrimPrefix(a.command, "pawl") + " --help"
 	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...), next: []string{"see: " + help}}
 }
 

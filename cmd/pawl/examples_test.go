@@ -69,6 +69,9 @@ func TestExamplesInHelpRun(t *testing.T) {
 			if !asked && !slices.Contains([]int{exitOK, exitNotFound, exitConflict, exitRunFailed, exitTimeout}, code) {
 				t.Errorf("exit code %d of: %s\n%s", code, line, out)
 			}
+			if words[1] == "watch" && strings.Contains(string(out), "carried out") {
+				t.Errorf("%s only reads, and says: %s", line, out)
+			}
 			if code == 0 {
 				ran[cmd.CommandPath()]++
 			} else {

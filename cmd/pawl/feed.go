@@ -38,6 +38,8 @@ entry of their journals. With -o json each is a line. One run alone: "runs follo
 			a.note("watching; Ctrl-C ends it")
 			for event, err := range a.client.Feed(ctx, q, "") {
 				switch {
+				case context.Cause(ctx) == errTimeout:
+					return &exitError{exitTimeout, errTimeout, nil} // it changes nothing, so nothing is left in doubt
 				case ctx.Err() != nil:
 					return context.Cause(ctx)
 				case err != nil:

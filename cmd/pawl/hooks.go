@@ -190,8 +190,11 @@ func (a *app) sendKey(ctx context.Context, args []string, data json.RawMessage) 
 		return got, a.explain(err, args[0])
 	}
 	got, err = a.client.SendRunHook(ctx, id, args[1], data)
-	if errors.Is(err, pawl.ErrNotFound) {
+	switch {
+	case errors.Is(err, pawl.ErrNotFound):
 		return got, &exitError{exitNotFound, err, []string{"see what hooks it has: " + a.hint("hooks list %s", id)}}
+	case errors.Is(err, pawl.ErrState): // it takes no bare payload
+		return got, &exitError{exitConflict, err, []string{"see how it is answered: " + a.hint("runs show %s", id)}}
 	}
 	return got, a.explain(err, id)
 }

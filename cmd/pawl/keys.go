@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/spf13/cobra"
 )
@@ -107,16 +110,45 @@ func (a *app) keysListCommand() *cobra.Command {
 func (a *app) keysRevokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke ID", Short: "Revoke a key, at once",
-		Long:              `Revoke a key. Within a second no process of the server takes it any more.`,
+		Long:              `Revoke a key, by its id or by a name that no other valid key has. Within a second no process of the server takes it any more.`,
 		Example:           a.examples("keys revoke 3f5k2m", "keys revoke 3f5k2m -q"),
 		Args:              a.oneArg("ID", a.keyIDs),
 		ValidArgsFunction: a.completeFirst(a.keyIDs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.client.RevokeKey(cmd.Context(), args[0]); err != nil {
+			ctx := cmd.Context()
+			err := a.client.RevokeKey(ctx, args[0])
+			if errors.Is(err, pawl.ErrNotFound) {
+				var id string
+				if id, err = a.keyNamed(ctx, args[0], err); err == nil {
+					err = a.client.RevokeKey(ctx, id)
+				}
+			}
+			if err != nil {
 				return a.elsewhere(err, "keys list")
 			}
 			a.note("revoked")
 			return nil
 		},
 	}
+}
+
+// keyNamed is the id of the only valid key with a name. unknown is returned where there is none.
+func (a *app) keyNamed(ctx context.Context, name string, unknown error) (string, error) {
+	list, err := a.client.Keys(ctx)
+	if err != nil {
+		return "", err
+	}
+	var ids []string
+	for _, k := range list.Items {
+		if k.Name == name && k.Revoked.IsZero() {
+			ids = append(ids, k.ID)
+		}
+	}
+	switch len(ids) {
+	case 0:
+		return "", unknown
+	case 1:
+		return ids[0], nil
+	}
+	return "", a.usage("%d keys are named %q: %s; revoke them by id", len(ids), name, strings.Join(ids, ", "))
 }

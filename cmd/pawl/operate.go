@@ -5,15 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/spf13/cobra"
 )
 
-// told prints a run after an order, which may take effect a moment later.
-func (a *app) told(run api.Run) error {
-	return a.show(view{body: a.last.body, of: run, table: func() { a.out.line("%s %s", run.ID, run.State) }})
+// told prints a run after an order, and what the order has done: its state may change a moment later.
+func (a *app) told(run api.Run, done string) error {
+	return a.show(view{body: a.last.body, of: run, table: func() { a.out.line("%s %s", run.ID, done) }})
 }
 
 // toldGone prints a run that is no more.
@@ -27,7 +29,7 @@ func (a *app) toldGone(run api.Run) error {
 
 func (a *app) cancelCommand() *cobra.Command {
 	var reason string
-	cmd := a.deedCommand(deed{"cancel", "cancelled", alive,
+	cmd := a.deedCommand(deed{"cancel", "cancelled", "cancelling", alive,
 		func(ctx context.Context, id string) (api.Run, error) { return a.client.Cancel(ctx, id, reason) },
 	}, "End runs", `End runs: steps under way see their context end, compensations run, children end too. The
 order is durable when the command returns; the runs end soon after.`, "runs cancel run_01JD --reason 'wrong customer'", "runs cancel --state waiting --older 168h")
@@ -37,7 +39,7 @@ order is durable when the command returns; the runs end soon after.`, "runs canc
 
 func (a *app) pauseCommand() *cobra.Command {
 	var reason string
-	cmd := a.deedCommand(deed{"pause", "paused", []pawl.State{pawl.Pending, pawl.Running, pawl.Waiting},
+	cmd := a.deedCommand(deed{"pause", "paused", "pausing", []pawl.State{pawl.Pending, pawl.Running, pawl.Waiting},
 		func(ctx context.Context, id string) (api.Run, error) { return a.client.Pause(ctx, id, reason) },
 	}, "Stop runs until they are resumed", `Stop runs until "runs resume". What they have done stays done.`, "runs pause run_01JD", "runs pause --workflow research-agent -y")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look at the run later")
@@ -45,12 +47,12 @@ func (a *app) pauseCommand() *cobra.Command {
 }
 
 func (a *app) resumeCommand() *cobra.Command {
-	return a.deedCommand(deed{"resume", "resumed", []pawl.State{pawl.Paused, pawl.Blocked}, a.ofClient((*api.Client).Resume)},
+	return a.deedCommand(deed{"resume", "resumed", "", []pawl.State{pawl.Paused, pawl.Blocked}, a.ofClient((*api.Client).Resume)},
 		"Let paused or blocked runs go on", `Let paused or blocked runs go on from where they are.`, "runs resume run_01JD", "runs resume --state paused")
 }
 
 func (a *app) retryCommand() *cobra.Command {
-	return a.deedCommand(deed{"retry", "retried", []pawl.State{pawl.Failed, pawl.Blocked}, a.ofClient((*api.Client).Retry)},
+	return a.deedCommand(deed{"retry", "retried", "", []pawl.State{pawl.Failed, pawl.Blocked}, a.ofClient((*api.Client).Retry)},
 		"Let failed runs go on from the step that failed", `Let failed runs go on from the step that made them fail. Steps that were completed are not
 run again. A blocked run goes on from where it is.`, "runs retry run_01JD", "runs retry --state failed --newer 1h")
 }
@@ -58,16 +60,19 @@ run again. A blocked run goes on from where it is.`, "runs retry run_01JD", "run
 func (a *app) wakeCommand() *cobra.Command {
 	var q api.WakeRequest
 	var text string
-	cmd := a.deedCommand(deed{"wake", "woke", []pawl.State{pawl.Waiting},
+	cmd := a.deedCommand(deed{"wake", "woken", "", []pawl.State{pawl.Waiting},
 		func(ctx context.Context, id string) (api.Run, error) { return a.client.Wake(ctx, id, q) },
 	}, "End sleeps and timed waits early", `End sleeps and timed waits of runs early: all of them, or the one of a key. A wait for an event
-ends as if its time were over, or with --data as if the event had come.`, "runs wake run_01JD", `runs wake run_01JD --key review --data '{"approved":true}'`)
+ends as if its time were over: the code gets a timeout, not an event. With --data it ends as if the event had come.`, "runs wake run_01JD", `runs wake run_01JD --key review --data '{"approved":true}'`)
 	do := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		if q.Data, err = a.payload("--data", text); err != nil {
 			return err
 		}
-		return do(cmd, args)
+		if err = do(cmd, args); err == nil && text == "" {
+			a.note("waits for an event or a hook that had a time limit count as timed out; with --key and --data they end as if it had come")
+		}
+		return err
 	}
 	cmd.Flags().StringVar(&q.Key, "key", "", "key of the one wait to end, as in the journal")
 	cmd.Flags().StringVar(&text, "data", "", "what that wait returns: JSON, @file, or - for standard input")
@@ -75,7 +80,7 @@ ends as if its time were over, or with --data as if the event had come.`, "runs 
 }
 
 func (a *app) deleteCommand() *cobra.Command {
-	return a.deedCommand(deed{"delete", "deleted", []pawl.State{pawl.Completed, pawl.Failed, pawl.Cancelled},
+	return a.deedCommand(deed{"delete", "deleted", "", []pawl.State{pawl.Completed, pawl.Failed, pawl.Cancelled},
 		func(ctx context.Context, id string) (api.Run, error) {
 			run, err := a.client.Run(ctx, id, 0)
 			if err == nil {
@@ -138,7 +143,7 @@ over, that step and what follows run anew. Without --from all of it does.`,
 		if err != nil {
 			return err
 		}
-		return a.told(run)
+		return a.told(run, run.State.String())
 	})
 	flags := cmd.Flags()
 	flags.StringVar(&q.From, "from", "", "key of the step to begin again at, as in the journal")
@@ -153,8 +158,9 @@ func (a *app) signalCommand() *cobra.Command {
 		Use:   "signal RUN [EVENT]",
 		Short: "Send an event to a run",
 		Long: `Send an event to a run, where it waits for it or will. Without an EVENT, the one that the run
-waits for, if it is one. The event is durable when the command returns.`,
-		Example: a.examples(`signal run_01JD review --data '{"approved":true}'`, "signal run_01JD --data @review.json"),
+waits for, if it is one. The event is durable when the command returns. One that the run does not wait
+for now is kept until it does, and told of.`,
+		Example: a.examples(`signal run_01JD review --data '{"approved":true}'`, "signal run_01JD review --data @review.json"),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 && len(args) != 2 {
 				return fmt.Errorf("%s needs a RUN, and an EVENT if the run waits for several; see what it waits for: %s", cmd.CommandPath(), a.hint("runs show RUN"))
@@ -182,11 +188,18 @@ waits for, if it is one. The event is durable when the command returns.`,
 			} else if event, err = a.onlyEvent(cmd.Context(), id); err != nil {
 				return a.explain(err, id)
 			}
+			before, err := a.client.Why(cmd.Context(), id)
+			if err != nil {
+				return a.explain(err, args[0])
+			}
 			run, err := a.client.Signal(cmd.Context(), id, event, data)
 			if err != nil {
 				return a.explain(err, args[0])
 			}
-			return a.told(run)
+			if before.State == pawl.Waiting && !slices.Contains(quotedAfter(before.Why, eventMark), event) {
+				a.note("the run does not wait for %s now: %s; it keeps the event until it does", strconv.Quote(event), before.Why)
+			}
+			return a.told(run, "sent")
 		},
 	}
 	cmd.Flags().StringVarP(&text, "data", "d", "", "the event's data: JSON, @file, or - for standard input (default null)")

@@ -358,7 +358,7 @@ is asked otherwise, and what follows runs anew. "asked RUN" shows the steps.`,
 			if err != nil {
 				return a.explain(err, id)
 			}
-			return a.told(run)
+			return a.told(run, run.State.String())
 		},
 	}
 	a.changeFlags(cmd, &q.Change, &system, &temperature)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -127,7 +128,7 @@ func (a *app) list(ctx context.Context, q api.RunQuery) error {
 	}
 	return a.show(view{body: a.last.body, of: pawl.RunInfo{}, list: true, table: func() {
 		if len(page.Items) == 0 {
-			a.note("no runs; start one: %s", style(a.hint("start WORKFLOW")))
+			a.noRuns(ctx, q)
 		} else {
 			a.runTable(page.Items)
 			if i := slices.IndexFunc(page.Items, func(run pawl.RunInfo) bool { return run.State == pawl.Waiting }); i >= 0 {
@@ -140,12 +141,25 @@ func (a *app) list(ctx context.Context, q api.RunQuery) error {
 	}})
 }
 
+// noRuns tells a store without runs from a filter that none fits.
+func (a *app) noRuns(ctx context.Context, q api.RunQuery) {
+	q.Limit = 0
+	if reflect.ValueOf(q).IsZero() {
+		a.note("no runs; start one: %s", style(a.hint("start WORKFLOW")))
+		return
+	}
+	a.note("no run fits; see all: %s", style(a.hint("runs list")))
+	if names := a.workflowNames(ctx, ""); q.Workflow != "" && len(names) > 0 && !slices.Contains(names, q.Workflow) {
+		a.note("the server has no workflow %q; %s", q.Workflow, nearest(q.Workflow, names))
+	}
+}
+
 func (a *app) runTable(runs []pawl.RunInfo) {
 	var rows [][]any
 	for _, run := range runs {
-		rows = append(rows, []any{run.ID, run.Workflow, a.out.paintState(run.State.String()), a.when(run.Created), lasted(run), a.when(run.Due), run.Epoch, run.Parent, gist(run)})
+		rows = append(rows, []any{run.ID, a.out.paintState(run.State.String()), run.Workflow, a.when(run.Created), lasted(run), a.when(run.Due), run.Epoch, run.Parent, gist(run)})
 	}
-	a.table(columns{"ID", "WORKFLOW", "STATE", "CREATED", "TOOK", "+DUE", "+CLAIMS", "+PARENT", "ABOUT"}, rows)
+	a.table(columns{"ID", "STATE", "WORKFLOW", "CREATED", "TOOK", "+DUE", "+CLAIMS", "+PARENT", "ABOUT"}, rows)
 }
 
 func lasted(run pawl.RunInfo) string {

@@ -56,13 +56,13 @@ func (a *app) schedulesListCommand() *cobra.Command {
 			return a.show(view{body: a.last.body, of: api.Schedule{}, list: true, table: func() {
 				var rows [][]any
 				for _, s := range page.Items {
-					rows = append(rows, []any{s.ID, s.Workflow, a.paintSchedule(&s), stamp(s.Next), s.Description})
+					rows = append(rows, []any{s.ID, s.Workflow, a.paintSchedule(&s), stamp(s.Next), a.lastOf(&s), s.Description})
 				}
 				if rows == nil {
 					a.note("no schedules; make one: %s", style(a.hint("schedules put")+" --help"))
 					return
 				}
-				a.table(columns{"ID", "WORKFLOW", "STATE", "NEXT", "WHEN"}, rows)
+				a.table(columns{"ID", "WORKFLOW", "STATE", "NEXT", "LAST", "WHEN"}, rows)
 				a.more(page.NextCursor)
 			}})
 		},
@@ -84,6 +84,17 @@ func (a *app) paintSchedule(s *api.Schedule) style {
 	return a.out.green("active")
 }
 
+// lastOf says what became of the newest slot.
+func (a *app) lastOf(s *api.Schedule) style {
+	switch {
+	case s.Last == nil:
+		return ""
+	case s.Last.Outcome == trigger.Failed || s.Last.Outcome == trigger.Retrying:
+		return a.out.red(string(s.Last.Outcome))
+	}
+	return style(clean(string(s.Last.Outcome)))
+}
+
 // scheduled shows a schedule.
 func (a *app) scheduled(s api.Schedule) error {
 	return a.show(view{body: a.last.body, of: s, table: func() {
@@ -93,6 +104,10 @@ func (a *app) scheduled(s api.Schedule) error {
 		a.fact("state", a.paintSchedule(&s))
 		a.fact("reason", s.Reason)
 		a.fact("next", stamp(s.Next))
+		if last := s.Last; last != nil {
+			a.fact("last", stamp(last.Slot)+" "+string(a.lastOf(&s))+" "+last.Run)
+			a.fact("because", last.Reason)
+		}
 		a.fact("input", string(s.Input))
 		a.fact("overlap", s.Overlap)
 		a.fact("catch-up", s.CatchUp)
@@ -127,7 +142,7 @@ func (a *app) schedulesPutCommand() *cobra.Command {
 		Long: `Make a schedule, or let the one of that id be what the flags say: those that are left out have their
 default. A server fires it as long as one of the store's runs.`,
 		Example: a.examples("schedules put digest --workflow research-agent -i '{\"topic\":\"tides\"}' --cron '0 9 * * MON-FRI' --zone Europe/Berlin",
-			"schedules put sync --workflow rag-agent --every 15m --overlap buffer_one --catch-up none"),
+			"schedules put sync --workflow rag-agent -i '{\"question\":\"fees?\"}' --every 15m --overlap buffer_one --catch-up none"),
 	}, func(ctx context.Context, id string) (err error) {
 		if q.Input, err = a.payload("--input", input); err != nil {
 			return err
@@ -149,6 +164,11 @@ default. A server fires it as long as one of the store's runs.`,
 		s, err := a.client.PutSchedule(ctx, id, q)
 		if err != nil {
 			return err
+		}
+		if s.Created.Equal(s.Updated) {
+			a.note("made")
+		} else {
+			a.note("it was there, and is what you said now")
 		}
 		return a.scheduled(s)
 	})

@@ -121,6 +121,9 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	if !loopback(l) && s.TLSCert == "" {
 		log.Warn("keys go over the network unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before this server")
 	}
+	if !loopback(l) && public == nil && len(s.Hosts) == 0 {
+		log.Warn("others can reach this server, but it answers only to localhost and to the address it listens on: say under which names it is called, with --public-url or --host", "address", address)
+	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxUnread: s.MaxUnread}})
 	if err == nil {

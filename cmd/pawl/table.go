@@ -19,8 +19,9 @@ var plain = table.Style{
 }
 
 const (
-	least = 5 // narrower than this no column is made to fit
-	gap   = 2 // between columns
+	least  = 5  // narrower than this no column is made to fit
+	second = 10 // nor than this the second column, which says what most want to know of the first
+	gap    = 2  // between columns
 )
 
 // table prints rows under a header. Cells in which a person would look for a value and
@@ -113,22 +114,27 @@ func widthsOf(lines []table.Row) (widths []int) {
 
 // fit makes columns of these widths fit into a line of n characters.
 func fit(widths []int, n int) []int {
+	leastOf := func(i int) int {
+		switch i {
+		case 0:
+			return widths[0]
+		case 1:
+			return min(widths[1], second)
+		}
+		return min(widths[i], least)
+	}
 	for {
 		all, atLeast := gap*(len(widths)-1), gap*(len(widths)-1)
 		for i, w := range widths {
 			all += w
-			if i == 0 {
-				atLeast += w
-			} else {
-				atLeast += min(w, least)
-			}
+			atLeast += leastOf(i)
 		}
 		if atLeast > n && len(widths) > 1 {
 			widths = widths[:len(widths)-1]
 			continue
 		}
 		for i := len(widths) - 1; i > 0 && all > n; i-- {
-			if cut := min(all-n, widths[i]-least); cut > 0 {
+			if cut := min(all-n, widths[i]-leastOf(i)); cut > 0 {
 				widths[i] -= cut
 				all -= cut
 			}
