@@ -21,7 +21,7 @@ func (e *Engine) StartRun(ctx context.Context, workflow string, input json.RawMe
 }
 
 func (e *Engine) start(ctx context.Context, def *definition, input json.RawMessage, opts []StartOption) (RunInfo, error) {
-	s, err := e.prepare(def, input, opts)
+	s, err := e.prepare(ctx, def, input, opts)
 	if err != nil {
 		return RunInfo{}, err
 	}
@@ -91,7 +91,15 @@ func apart(names ...string) (s string) {
 var colons = strings.NewReplacer("%", "%25", ":", "%3A")
 
 // prepare checks all that can be checked before anything is stored.
-func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOption) (*Start, error) {
+func (e *Engine) prepare(ctx context.Context, def *definition, input json.RawMessage, opts []StartOption) (*Start, error) {
+	var given startOptions
+	for _, opt := range opts {
+		opt.start(&given)
+	}
+	def, version, err := def.pick(ctx, Starting{Tenant: given.run.Tenant, ID: given.run.ID, Version: given.version, Input: input})
+	if err != nil {
+		return nil, err
+	}
 	o := startOptions{run: NewRun{Priority: def.opts.priority}, timeout: def.opts.timeout}
 	for _, opt := range opts {
 		opt.start(&o)
@@ -151,7 +159,7 @@ func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOpt
 			run.Deadline = t
 		}
 	}
-	run.Workflow, run.Version, run.Input = def.name, def.opts.version, compact(input)
+	run.Workflow, run.Version, run.Input = def.name, version, compact(input)
 	run.Attrs, run.Seed, run.Keep = attrs, newSeed(), def.opts.keepAfter(Cancelled)
 	run.Priority = min(max(run.Priority, -1000), 1000)
 	e.mu.Lock()

@@ -16,10 +16,11 @@ type Definition interface {
 
 // definition is a workflow without its types.
 type definition struct {
-	name  string
-	opts  options
-	check func(input json.RawMessage) error
-	run   func(c *Context, input json.RawMessage, limit int) (json.RawMessage, error)
+	name     string
+	opts     options
+	versions *Versions // nil: there is one, which is what follows
+	check    func(input json.RawMessage) error
+	run      func(c *Context, input json.RawMessage, limit int) (json.RawMessage, error)
 }
 
 // Workflow is a durable function from In to Out. It is made once, by [Define], usually as
@@ -48,6 +49,11 @@ func Define[In, Out any](name string, fn func(c *Context, in In) (Out, error), o
 		}
 		if v, ok := any(&in).(interface{ Validate() error }); ok {
 			if err := v.Validate(); err != nil {
+				return fmt.Errorf("%w: input of %s: %w", ErrInput, name, err)
+			}
+		}
+		if w.def.opts.check != nil {
+			if err := w.def.opts.check(input); err != nil {
 				return fmt.Errorf("%w: input of %s: %w", ErrInput, name, err)
 			}
 		}
@@ -85,6 +91,7 @@ type options struct {
 	keep     time.Duration // zero: for ever
 	keepIf   map[State]time.Duration
 	uses     []Definition
+	check    func(input json.RawMessage) error // beside what the types say; nil: nothing
 }
 
 type limitOption struct {
@@ -195,6 +202,7 @@ type startOptions struct {
 	delay   time.Duration
 	timeout time.Duration
 	policy  *Policy
+	version string // asked for
 }
 
 // ID makes a start idempotent: a second start with the same id and input answers with the
