@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/pawlrun/pawl"
@@ -124,5 +125,27 @@ func (k *child) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error
 	if err != nil {
 		return result{}, refuse(c, s, err)
 	}
-	return result{}, refuse(c, s, fmt.Errorf("children are not carried out yet: %s", data))
+	var opts []pawl.StartOption
+	if k.detach {
+		opts = append(opts, pawl.Detach())
+	}
+	r, err := under(c, s, func(c *pawl.Context) (result, error) {
+		run, err := pawl.SpawnNamed(c, k.name, data, opts...)
+		switch {
+		case err != nil:
+			return result{}, err
+		case k.detach:
+			return result{output: map[string]any{"run": run.ID()}}, nil
+		}
+		out, err := run.Wait(c)
+		if err != nil {
+			return result{}, err
+		}
+		v, err := decode(out)
+		return result{output: v}, err
+	})
+	if errors.Is(err, pawl.ErrUnknown) || errors.Is(err, pawl.ErrInput) {
+		err = refuse(c, s, err)
+	}
+	return r, err
 }

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +30,8 @@ type Options struct {
 	Model string
 	// Provider finds the provider of a model that a step names without one: "openai" of "gpt-4o-mini". nil: none is found.
 	Provider func(model string) string
+	// Logger tells what has nobody to tell it to. nil: nobody.
+	Logger *slog.Logger
 	// BaseURL is where people and services reach the API, for links of approvals; see approval.Request.
 	BaseURL string
 }
@@ -52,7 +56,15 @@ func (v *Variables) UnmarshalJSON(data []byte) error {
 // Define makes a workflow of a flow, for programs that bring their flows along. Its input are the variables, its result is
 // the output of the last step.
 func Define(f *Flow, opt Options) *pawl.Workflow[Variables, json.RawMessage] {
-	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost)}
+	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost), pawl.Version(strconv.Itoa(f.Version))}
+	if f.Inputs != nil {
+		options = append(options, pawl.CheckInput(func(input json.RawMessage) error {
+			if string(input) == "null" {
+				input = json.RawMessage("{}")
+			}
+			return conform(f.Inputs, input)
+		}))
+	}
 	if f.limits.timeout > 0 {
 		options = append(options, pawl.Timeout(f.limits.timeout))
 	}
@@ -65,15 +77,6 @@ func Define(f *Flow, opt Options) *pawl.Workflow[Variables, json.RawMessage] {
 func interpret(c *pawl.Context, f *Flow, opt Options, in Variables) (json.RawMessage, error) {
 	if in == nil {
 		in = Variables{}
-	}
-	if f.Inputs != nil {
-		data, err := json.Marshal(in)
-		if err == nil {
-			err = conform(f.Inputs, data)
-		}
-		if err != nil {
-			return nil, pawl.Fatal(fmt.Errorf("%w: the variables: %w", pawl.ErrInput, err))
-		}
 	}
 	x := &run{flow: f, opt: opt}
 	out, err := x.follow(c, f.main, newScope(c, f, in))
@@ -367,6 +370,11 @@ func (s *step) options() []pawl.StepOption {
 		opts = append(opts, pawl.Timeout(s.timeout))
 	}
 	return opts
+}
+
+// under makes durable calls that have names of their own under the step's id.
+func under(c *pawl.Context, s *step, f func(c *pawl.Context) (result, error)) (result, error) {
+	return pawl.Go(c, s.id, f).Wait(c)
 }
 
 // refuse records under the step's id that it can't be carried out.

@@ -103,7 +103,20 @@ func TestRoutesAndLimits(t *testing.T) {
 	loop := `{"id": "l", "limits": {"maxSteps": STEPS}, "steps": [{"id": "a", "type": "transform", "maxVisits": 3, "config": {"expression": "variables"}, "next": "b"}, {"id": "b", "type": "transform", "config": {"expression": "variables"}, "next": "a"}]}`
 	fails(t, strings.Replace(loop, "STEPS", "100", 1), `{}`, opt, "step a would go over maxVisits: 3 (visits: a 4, b 3)")
 	fails(t, strings.Replace(loop, "STEPS", "4", 1), `{}`, opt, "maxSteps: 4")
-	fails(t, `{"id": "i", "inputs": {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}, "steps": [{"id": "a", "type": "transform", "config": {"expression": "variables.n"}, "next": "end"}]}`, `{"n": "x"}`, opt, "the variables", "integer")
+}
+
+// A start with variables that the flow's inputs do not allow is refused, and makes no run.
+func TestInputsAreCheckedAtTheStart(t *testing.T) {
+	opt := options(t, &desk{})
+	w := flow.Define(parse(t, `{"id": "i", "inputs": {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}, "steps": [{"id": "a", "type": "transform", "config": {"expression": "variables.n"}, "next": "end"}]}`, opt), opt)
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		for _, in := range []flow.Variables{nil, {}, {"n": "x"}} {
+			if _, err := w.Start(h.Context(), h.Engine(), in, pawl.ID("one")); !errors.Is(err, pawl.ErrInput) {
+				t.Errorf("%v: %v", in, err)
+			}
+		}
+		equal(t, "result", string(pawltest.Result(h, pawltest.Start(h, w, flow.Variables{"n": 9007199254740993}, pawl.ID("one")))), "9007199254740993")
+	}, w)
 }
 
 func TestTemplatesInServices(t *testing.T) {
@@ -173,6 +186,26 @@ func TestWaits(t *testing.T) {
 			t.Errorf("nobody came, and it is %s", out)
 		}
 	}, f)
+	children := `{"id": "p", "steps": [{"id": "kid", "type": "workflow", "config": {"workflow": "NAME", "input": {"list": ["{{variables.n}}"]}}, "onFailure": "fallback", "fallbackStep": "no", "next": "out"}, {"id": "out", "type": "transform", "config": {"expression": "steps.kid.output"}, "next": "end"},
+	  {"id": "no", "type": "transform", "config": {"expression": "steps.kid.error.message"}, "next": "end"}]}`
+	kid := flow.Define(parse(t, `{"id": "kid", "steps": [{"id": "first", "type": "transform", "config": {"expression": "variables.list[0]"}, "next": "end"}]}`, opt), opt)
+	parent := flow.Define(parse(t, strings.Replace(children, "NAME", "kid", 1), opt), opt)
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		equal(t, "child", string(pawltest.Result(h, pawltest.Start(h, parent, flow.Variables{"n": 5}, pawl.ID("p")))), "5")
+		var keys []string
+		for _, e := range h.Journal("p") {
+			keys = append(keys, e.Key)
+		}
+		if all := strings.Join(keys, " "); !strings.Contains(all, " kid/$child:kid ") || !strings.Contains(all, " out") {
+			t.Errorf("the journal has %s", all)
+		}
+	}, parent, kid)
+	parent = flow.Define(parse(t, strings.Replace(children, "NAME", "kit", 1), opt), opt)
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		if out := string(pawltest.Result(h, pawltest.Start(h, parent, flow.Variables{"n": 5}))); !strings.Contains(out, `unknown workflow: \"kit\"`) {
+			t.Errorf("a child that nobody knows: %s", out)
+		}
+	}, parent)
 	event := `{"id": "e", "steps": [{"id": "paid", "type": "wait", "config": {"for": "event", "event": "paid", "correlate": "{{variables.order}}", "timeoutMs": 60000}, "next": "sum"}, {"id": "sum", "type": "transform", "config": {"expression": "stepResults.paid.output.sum"}, "next": "end"}]}`
 	g := flow.Define(parse(t, event, opt), opt)
 	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {

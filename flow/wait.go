@@ -58,7 +58,13 @@ func readWait(f *findings, s *step, config *node) worker {
 }
 
 func (w *wait) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
-	r, err := w.await(x, c, s, in)
+	var r result
+	var err error
+	if w.what == "approval" {
+		r, err = w.ask(x, c, s, in) // which is known by the step's id
+	} else {
+		r, err = under(c, s, func(c *pawl.Context) (result, error) { return w.await(c, s, in) })
+	}
 	if errors.Is(err, pawl.ErrTimeout) && w.onTimeout != "" {
 		return result{to: w.onTimeout, failed: failureOf(err), status: "timed out"}, nil
 	}
@@ -68,7 +74,7 @@ func (w *wait) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	return r, err
 }
 
-func (w *wait) await(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
+func (w *wait) await(c *pawl.Context, s *step, in *scope) (result, error) {
 	var opts []pawl.WaitOption
 	if w.timeout > 0 {
 		opts = append(opts, pawl.Timeout(w.timeout))
@@ -91,7 +97,7 @@ func (w *wait) await(x *run, c *pawl.Context, s *step, in *scope) (result, error
 		}
 		v, err := decode(data)
 		return result{output: v}, err
-	case "webhook":
+	default: // a webhook
 		hook, err := pawl.NewWebhook(c)
 		if err != nil {
 			return result{}, err
@@ -105,7 +111,6 @@ func (w *wait) await(x *run, c *pawl.Context, s *step, in *scope) (result, error
 		}
 		return result{output: requestValue(request)}, nil
 	}
-	return w.ask(x, c, s, in)
 }
 
 // ask asks a person.
