@@ -98,7 +98,7 @@ func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEn
 	if err != nil {
 		return ch, "", err
 	}
-	start, err := r.e.prepare(def, data, append([]StartOption{Tenant(r.info.Tenant)}, opts...)) // keys are made with the tenant
+	start, err := r.e.prepare(r.ctx, def, data, append([]StartOption{Tenant(r.info.Tenant)}, opts...)) // keys are made with the tenant
 	if err != nil {
 		return ch, "", err
 	}

@@ -239,7 +239,7 @@ func (p *pipeline) commit(items []*item) error {
 	if len(b.Changes)+b.outside() == 0 {
 		return nil
 	}
-	b.Worker, b.Workflows = w, p.e.names
+	b.Worker, b.Workflows = w, p.e.known()
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		b.Now, b.Room = time.Now(), p.e.room()
 		if p.e.hungry.Load() { // there is a queue: whatever is ready goes by its rank

@@ -51,6 +51,9 @@ func (e *Engine) Workflow(name string) (WorkflowInfo, error) {
 
 // fieldsOf lists the fields of a type's JSON, in their order; nil if it is no object, or says nothing.
 func fieldsOf(t reflect.Type) (fields []Field) {
+	if t == nil { // it depends on the version
+		return nil
+	}
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}

@@ -63,7 +63,7 @@ func TestAWorkflowTellsWhatItIsAndTakes(t *testing.T) {
 		`[1]`:            `pawl: refused: input of order: it is of kind array, and should be of kind object`,
 		`{"x":1}`:        `pawl: refused: input of order: unknown field "x"; there are: street, number, lines, paid, at, rest, Plain`,
 	} {
-		if err := e.Accepts("order", json.RawMessage(input)); err == nil || err.Error() != want {
+		if err := e.Accepts(t.Context(), "", "order", json.RawMessage(input)); err == nil || err.Error() != want {
 			t.Errorf("%s is refused with %v, want %s", input, err, want)
 		}
 	}

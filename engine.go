@@ -154,15 +154,12 @@ func New(store Store, opt *Options) *Engine {
 	return e
 }
 
-// Register tells the engine the code of workflows, and of those that they use, before Run.
-// ErrDuplicate: another workflow has the name; then none of defs is registered. The same
+// Register tells the engine the code of workflows, and of those that they use: before Run, or while it works, where code comes
+// with data. ErrDuplicate: another workflow has the name; then none of defs is registered. The same
 // workflow may be registered again.
 func (e *Engine) Register(defs ...Definition) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.running {
-		return fmt.Errorf("%w: register workflows before Run", ErrState)
-	}
 	all := maps.Clone(e.defs)
 	for i, d := range defs {
 		if d == nil || d.definition() == nil {
@@ -173,7 +170,17 @@ func (e *Engine) Register(defs ...Definition) error {
 		}
 	}
 	e.defs, e.names = all, slices.Sorted(maps.Keys(all))
+	if e.running {
+		e.kick() // runs of these may wait for somebody who knows them
+	}
 	return nil
+}
+
+// known are the names of the registered workflows. They are not to be changed.
+func (e *Engine) known() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.names
 }
 
 // register adds a workflow and those that it uses to all.
@@ -206,13 +213,16 @@ func (e *Engine) Workflows() []string {
 
 // Accepts says whether a run of a workflow could be started with this input: nil, ErrUnknown or
 // ErrInput. It starts none. nil input is null.
-func (e *Engine) Accepts(workflow string, input json.RawMessage) error {
+func (e *Engine) Accepts(ctx context.Context, tenant, workflow string, input json.RawMessage) error {
 	def, err := e.definition(workflow)
 	if err != nil {
 		return err
 	}
 	if input == nil {
 		input = json.RawMessage("null")
+	}
+	if def, _, err = def.pick(ctx, Starting{Tenant: tenant, Input: input}); err != nil {
+		return err
 	}
 	return def.check(input)
 }

@@ -57,11 +57,11 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 	if err != nil {
 		return info, err
 	}
-	opts, err := e.inherit(ctx, info, &o, past.attrs)
+	opts, err := e.inherit(ctx, def, info, &o, past.attrs)
 	if err != nil {
 		return info, fmt.Errorf("fork run %s: %w", run.ID, err)
 	}
-	s, err := e.prepare(def, past.input, opts)
+	s, err := e.prepare(ctx, def, past.input, opts)
 	if err != nil {
 		return info, err
 	}
@@ -78,7 +78,7 @@ func (e *Engine) Fork(ctx context.Context, run Ref, o ForkOptions) (RunInfo, err
 }
 
 // inherit makes the options of a fork's start: what it takes over, then what it was given.
-func (e *Engine) inherit(ctx context.Context, info RunInfo, o *ForkOptions, attrs map[string]any) ([]StartOption, error) {
+func (e *Engine) inherit(ctx context.Context, def *definition, info RunInfo, o *ForkOptions, attrs map[string]any) ([]StartOption, error) {
 	var own startOptions
 	if err := errors.Join(apply(o.Options, func(opt StartOption) { opt.start(&own) }), own.err); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
@@ -87,6 +87,9 @@ func (e *Engine) inherit(ctx context.Context, info RunInfo, o *ForkOptions, attr
 		return nil, fmt.Errorf("%w: a fork stays with the tenant of its run, %q; leave the option Tenant out", ErrInput, info.Tenant)
 	}
 	opts := []StartOption{Priority(info.Priority)}
+	if def.versions != nil {
+		opts = append(opts, AtVersion(info.Version))
+	}
 	if !info.Deadline.IsZero() && own.timeout == 0 && own.run.Deadline.IsZero() {
 		opts = append(opts, Timeout(0), Deadline(now().Add(info.Deadline.Sub(info.Created)))) // not that of the definition: the run had its own
 	}

@@ -113,7 +113,7 @@ func (r *live) begin(c Claim) {
 		r.unread(err)
 		return
 	}
-	if r.dead.Load() {
+	if r.dead.Load() || r.def.versions != nil && !r.find() {
 		return
 	}
 	root := newBranch(r, "", &scope{ctx: r.ctx, cancel: r.cancel})

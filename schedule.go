@@ -31,7 +31,7 @@ func (e *Engine) schedule(ctx, inner context.Context, id int64) {
 				e.hungry.Store(true)
 				break
 			}
-			claims, err := e.store.Claim(inner, ClaimRequest{Worker: id, Now: time.Now(), Limit: n, Workflows: e.names})
+			claims, err := e.store.Claim(inner, ClaimRequest{Worker: id, Now: time.Now(), Limit: n, Workflows: e.known()})
 			if err != nil {
 				switch {
 				case inner.Err() != nil:

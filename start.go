@@ -21,7 +21,7 @@ func (e *Engine) StartRun(ctx context.Context, workflow string, input json.RawMe
 }
 
 func (e *Engine) start(ctx context.Context, def *definition, input json.RawMessage, opts []StartOption) (RunInfo, error) {
-	s, err := e.prepare(def, input, opts)
+	s, err := e.prepare(ctx, def, input, opts)
 	if err != nil {
 		return RunInfo{}, err
 	}
@@ -96,10 +96,24 @@ func apart(names ...string) (s string) {
 var colons = strings.NewReplacer("%", "%25", ":", "%3A")
 
 // prepare checks all that can be checked before anything is stored.
-func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOption) (*Start, error) {
+func (e *Engine) prepare(ctx context.Context, def *definition, input json.RawMessage, opts []StartOption) (*Start, error) {
+	version := def.opts.version
+	if def.versions != nil {
+		var given startOptions
+		if err := apply(opts, func(opt StartOption) { opt.start(&given) }); err != nil {
+			return nil, fmt.Errorf("%w: start %s: %w", ErrInput, def.name, err)
+		}
+		var err error
+		if def, version, err = def.pick(ctx, Starting{Tenant: given.run.Tenant, ID: given.run.ID, Version: given.version, Input: input}); err != nil {
+			return nil, err
+		}
+	}
 	o := startOptions{run: NewRun{Priority: def.opts.priority}, timeout: def.opts.timeout}
 	if err := errors.Join(apply(opts, func(opt StartOption) { opt.start(&o) }), o.err); err != nil {
 		return nil, fmt.Errorf("%w: start %s: %w", ErrInput, def.name, err)
+	}
+	if o.version != "" && version != o.version {
+		return nil, fmt.Errorf("%w: workflow %s has no versions to choose from: leave out AtVersion(%q)", ErrInput, def.name, o.version)
 	}
 	run := &o.run
 	if len(input) > e.opt.MaxPayload {
@@ -156,7 +170,7 @@ func (e *Engine) prepare(def *definition, input json.RawMessage, opts []StartOpt
 			run.Deadline = t
 		}
 	}
-	run.Workflow, run.Version, run.Input = def.name, def.opts.version, compact(input)
+	run.Workflow, run.Version, run.Input = def.name, version, compact(input)
 	run.Attrs, run.Seed, run.Keep = attrs, newSeed(), def.opts.keepAfter(Cancelled)
 	e.mu.Lock()
 	run.Eager = e.defs[def.name] != nil

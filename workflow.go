@@ -18,11 +18,12 @@ type Definition interface {
 
 // definition is a workflow without its types.
 type definition struct {
-	name  string
-	in    reflect.Type // of the input
-	opts  options
-	check func(input json.RawMessage) error
-	run   func(c *Context, input json.RawMessage, limit int) (json.RawMessage, error)
+	name     string
+	in       reflect.Type // of the input; nil: it depends on the version
+	opts     options
+	versions *Versions // nil: there is one, which is what follows
+	check    func(input json.RawMessage) error
+	run      func(c *Context, input json.RawMessage, limit int) (json.RawMessage, error)
 }
 
 // Workflow is a durable function from In to Out. It is made once, by [Define], usually as
@@ -56,6 +57,11 @@ func Define[In, Out any](name string, fn func(c *Context, in In) (Out, error), o
 		}
 		if v, ok := any(&in).(interface{ Validate() error }); ok {
 			if err := v.Validate(); err != nil {
+				return fmt.Errorf("%w: input of %s: %w", ErrInput, name, err)
+			}
+		}
+		if w.def.opts.check != nil {
+			if err := w.def.opts.check(input); err != nil {
 				return fmt.Errorf("%w: input of %s: %w", ErrInput, name, err)
 			}
 		}
@@ -98,6 +104,7 @@ type options struct {
 	keep     time.Duration // zero: for ever
 	keepIf   map[State]time.Duration
 	uses     []Definition
+	check    func(input json.RawMessage) error // beside what the types say; nil: nothing
 	doc      string
 	internal bool
 	err      error // an option that can't be
@@ -231,7 +238,8 @@ type startOptions struct {
 	delay   time.Duration
 	timeout time.Duration
 	policy  *Policy
-	err     error // an option that can't be
+	version string // asked for
+	err     error  // an option that can't be
 }
 
 // ID makes a start idempotent: a second start with the same id and input answers with the

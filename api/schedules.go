@@ -331,7 +331,7 @@ func (s *server) putSchedule(ctx context.Context, in *putScheduleInput) (*schedu
 	if err != nil {
 		return nil, err
 	}
-	if err := s.startable(&in.Body); err != nil {
+	if err := s.startable(ctx, tenantOf(ctx), &in.Body); err != nil {
 		return nil, err
 	}
 	if in.Match == "*" { // there must be one
@@ -376,11 +376,11 @@ func (s *server) ifSchedule(ctx context.Context, id, match string, do func(must 
 }
 
 // startable refuses what no slot could start. A server that works no runs does not know the workflows.
-func (s *server) startable(q *ScheduleRequest) error {
+func (s *server) startable(ctx context.Context, tenant string, q *ScheduleRequest) error {
 	if q.Workflow == "" || len(s.engine.Workflows()) == 0 {
 		return nil
 	}
-	err := s.engine.Accepts(q.Workflow, q.Input)
+	err := s.engine.Accepts(ctx, tenant, q.Workflow, q.Input)
 	if errors.Is(err, pawl.ErrUnknown) {
 		return unknownWorkflow(s.engine, q.Workflow)
 	}

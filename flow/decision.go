@@ -1,0 +1,207 @@
+package flow
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
+)
+
+// decision asks a model a question whose answer has a known form.
+type decision struct {
+	models  []string // in the order in which they are asked; none: the program's
+	prompt  value
+	system  value
+	ref     string // name or name@version of the registry's prompt, instead of prompt
+	vars    value
+	format  string
+	values  []string // of an enum
+	shape   *agent.Shape
+	routeOn Path
+	call    agent.Call // what is the same in every run
+}
+
+func readDecision(f *findings, s *step, config *node, w World) worker {
+	d := &decision{
+		prompt: readValue(f, config.get("prompt")), system: readValue(f, config.get("system")), ref: config.get("promptRef").str(),
+		format: config.get("outputFormat").str(), values: config.get("allowedValues").strs(),
+	}
+	if vars := config.get("vars"); vars != nil {
+		d.vars = readValue(f, vars)
+	}
+	if model := config.get("model").str(); model != "" {
+		d.models = append(d.models, model)
+	}
+	d.models = append(d.models, config.get("models").strs()...)
+	at := config
+	if at == nil {
+		at = s.at
+	}
+	if len(d.models) == 0 && w.Model == "" {
+		f.fault(at, `give "model", or "models" to have some that are asked when it fails`, "no model is named")
+	}
+	switch prompt := config.get("prompt"); {
+	case prompt == nil && d.ref == "":
+		f.fault(at, "", `the field "prompt" is missing`)
+	case prompt != nil && d.ref != "":
+		f.fault(prompt, `leave out one of them`, "prompt and promptRef can't both be asked")
+	}
+	d.readShape(f, at, config)
+	repairs := config.get("maxRepairs").int(defaultRepairs)
+	temperature := config.get("temperature").float(defaultTemperature)
+	d.call = agent.Call{
+		Shape: d.shape, Repairs: &repairs, Temperature: &temperature, MaxTokens: config.get("maxTokens").int(0),
+		Cache: agent.CacheFor{For: milliseconds(config.get("cacheTtlMs"))},
+	}
+	return d
+}
+
+// readShape reads what the answer must be.
+func (d *decision) readShape(f *findings, at, config *node) {
+	var err error
+	misplaced := func(format string, names ...string) {
+		for _, name := range names {
+			if n := config.get(name); n != nil {
+				f.fault(n, fmt.Sprintf("set outputFormat to %q, or leave it out", format), "%s has no meaning for outputFormat %q", name, d.formatName())
+			}
+		}
+	}
+	switch d.format {
+	case "enum":
+		misplaced("number", "min", "max", "integer")
+		misplaced("json", "outputSchema", "routeOn")
+		if len(d.values) == 0 {
+			f.fault(at, `give "allowedValues"`, "an enum needs the values that are allowed")
+			return
+		}
+		d.shape, err = agent.OneOf(d.values...)
+		at = config.get("allowedValues")
+	case "number":
+		misplaced("enum", "allowedValues")
+		misplaced("json", "outputSchema", "routeOn")
+		r := agent.Range{Integer: config.get("integer").yes()}
+		for name, to := range map[string]**float64{"min": &r.Min, "max": &r.Max} {
+			if n := config.get(name); n.is(numberKind) {
+				v := n.float(0)
+				*to = &v
+			}
+		}
+		if r.Min != nil && r.Max != nil && *r.Min > *r.Max {
+			f.fault(config.get("max"), "", "max is below min")
+			return
+		}
+		d.shape, err = agent.Number(r)
+	case "json":
+		misplaced("enum", "allowedValues")
+		misplaced("number", "min", "max", "integer")
+		if on := config.get("routeOn"); on.is(textKind) {
+			if d.routeOn, err = ParsePath(on.text); err != nil {
+				f.fault(on, "", "%v", err)
+			}
+		}
+		schema := json.RawMessage(`{}`)
+		if n := config.get("outputSchema"); n.is(objectKind) {
+			if schema = schemaOf(f, n); schema == nil {
+				return
+			}
+		} else if n == nil {
+			f.warn(at, `give "outputSchema": the model is told of it and held to it`, "the answer may be any JSON, as no schema says what it holds")
+		}
+		d.shape, err = agent.JSON(schema)
+	default:
+		misplaced("enum", "allowedValues")
+		misplaced("number", "min", "max", "integer")
+		misplaced("json", "outputSchema", "routeOn")
+		if d.format == "boolean" {
+			d.shape = agent.Boolean()
+		}
+	}
+	if err != nil {
+		f.fault(at, "", "%v", err)
+	}
+}
+
+func (d *decision) formatName() string {
+	if d.format == "" {
+		return "text"
+	}
+	return d.format
+}
+
+func (d *decision) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
+	call := d.call
+	if x.opt.Models == nil {
+		return result{}, refuse(c, s, fmt.Errorf("no model can be asked: the program was started without models"))
+	}
+	if err := d.fill(&call, in); err != nil {
+		return result{}, refuse(c, s, err)
+	}
+	if names := slices.Clone(d.models); len(names) > 0 {
+		for i, name := range names {
+			names[i] = x.opt.model(name)
+		}
+		call.Model, call.Fallbacks = names[0], names[1:]
+	} else {
+		call.Model = x.opt.Model
+	}
+	answer, err := agent.Ask(c, x.opt.Models, s.id, call, s.options()...)
+	if err != nil {
+		return result{}, err
+	}
+	r := result{raw: answer.Text, usage: &answer.Usage, cost: answer.Cost, output: answer.Text}
+	if answer.Value != nil {
+		if r.output, err = decode(answer.Value); err != nil {
+			return result{}, fmt.Errorf("the answer of step %s: %w", s.id, err)
+		}
+	}
+	if d.routeOn != nil {
+		object, _ := r.output.(map[string]any)
+		if r.by, err = d.routeOn.Lookup(object); err != nil {
+			return result{}, fmt.Errorf("step %s: routeOn: %w", s.id, err)
+		}
+	}
+	return r, nil
+}
+
+// fill makes the question.
+func (d *decision) fill(call *agent.Call, in *scope) error {
+	system, err := d.text(d.system, in)
+	if err != nil {
+		return err
+	}
+	call.System = agent.UntrustedRule
+	if system != "" {
+		call.System = system + "\n\n" + agent.UntrustedRule
+	}
+	call.Prompt, err = d.text(d.prompt, in)
+	return err
+}
+
+func (d *decision) text(v value, in *scope) (string, error) {
+	if v.template == nil {
+		text, _ := v.constant.(string)
+		return text, nil
+	}
+	return v.template.text(in.root, marked)
+}
+
+// marked puts data from outside between marks, so that it can't pass for a part of the question. Numbers, truths and
+// what a filter calls trusted stand as they are.
+func marked(_ string, p part, v any) (string, error) {
+	text := textOf(v)
+	switch v.(type) {
+	case string, []any, map[string]any:
+		if !slices.ContainsFunc(p.filters, func(f filter) bool { return f.name == "trusted" }) {
+			return agent.Untrusted(text), nil
+		}
+	}
+	return text, nil
+}
+
+func (d *decision) reads(f func(at *node, u use)) {
+	for _, v := range []value{d.prompt, d.system, d.vars} {
+		v.reads(f)
+	}
+}

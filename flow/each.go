@@ -1,0 +1,151 @@
+package flow
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/pawlrun/pawl"
+)
+
+// each runs steps for each item of a list.
+type each struct {
+	over  *condition
+	at    *node
+	graph graph
+	limit int
+	all   bool // go on when one fails
+}
+
+// maxItems bounds the list of a map.
+const maxItems = 100_000
+
+func readEach(f *findings, config *node, w World) worker {
+	e := &each{at: config.get("over"), graph: readGraph(f, config.get("steps"), w), limit: config.get("concurrency").int(defaultConcurrency)}
+	if e.at.is(textKind) {
+		e.over = readCondition(f, e.at)
+	}
+	e.all = config.get("failureMode").str() == "continue"
+	return e
+}
+
+// one is an item and its place.
+type one struct {
+	index int
+	value any
+}
+
+func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
+	v, err := e.over.value(context.Background(), in.root)
+	if err != nil {
+		return result{}, refuse(c, s, err)
+	}
+	list, is := v.([]any)
+	switch {
+	case !is:
+		return result{}, refuse(c, s, fmt.Errorf("map over %s: it is %s and must be a list", e.over.source, kindOf(v)))
+	case len(list) > maxItems:
+		return result{}, refuse(c, s, fmt.Errorf("map over %s: it has %d items, the limit is %d", e.over.source, len(list), maxItems))
+	}
+	items := make([]one, len(list))
+	for i, v := range list {
+		items[i] = one{i, v}
+	}
+	ends, err := pawl.Map(c, s.id, items, func(c *pawl.Context, item one) (ended, error) {
+		inner := in.inner()
+		inner.root["item"], inner.root["index"] = item.value, int64(item.index)
+		output, err := x.follow(c, e.graph, inner)
+		end := ended{output: output, cost: inner.cost - in.cost, err: err}
+		switch {
+		case err == nil || cancelled(err):
+		case e.all:
+			return end, nil
+		default:
+			err = &BranchError{Step: s.id, Branch: fmt.Sprintf("item %d", item.index), Need: len(items), Err: err}
+		}
+		return end, err
+	}, pawl.Limit(e.limit))
+	if err != nil {
+		return result{}, err
+	}
+	r := result{}
+	outputs := make([]any, len(ends))
+	for i, end := range ends {
+		if outputs[i] = end.output; end.err != nil {
+			f := failureOf(end.err)
+			outputs[i] = map[string]any{"error": map[string]any{"message": f.message, "code": f.code}}
+		}
+		r.cost += end.cost
+	}
+	r.output = outputs
+	return r, nil
+}
+
+func (e *each) reads(f func(at *node, u use)) {
+	for _, u := range e.over.paths() {
+		f(e.at, u)
+	}
+}
+
+// child runs another workflow.
+type child struct {
+	name   string
+	input  *value // nil: the variables
+	detach bool
+}
+
+func readChild(f *findings, config *node, w World) worker {
+	k := &child{name: config.get("workflow").str(), detach: config.get("detach").yes()}
+	if input := config.get("input"); input != nil {
+		v := readValue(f, input)
+		k.input = &v
+	}
+	if at := config.get("workflow"); at.is(textKind) && w.Workflows != nil && !w.Workflows(k.name) {
+		f.fault(at, "deploy it first, or mend its name", "there is no workflow %q", k.name)
+	}
+	return k
+}
+
+func (k *child) reads(f func(at *node, u use)) {
+	if k.input != nil {
+		k.input.reads(f)
+	}
+}
+
+func (k *child) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error) {
+	var input any = in.variables
+	if k.input != nil {
+		var err error
+		if input, err = k.input.fill(in.root); err != nil {
+			return result{}, refuse(c, s, err)
+		}
+	}
+	data, err := json.Marshal(input)
+	if err != nil {
+		return result{}, refuse(c, s, err)
+	}
+	var opts []pawl.StartOption
+	if k.detach {
+		opts = append(opts, pawl.Detach())
+	}
+	r, err := under(c, s, func(c *pawl.Context) (result, error) {
+		run, err := pawl.SpawnNamed(c, k.name, data, opts...)
+		switch {
+		case err != nil:
+			return result{}, err
+		case k.detach:
+			return result{output: map[string]any{"run": run.ID()}}, nil
+		}
+		out, err := run.Wait(c)
+		if err != nil {
+			return result{}, err
+		}
+		v, err := decode(out)
+		return result{output: v}, err
+	})
+	if errors.Is(err, pawl.ErrUnknown) || errors.Is(err, pawl.ErrInput) {
+		err = refuse(c, s, err)
+	}
+	return r, err
+}

@@ -1,0 +1,294 @@
+package flow
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/pawlrun/pawl/service"
+)
+
+// Flow is a document that was read and in which nothing stops a deployment. It does not change and may be shared.
+type Flow struct {
+	ID          string
+	Name        string // "" if the document has none
+	Description string
+	Version     int             // as the document says; 0 if it does not
+	Hash        string          // of what the document says, its version and the order of names in objects left out: SHA-256 as hex
+	Inputs      json.RawMessage // JSON Schema of the variables; nil: any
+	Warnings    Problems        // what does not stop a deployment
+
+	root   *node
+	limits limits
+	main   graph
+}
+
+// limits bound a run.
+type limits struct {
+	steps   int
+	cost    float64 // US dollars
+	timeout time.Duration
+}
+
+// What holds where a document says nothing.
+const (
+	defaultMaxSteps    = 1000
+	defaultMaxCost     = 0.50 // US dollars
+	defaultConcurrency = 10
+	defaultAttempts    = 4
+	defaultBackoff     = time.Second
+	defaultMaxBackoff  = time.Minute
+	defaultTemperature = 0.1
+	defaultRepairs     = 2
+)
+
+// World is what a flow can refer to: deploying checks its references against it.
+type World struct {
+	Services  service.Set
+	Workflows func(name string) bool // reports whether a workflow can be started; nil: none is known, and none is refused
+	Model     string                 // is asked where a step names none; "" is none
+}
+
+// Parse reads a flow, JSON or YAML, and looks at all of it. The error is of type [Problems], and holds everything that
+// is wrong, not only the first.
+func Parse(data []byte, w World) (*Flow, error) {
+	f := &findings{}
+	root, err := readDocument(data)
+	var bad *syntaxError
+	if errors.As(err, &bad) {
+		f.fault(&bad.at, bad.hint, "%s", bad.message)
+		return nil, f.sorted()
+	}
+	look(f, root, document)
+	if root.kind != objectKind {
+		return nil, f.sorted()
+	}
+	made := read(f, root, w)
+	check(f, made, w)
+	found := f.sorted()
+	if err := found.err(); err != nil {
+		return nil, found
+	}
+	made.Warnings = found
+	return made, nil
+}
+
+// reread makes a flow of a document that was checked when it was deployed.
+func reread(data []byte, w World) (*Flow, error) {
+	root, err := readDocument(data)
+	if err != nil {
+		return nil, err
+	}
+	return read(&findings{}, root, w), nil
+}
+
+// read makes a flow of a document that may have faults; what is faulty is left out.
+func read(f *findings, root *node, w World) *Flow {
+	made := &Flow{
+		ID: root.get("id").str(), Name: root.get("name").str(), Description: root.get("description").str(),
+		Version: root.get("version").int(0), root: root,
+		limits: limits{
+			steps:   root.get("limits").get("maxSteps").int(defaultMaxSteps),
+			cost:    root.get("limits").get("maxCostUsd").float(defaultMaxCost),
+			timeout: milliseconds(root.get("limits").get("timeoutMs")),
+		},
+	}
+	if inputs := root.get("inputs"); inputs.is(objectKind) {
+		made.Inputs = schemaOf(f, inputs)
+	}
+	made.Hash = hash(root)
+	made.main = readGraph(f, root.get("steps"), w)
+	return made
+}
+
+// hash names what a document says.
+func hash(root *node) string {
+	said := &node{kind: root.kind}
+	for _, field := range root.fields {
+		if field.name != "version" && field.name != "$schema" {
+			said.fields = append(said.fields, field)
+		}
+	}
+	var b bytes.Buffer
+	said.canonical(&b)
+	sum := sha256.Sum256(b.Bytes())
+	return hex.EncodeToString(sum[:])
+}
+
+// JSON is the document, with the names in objects sorted.
+func (f *Flow) JSON() json.RawMessage {
+	var b bytes.Buffer
+	f.root.canonical(&b)
+	return b.Bytes()
+}
+
+func milliseconds(n *node) time.Duration { return time.Duration(n.int(0)) * time.Millisecond }
+
+// graph is steps that lead to each other; a run begins with the first.
+type graph struct {
+	steps []*step
+	by    map[string]*step
+}
+
+// step is one step, read.
+type step struct {
+	at   *node
+	id   string
+	kind string
+	next next
+	when *condition
+	work worker
+	retry
+	onFailure string // fail, skip, fallback
+	fallback  string
+	maxVisits int    // 0: no limit of its own
+	variable  string // "": none is set
+}
+
+// retry is when a step is tried again.
+type retry struct {
+	attempts            int
+	backoff, maxBackoff time.Duration
+	timeout             time.Duration // 0: none
+}
+
+// next is what follows a step.
+type next struct {
+	at    *node
+	to    string            // whatever the output
+	by    map[string]string // by the output's text, or
+	when  []way             // by conditions, of which the first that holds decides
+	other string            // else; "": there is none
+}
+
+type way struct {
+	at   *node
+	when *condition
+	to   string
+}
+
+func readGraph(f *findings, steps *node, w World) graph {
+	g := graph{by: map[string]*step{}}
+	if !steps.is(listKind) {
+		return g
+	}
+	for _, at := range steps.items {
+		if !at.is(objectKind) || stepTypes[at.get("type").str()].attrs == nil {
+			continue
+		}
+		s := readStep(f, at, w)
+		g.steps = append(g.steps, s)
+		if g.by[s.id] == nil && s.id != End && s.id != Fail {
+			g.by[s.id] = s
+		}
+	}
+	return g
+}
+
+func readStep(f *findings, at *node, w World) *step {
+	policy := at.get("retryPolicy")
+	s := &step{
+		at: at, id: at.get("id").str(), kind: at.get("type").str(), next: readNext(f, at.get("next")),
+		retry: retry{
+			attempts: policy.get("maxAttempts").int(policy.get("maxRetries").int(defaultAttempts-1) + 1),
+			backoff:  defaultBackoff, maxBackoff: defaultMaxBackoff, timeout: milliseconds(at.get("timeoutMs")),
+		},
+		onFailure: at.get("onFailure").str(), fallback: at.get("fallbackStep").str(), maxVisits: at.get("maxVisits").int(0),
+		variable: at.get("config").get("outputVariable").str(),
+	}
+	if policy.get("backoffMs") != nil {
+		s.backoff = milliseconds(policy.get("backoffMs"))
+		s.maxBackoff = max(s.maxBackoff, s.backoff)
+	}
+	if policy.get("maxBackoffMs") != nil {
+		s.maxBackoff = milliseconds(policy.get("maxBackoffMs"))
+	}
+	if policy.get("maxAttempts") != nil && policy.get("maxRetries") != nil {
+		f.fault(policy, "maxRetries counts the tries after the first", "give maxAttempts or maxRetries, not both")
+	}
+	if when := at.get("when"); when.is(textKind) {
+		s.when = readCondition(f, when)
+	}
+	s.work = readWork(f, s, at.get("config"), w)
+	return s
+}
+
+func readNext(f *findings, at *node) next {
+	n := next{at: at}
+	switch {
+	case at.is(textKind):
+		n.to = at.text
+	case at.is(objectKind):
+		n.by = map[string]string{}
+		for _, field := range at.fields {
+			if field.name == "default" {
+				n.other = field.value.str()
+			} else {
+				n.by[field.name] = field.value.str()
+			}
+		}
+	case at.is(listKind):
+		for i, item := range at.items {
+			to, when := item.get("to").str(), item.get("when")
+			switch {
+			case when.is(textKind):
+				n.when = append(n.when, way{item, readCondition(f, when), to})
+			case i < len(at.items)-1:
+				f.fault(item, "put it at the end of the list", "only the last way may go without a condition")
+			default:
+				n.other = to
+			}
+		}
+	}
+	return n
+}
+
+// targets are all that may follow, with their places.
+func (n next) targets() (out []target) {
+	switch {
+	case n.at.is(textKind):
+		return []target{{n.to, n.at}}
+	case n.at.is(objectKind):
+		for _, field := range n.at.fields {
+			out = append(out, target{field.value.str(), field.value})
+		}
+	case n.at.is(listKind):
+		for _, item := range n.at.items {
+			out = append(out, target{item.get("to").str(), item.get("to")})
+		}
+	}
+	return out
+}
+
+// target is a step that another leads to, and where that is said.
+type target struct {
+	to string
+	at *node
+}
+
+// targets are all steps that may follow a step: by its output, its failure, or as nobody came in time.
+func (s *step) targets() []target {
+	out := s.next.targets()
+	if s.onFailure == "fallback" && s.fallback != "" {
+		out = append(out, target{s.fallback, s.at.get("fallbackStep")})
+	}
+	if at := s.at.get("config").get("onTimeout"); s.kind == "wait" && at.is(textKind) {
+		out = append(out, target{at.text, at})
+	}
+	return out
+}
+
+// schemaOf is a JSON Schema of the document, as JSON; a fault if it is none.
+func schemaOf(f *findings, at *node) json.RawMessage {
+	var b bytes.Buffer
+	at.canonical(&b)
+	if err := compile(b.Bytes()); err != nil {
+		f.fault(at, "", "it is no JSON Schema: %s", strings.TrimPrefix(err.Error(), "jsonschema: "))
+		return nil
+	}
+	return b.Bytes()
+}

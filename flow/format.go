@@ -1,0 +1,276 @@
+package flow
+
+import (
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"sync"
+)
+
+// Ends of a flow, as targets of next.
+const (
+	End  = "end"  // the run completes
+	Fail = "fail" // the run fails
+)
+
+// MaxSteps bounds the steps of a flow, with those of its branches.
+const MaxSteps = 10_000
+
+var (
+	flowID     = text{least: 1, most: 128, pattern: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`), means: "begin with a letter, go on with letters, digits, - _ and ."}
+	stepID     = text{least: 1, most: 128, pattern: regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`), means: "begin with a letter, go on with letters, digits, - and _"}
+	plain      = text{least: 1}
+	targetName = text{least: 1, most: 128}
+	millis     = num{whole: true, least: 1, most: 366 * 24 * 3600 * 1000}
+	count      = num{whole: true, least: 1, most: 1_000_000}
+	dollars    = num{least: 0, aboveLeast: true, most: 1_000_000}
+)
+
+var document = record{doc: "A flow: a workflow as data, which pawl runs durably.", attrs: []attr{
+	{name: "$schema", doc: "the address of this schema, for editors", is: plain},
+	{name: "id", doc: "names the flow; versions share it", is: flowID, required: true},
+	{name: "name", doc: "says it to people", is: text{most: 200}},
+	{name: "description", doc: "what it is for", is: text{most: 10_000}},
+	{name: "version", doc: "a number that grows; left out, it is the next free one", is: num{whole: true, least: 1, most: 1 << 31}},
+	{name: "trigger", doc: "what starts it; left out, only people and programs do", is: trigger},
+	{name: "triggers", doc: "several things that start it", is: list{of: trigger, least: 1, most: 50}},
+	{name: "inputs", doc: "JSON Schema of the variables with which a run starts; a start with others is refused", is: jsonSchema{}},
+	{name: "limits", is: limitsShape},
+	{name: "steps", doc: "the steps; a run begins with the first", is: list{of: nested, least: 1, most: MaxSteps}, required: true},
+}}
+
+var limitsShape = record{doc: "Bounds of one run.", attrs: []attr{
+	{name: "maxSteps", doc: "how many steps a run may take", is: count, usual: defaultMaxSteps},
+	{name: "maxCostUsd", doc: "what its model calls may cost; asked before each call", is: dollars, usual: defaultMaxCost},
+	{name: "timeoutMs", doc: "how long it may take from its start, in milliseconds", is: millis},
+}}
+
+// nested is a step within a document: a named shape, as branches hold steps.
+var nested = named{"step", func() shape { return stepShape{} }}
+
+// stepShape is a record whose config depends on its type.
+type stepShape struct{}
+
+var stepAttrs = []attr{
+	{name: "id", doc: "names the step in the flow", is: stepID, required: true},
+	{name: "name", doc: "says it to people", is: text{most: 200}},
+	{name: "type", doc: "what the step does", is: text{one: stepTypeNames()}, required: true},
+	{name: "config", doc: "the settings of its type", is: anything{}},
+	{name: "next", doc: "the step that follows: a name; or by the output's text, with a default; or by conditions, of which the first that holds decides", is: nextShape, required: true},
+	{name: "when", doc: "the step is skipped unless this is true: a path or an expression", is: plain},
+	{name: "retryPolicy", is: record{doc: "When a failed step is tried again.", attrs: []attr{
+		{name: "maxAttempts", doc: "how often it is tried at most", is: num{whole: true, least: 1, most: 1000}, usual: 4},
+		{name: "maxRetries", doc: "how often it is tried after the first time; instead of maxAttempts", is: num{whole: true, least: 0, most: 999}},
+		{name: "backoffMs", doc: "the wait before the second try, in milliseconds; doubles each time", is: num{whole: true, least: 1, most: 3600_000}, usual: 1000},
+		{name: "maxBackoffMs", doc: "the longest wait between two tries, in milliseconds", is: num{whole: true, least: 1, most: 24 * 3600_000}, usual: 60_000},
+	}}},
+	{name: "timeoutMs", doc: "how long the step may take with all its tries, in milliseconds", is: millis},
+	{name: "onFailure", doc: "what happens when it has failed for good", is: text{one: []string{"fail", "skip", "fallback"}}, usual: "fail"},
+	{name: "fallbackStep", doc: "where it goes on then, with onFailure: fallback", is: targetName},
+	{name: "maxVisits", doc: "how often a run may come to this step; needed in a circle", is: count},
+}
+
+var nextShape = either{
+	targetName,
+	table{of: targetName},
+	list{least: 1, most: 100, of: record{attrs: []attr{
+		{name: "when", doc: "a path or an expression over output and all that a step sees; left out in the last, it is the default", is: plain},
+		{name: "to", doc: "the step, end or fail", is: targetName, required: true},
+	}}},
+}
+
+func stepTypeNames() []string {
+	return []string{"ai-decision", "service", "transform", "parallel", "wait", "map", "workflow", "agent"}
+}
+
+var prompt = text{least: 1, most: maxTemplate}
+
+var failureMode = attr{name: "failureMode", doc: "failFast: the first that fails ends all; continue: all are carried out; quorum: enough must complete", is: text{one: []string{"failFast", "continue", "quorum"}}, usual: "failFast"}
+
+// stepTypes are the types of steps, with what their config holds.
+var stepTypes = map[string]record{
+	"ai-decision": {doc: "Asks a model a question whose answer has a known form.", attrs: []attr{
+		{name: "model", doc: "the model, as provider/model or a name of the price table", is: plain},
+		{name: "models", doc: "models that are asked in this order when one fails", is: list{of: plain, least: 1, most: 10}},
+		{name: "prompt", doc: "the question; {{path}} puts a value in", is: prompt},
+		{name: "promptRef", doc: "a prompt of the registry: name, or name@version", is: plain},
+		{name: "vars", doc: "values for the places of promptRef; left out, they are the variables", is: table{of: anything{}}},
+		{name: "system", doc: "instructions to the model", is: prompt},
+		{name: "outputFormat", doc: "the form of the answer", is: text{one: []string{"enum", "number", "boolean", "json", "text"}}, usual: "text"},
+		{name: "allowedValues", doc: "the values of outputFormat enum", is: list{of: text{least: 1, most: 200}, least: 1, most: 500}},
+		{name: "min", doc: "the least number", is: anyNumber{}},
+		{name: "max", doc: "the greatest number", is: anyNumber{}},
+		{name: "integer", doc: "the number must be whole", is: truth{}},
+		{name: "outputSchema", doc: "JSON Schema of the answer of outputFormat json", is: jsonSchema{}},
+		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
+		{name: "temperature", is: num{least: 0, most: 2}, usual: 0.1},
+		{name: "maxTokens", doc: "most tokens of the answer; left out, what fits its form", is: num{whole: true, least: 1, most: 1_000_000}},
+		{name: "cacheTtlMs", doc: "how long the answer to the same question is used again, in milliseconds; left out, not at all", is: millis},
+		{name: "maxRepairs", doc: "how often the model may mend an answer of another form", is: num{whole: true, least: 0, most: 10}, usual: 2},
+		{name: "routeOn", doc: "of a JSON answer, the path below output by which next chooses", is: plain},
+	}},
+	"service": {doc: "Calls a service. Its action's parameters stand beside service and action.", open: true, attrs: []attr{
+		{name: "service", doc: "the service's name", is: plain, required: true},
+		{name: "action", doc: "what it does; left out, its first action", is: plain},
+		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
+		{name: "allowModel", doc: "parameters into which a model's words may flow though they name places or people", is: list{of: plain, least: 1}},
+	}},
+	"transform": {doc: "Makes a value of others.", attrs: []attr{
+		{name: "expression", doc: "a path or an expression; its value is the output", is: plain},
+		{name: "set", doc: "variables, and the paths or expressions they are set to; the output is all of them", is: table{of: plain}},
+		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
+	}},
+	"parallel": {doc: "Runs branches at the same time.", attrs: []attr{
+		{name: "branches", is: list{least: 1, most: 100, of: record{attrs: []attr{
+			{name: "id", doc: "names the branch", is: stepID, required: true},
+			{name: "steps", doc: "its steps, a flow of their own", is: list{of: nested, least: 1, most: MaxSteps}, required: true},
+		}}}, required: true},
+		failureMode,
+		{name: "quorum", doc: "how many branches must complete, with failureMode quorum", is: count},
+		{name: "branchTimeoutMs", doc: "how long each branch may take, in milliseconds", is: millis},
+		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
+	}},
+	"wait": {doc: "Waits for a person, an event, a request or a time.", attrs: []attr{
+		{name: "for", is: text{one: []string{"approval", "event", "webhook", "delay"}}, required: true},
+		{name: "timeoutMs", doc: "how long, in milliseconds; of a delay, its length", is: millis},
+		{name: "onTimeout", doc: "where it goes on when nobody came in time; left out, the step fails", is: targetName},
+		{name: "event", doc: "the name of the event", is: text{least: 1, most: 256}},
+		{name: "correlate", doc: "the value that makes the event this run's own; {{path}} puts a value in", is: plain},
+		{name: "schema", doc: "JSON Schema of what comes; of an approval, its form", is: jsonSchema{}},
+		{name: "approvers", doc: "who may decide; left out, everybody with the right", is: list{of: plain, least: 1, most: 100}},
+		{name: "need", doc: "how many must approve", is: num{whole: true, least: 1, most: 100}, usual: 1},
+		{name: "title", doc: "what is to be decided, in a line", is: text{least: 1, most: 500}},
+		{name: "message", doc: "what is to be decided, in more words", is: prompt},
+		{name: "details", doc: "the values that are decided on", is: anything{}},
+		{name: "remindMs", doc: "how often those asked are reminded, in milliseconds", is: millis},
+		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
+	}},
+	"map": {doc: "Runs steps for each item of a list.", attrs: []attr{
+		{name: "over", doc: "the path of the list, or an expression that makes it", is: plain, required: true},
+		{name: "steps", doc: "the steps for one item, which see it as item and its place as index", is: list{of: nested, least: 1, most: MaxSteps}, required: true},
+		{name: "concurrency", doc: "how many items at a time", is: num{whole: true, least: 1, most: 1000}, usual: defaultConcurrency},
+		failureMode,
+		{name: "quorum", doc: "how many items must complete, with failureMode quorum", is: count},
+		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
+	}},
+	"workflow": {doc: "Runs another workflow as a child.", attrs: []attr{
+		{name: "workflow", doc: "its name", is: plain, required: true},
+		{name: "input", doc: "its input; left out, the variables", is: anything{}},
+		{name: "detach", doc: "go on without waiting for its end; the output is its run", is: truth{}},
+		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
+	}},
+	"agent": {doc: "Lets a model work with tools until it has an answer.", attrs: []attr{
+		{name: "model", doc: "the model", is: plain},
+		{name: "instructions", doc: "what it is and does", is: prompt, required: true},
+		{name: "prompt", doc: "the task; {{path}} puts a value in", is: prompt},
+		{name: "tools", doc: "what it may call: service.action, flow:name, mcp:server", is: list{of: plain, most: 128}},
+		{name: "maxTurns", is: num{whole: true, least: 1, most: 200}, usual: 20},
+		{name: "maxCostUsd", is: dollars},
+		{name: "approve", doc: "tools that ask a person first", is: list{of: plain, most: 128}},
+		{name: "outputSchema", doc: "JSON Schema of its answer", is: jsonSchema{}},
+		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
+	}},
+}
+
+func (stepShape) takes() []kind { return []kind{objectKind} }
+
+func (stepShape) look(f *findings, n *node) {
+	record{attrs: stepAttrs}.look(f, n)
+	config, is := stepTypes[n.get("type").str()]
+	if !is {
+		return // said
+	}
+	at := n.get("config")
+	if at == nil {
+		at = &node{kind: objectKind, pointer: n.pointer + "/config", line: n.line, column: n.column}
+	}
+	look(f, at, config)
+}
+
+func (stepShape) schema() map[string]any {
+	m := record{doc: "One step of a flow.", attrs: stepAttrs}.schema()
+	var cases []any
+	for _, name := range stepTypeNames() {
+		cases = append(cases, map[string]any{
+			"if":   map[string]any{"properties": map[string]any{"type": map[string]any{"const": name}}},
+			"then": map[string]any{"properties": map[string]any{"config": stepTypes[name].schema()}},
+		})
+	}
+	m["allOf"] = cases
+	return m
+}
+
+var trigger = triggerShape{}
+
+// triggerShape is a record that depends on its type.
+type triggerShape struct{}
+
+var triggerTypes = map[string]record{
+	"manual": {doc: "People and programs start it."},
+	"webhook": {doc: "A request starts it.", attrs: []attr{
+		{name: "path", doc: "the path of the URL, as it is served: /webhooks/orders", is: text{least: 2, most: 512, pattern: regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`), means: "begin with /, go on with letters, digits, - _ . ~ and /"}, required: true},
+		{name: "secret", doc: "the name of the secret that signs requests", is: plain},
+		{name: "scheme", doc: "how requests are signed", is: text{one: []string{"github", "stripe", "slack", "standard", "hmac", "none"}}},
+		{name: "dedupe", doc: "header:Name or a path into the body, whose value names a delivery", is: plain},
+		{name: "respond", doc: "the answer to a request", is: anything{}},
+		{name: "variables", doc: "the run's variables and the paths into the request that they come from; left out, the body", is: table{of: plain}},
+	}},
+	"schedule": {doc: "The clock starts it.", attrs: []attr{
+		{name: "cron", doc: "minute hour day month weekday", is: plain, required: true},
+		{name: "timezone", doc: "such as Europe/Berlin", is: plain, usual: "UTC"},
+		{name: "overlap", doc: "what happens while the run before goes on", is: text{one: []string{"skip", "queue", "cancelPrevious", "allow"}}, usual: "skip"},
+		{name: "catchUp", doc: "what happens with times that were missed", is: text{one: []string{"none", "one", "all"}}, usual: "none"},
+		{name: "jitter", doc: "spread over so many milliseconds", is: millis},
+		{name: "variables", doc: "the run's variables", is: table{of: anything{}}},
+	}},
+	"event": {doc: "An event starts it, also the end of another flow's run: workflow.completed, workflow.failed.", attrs: []attr{
+		{name: "eventName", is: text{least: 1, most: 256}, required: true},
+		{name: "where", doc: "an expression over event; left out, all", is: plain},
+	}},
+	"database-change": {doc: "New rows of a database start it.", attrs: []attr{
+		{name: "query", doc: "rows above the cursor, which is $1", is: plain},
+		{name: "cursor", doc: "the column that grows", is: plain},
+		{name: "table", doc: "a table with a trigger-written outbox, instead of query", is: plain},
+		{name: "pollIntervalMs", is: num{whole: true, least: 100, most: 24 * 3600_000}, usual: 30_000},
+		{name: "dsn", doc: "the name of the connection", is: plain},
+	}},
+}
+
+func (triggerShape) takes() []kind { return []kind{objectKind} }
+
+func (triggerShape) look(f *findings, n *node) {
+	names := slices.Sorted(maps.Keys(triggerTypes))
+	kind := attr{name: "type", doc: "what starts a run", is: text{one: names}, required: true}
+	known, is := triggerTypes[n.get("type").str()]
+	if !is {
+		record{attrs: []attr{kind}, open: true}.look(f, n)
+		return
+	}
+	record{attrs: append([]attr{kind}, known.attrs...)}.look(f, n)
+}
+
+func (triggerShape) schema() map[string]any {
+	var all []any
+	for _, name := range slices.Sorted(maps.Keys(triggerTypes)) {
+		m := triggerTypes[name].schema()
+		m["properties"].(map[string]any)["type"] = map[string]any{"const": name}
+		required, _ := m["required"].([]string)
+		m["required"] = append([]string{"type"}, required...)
+		all = append(all, m)
+	}
+	return map[string]any{"oneOf": all}
+}
+
+// Schema is the JSON Schema (2020-12) of a flow. It is made of the data by which [Parse] checks documents.
+var Schema = sync.OnceValue(func() json.RawMessage {
+	m := document.schema()
+	m["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	m["title"] = "pawl flow"
+	m["$defs"] = map[string]any{"step": stepShape{}.schema()}
+	data, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		panic(err) // the shapes hold only what JSON can say
+	}
+	return data
+})

@@ -1,0 +1,246 @@
+package flow
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/pawlrun/pawl"
+)
+
+// template is a text with places that are filled in: "Which queue? {{variables.text}}". It holds no logic: a place is a
+// path, what stands for it if it names nothing or null, and filters. What is filled in is never read as a template.
+// Two opening braces that shall stay are written four times: {{{{.
+type template struct {
+	source string
+	parts  []part
+}
+
+// part is a text, or a place.
+type part struct {
+	text    string
+	path    Path
+	instead *any // of ?? 'x'
+	filters []filter
+}
+
+// Limits of templates.
+const (
+	maxTemplate = 256 << 10 // bytes of a text
+	maxFilled   = 1 << 20   // bytes of a text that was filled in
+)
+
+// parseTemplate reads a text. It is nil for one without places.
+func parseTemplate(source string) (*template, error) {
+	if !strings.Contains(source, "{{") {
+		return nil, nil
+	}
+	if len(source) > maxTemplate {
+		return nil, fmt.Errorf("the text has %d bytes, the limit is %d", len(source), maxTemplate)
+	}
+	t := &template{source: source}
+	rest := source
+	for {
+		at := strings.Index(rest, "{{")
+		if at < 0 {
+			t.literal(rest)
+			return t, nil
+		}
+		t.literal(rest[:at])
+		if strings.HasPrefix(rest[at:], "{{{{") {
+			t.literal("{{")
+			rest = rest[at+4:]
+			continue
+		}
+		p, length, err := readPlace(rest[at:])
+		if err != nil {
+			return nil, err
+		}
+		t.parts = append(t.parts, p)
+		rest = rest[at+length:]
+	}
+}
+
+func (t *template) literal(text string) {
+	if n := len(t.parts); text != "" && n > 0 && t.parts[n-1].path == nil {
+		t.parts[n-1].text += text
+	} else if text != "" {
+		t.parts = append(t.parts, part{text: text})
+	}
+}
+
+// readPlace reads {{ path ?? 'instead' | filter: argument }} and returns its length.
+func readPlace(text string) (p part, length int, err error) {
+	i := skip(text, 2)
+	shown := text
+	if end := strings.Index(text, "}}"); end >= 0 {
+		shown = text[:end+2]
+	}
+	bad := func(format string, args ...any) (part, int, error) {
+		return part{}, 0, fmt.Errorf("%.80s: %s", shown, fmt.Sprintf(format, args...))
+	}
+	path, end, err := readPath(text[i:])
+	if err != nil {
+		return bad("%v", err)
+	}
+	p.path, i = path, skip(text, i+end)
+	if strings.HasPrefix(text[i:], "??") {
+		v, next, ok := readLiteral(text, skip(text, i+2))
+		if !ok {
+			return bad("?? is followed by a text in quotes, a number, true, false or null")
+		}
+		p.instead, i = &v, skip(text, next)
+	}
+	for i < len(text) && text[i] == '|' {
+		f, next, err := readFilter(text, skip(text, i+1))
+		if err != nil {
+			return bad("%v", err)
+		}
+		p.filters, i = append(p.filters, f), skip(text, next)
+	}
+	switch {
+	case strings.HasPrefix(text[i:], "}}"):
+		return p, i + 2, nil
+	case i >= len(text) || !strings.Contains(text[i:], "}}"):
+		return bad("it has no end; close it with }}")
+	}
+	return bad("%q can't follow; a place is a path, ?? and a value, and filters: {{a.b ?? 'none' | upper}}. Use a transform to calculate", strings.TrimSuffix(shown[min(i, len(shown)):], "}}"))
+}
+
+func skip(text string, at int) int {
+	for at < len(text) && strings.IndexByte(" \t\r\n", text[at]) >= 0 {
+		at++
+	}
+	return at
+}
+
+// readLiteral reads a text in quotes, a number, true, false or null.
+func readLiteral(text string, at int) (any, int, bool) {
+	if at < len(text) && (text[at] == '\'' || text[at] == '"') {
+		s, next, ok := readQuoted(text, at)
+		return s, next, ok
+	}
+	end := at
+	for end < len(text) && strings.IndexByte(" \t\r\n|}", text[end]) < 0 {
+		end++
+	}
+	switch word := text[at:end]; word {
+	case "true", "false":
+		return word == "true", end, true
+	case "null":
+		return nil, end, true
+	default:
+		ok := json.Valid([]byte(word)) && finite(word)
+		if !ok {
+			return nil, end, false
+		}
+		return number(word), end, true
+	}
+}
+
+// whole reports whether the text is one place and nothing else: its value keeps its type.
+func (t *template) whole() bool { return len(t.parts) == 1 && t.parts[0].path != nil }
+
+// paths are those that the template reads, with whether each may name nothing.
+func (t *template) paths() (out []use) {
+	for _, p := range t.parts {
+		if p.path != nil {
+			out = append(out, use{path: p.path, optional: p.instead != nil})
+		}
+	}
+	return out
+}
+
+// use is a path that something reads.
+type use struct {
+	path     Path
+	optional bool // it may name nothing
+}
+
+// into says how a value is written into a text behind what is there.
+type into func(before string, p part, v any) (string, error)
+
+// fill is the text with its places filled in, or the value of the one place that it is. A nil write is plain.
+func (t *template) fill(scope map[string]any, write into) (any, error) {
+	if t.whole() && write == nil {
+		return t.parts[0].value(scope)
+	}
+	return t.text(scope, write)
+}
+
+func (t *template) text(scope map[string]any, write into) (string, error) {
+	if write == nil {
+		write = plainly
+	}
+	var b strings.Builder
+	for _, p := range t.parts {
+		if p.path == nil {
+			b.WriteString(p.text)
+			continue
+		}
+		v, err := p.value(scope)
+		if err != nil {
+			return "", err
+		}
+		if v == nil {
+			return "", &UnresolvedError{Path: p.path.String(), At: p.path.String(), Reason: "is null"}
+		}
+		text, err := write(b.String(), p, v)
+		if err != nil {
+			return "", err
+		}
+		if b.Len()+len(text) > maxFilled {
+			return "", pawl.Fatal(fmt.Errorf("the text would be over %d bytes once {{%s}} is filled in", maxFilled, p.path))
+		}
+		b.WriteString(text)
+	}
+	return b.String(), nil
+}
+
+// value is what a place stands for.
+func (p part) value(scope map[string]any) (any, error) {
+	v, err := p.path.Lookup(scope)
+	var unresolved *UnresolvedError
+	if p.instead != nil && (v == nil && err == nil || errors.As(err, &unresolved)) {
+		v, err = *p.instead, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range p.filters {
+		if v, err = f.apply(v); err != nil {
+			return nil, pawl.Fatal(fmt.Errorf("{{%s | %s}}: %w", p.path, f.name, err))
+		}
+	}
+	return v, nil
+}
+
+func plainly(_ string, _ part, v any) (string, error) { return textOf(v), nil }
+
+// textOf is a value as text: texts as they are, whole numbers without a point, all else as JSON.
+func textOf(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case float64:
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return strconv.FormatInt(int64(v), 10)
+		}
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	return jsonOf(v)
+}
+
+// jsonOf is a value of JSON as its text.
+func jsonOf(v any) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Sprint(v)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}

@@ -1,0 +1,85 @@
+package flow
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/pawlrun/pawl"
+)
+
+// transform makes a value of others.
+type transform struct {
+	expression *condition
+	set        map[string]*condition // variables, instead
+	at         *node
+}
+
+func readTransform(f *findings, s *step, config *node) worker {
+	t := &transform{at: config}
+	expression, set := config.get("expression"), config.get("set")
+	switch {
+	case (expression == nil) == (set == nil):
+		f.fault(s.at, "", `a transform has either "expression" or "set"`)
+	case expression.is(textKind):
+		t.expression = readCondition(f, expression)
+	default:
+		t.set = map[string]*condition{}
+		for _, field := range set.fieldsOf() {
+			if field.value.is(textKind) {
+				t.set[field.name] = readCondition(f, field.value)
+			}
+		}
+	}
+	return t
+}
+
+func (t *transform) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error) {
+	out, err := pawl.Step(c, s.id, func(ctx context.Context) (json.RawMessage, error) {
+		v, err := t.value(ctx, in.root)
+		if err != nil {
+			return nil, pawl.Fatal(err) // it would fail again
+		}
+		return json.Marshal(v)
+	}, s.options()...)
+	if err != nil {
+		return result{}, err
+	}
+	v, err := decode(out)
+	if err != nil {
+		return result{}, err
+	}
+	if t.set != nil {
+		object, _ := v.(map[string]any)
+		for name, value := range object {
+			in.variables[name] = value
+		}
+	}
+	return result{output: v}, nil
+}
+
+func (t *transform) value(ctx context.Context, root map[string]any) (any, error) {
+	if t.set == nil {
+		return t.expression.value(ctx, root)
+	}
+	object := make(map[string]any, len(t.set))
+	for _, name := range sortedNames(t.set) {
+		v, err := t.set[name].value(ctx, root)
+		if err != nil {
+			return nil, fmt.Errorf("set %s: %w", name, err)
+		}
+		object[name] = v
+	}
+	return object, nil
+}
+
+func (t *transform) reads(f func(at *node, u use)) {
+	for _, u := range t.expression.paths() {
+		f(t.at.get("expression"), u)
+	}
+	for _, name := range sortedNames(t.set) {
+		for _, u := range t.set[name].paths() {
+			f(t.at.get("set").get(name), u)
+		}
+	}
+}

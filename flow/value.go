@@ -1,0 +1,115 @@
+package flow
+
+import (
+	"html"
+	"maps"
+	"slices"
+)
+
+// value is a value of a document in which texts may be templates. It is filled in leaf by leaf: data can't change its form.
+type value struct {
+	at       *node
+	constant any // if it holds no template
+	template *template
+	items    []value
+	fields   map[string]value
+}
+
+// readValue reads a value; the faults of its templates are told.
+func readValue(f *findings, at *node) value {
+	v := value{at: at}
+	switch {
+	case at.is(textKind):
+		v.constant = at.text
+		v.template = readText(f, at)
+	case at.is(listKind):
+		for _, item := range at.items {
+			v.items = append(v.items, readValue(f, item))
+		}
+	case at.is(objectKind):
+		v.fields = map[string]value{}
+		for _, field := range at.fields {
+			v.fields[field.name] = readValue(f, field.value)
+		}
+	default:
+		v.constant = at.value()
+	}
+	return v
+}
+
+// readText reads a text as a template; nil if it has no places.
+func readText(f *findings, at *node) *template {
+	t, err := parseTemplate(at.str())
+	if err != nil {
+		f.fault(at, "", "%v", err)
+	}
+	return t
+}
+
+// fill is the value with its templates filled in.
+func (v value) fill(scope map[string]any) (any, error) {
+	switch {
+	case v.template != nil:
+		return v.template.fill(scope, nil)
+	case v.at.is(listKind):
+		list := make([]any, len(v.items))
+		for i := range v.items {
+			var err error
+			if list[i], err = v.items[i].fill(scope); err != nil {
+				return nil, err
+			}
+		}
+		return list, nil
+	case v.fields != nil:
+		object := make(map[string]any, len(v.fields))
+		for name, field := range v.fields {
+			var err error
+			if object[name], err = field.fill(scope); err != nil {
+				return nil, err
+			}
+		}
+		return object, nil
+	}
+	return v.constant, nil
+}
+
+// each calls f with every template of the value and where it stands.
+func (v value) each(f func(at *node, t *template)) {
+	if v.template != nil {
+		f(v.at, v.template)
+	}
+	for i := range v.items {
+		v.items[i].each(f)
+	}
+	for _, field := range v.at.fieldsOf() {
+		v.fields[field.name].each(f)
+	}
+}
+
+// fieldsOf are the fields of an object; of another value none.
+func (n *node) fieldsOf() []field {
+	if !n.is(objectKind) {
+		return nil
+	}
+	return n.fields
+}
+
+// reads calls f with each path that the value's templates read.
+func (v value) reads(f func(at *node, u use)) {
+	v.each(func(at *node, t *template) {
+		for _, u := range t.paths() {
+			f(at, u)
+		}
+	})
+}
+
+// fillHTML is fill for a text that is HTML: what is put in is escaped.
+func (v value) fillHTML(scope map[string]any) (any, error) {
+	if v.template == nil {
+		return v.fill(scope)
+	}
+	return v.template.text(scope, func(_ string, _ part, v any) (string, error) { return html.EscapeString(textOf(v)), nil })
+}
+
+// sortedNames are the names of a map, sorted.
+func sortedNames[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

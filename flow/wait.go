@@ -1,0 +1,173 @@
+package flow
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/approval"
+)
+
+// wait waits for a person, an event, a request or a time.
+type wait struct {
+	what      string
+	timeout   time.Duration // 0: none; of an approval a week
+	onTimeout string
+	event     string
+	correlate value
+	schema    json.RawMessage
+	title     value
+	message   value
+	details   value
+	remind    time.Duration
+	approvers []string
+	need      int
+}
+
+func readWait(f *findings, s *step, config *node) worker {
+	w := &wait{
+		what: config.get("for").str(), timeout: milliseconds(config.get("timeoutMs")), onTimeout: config.get("onTimeout").str(),
+		event: config.get("event").str(), correlate: readValue(f, config.get("correlate")), title: readValue(f, config.get("title")),
+		message: readValue(f, config.get("message")), details: readValue(f, config.get("details")),
+		remind: milliseconds(config.get("remindMs")), approvers: config.get("approvers").strs(), need: config.get("need").int(0),
+	}
+	if n := config.get("schema"); n.is(objectKind) {
+		w.schema = schemaOf(f, n)
+	}
+	only := func(what string, names ...string) {
+		for _, name := range names {
+			if n := config.get(name); n != nil && w.what != what {
+				f.fault(n, "", "%s has no meaning where the wait is for %q", name, w.what)
+			}
+		}
+	}
+	only("approval", "approvers", "need", "title", "message", "details", "remindMs")
+	only("event", "event", "correlate")
+	switch {
+	case w.what == "delay" && w.timeout == 0:
+		f.fault(config, `give "timeoutMs"`, "a delay needs its length")
+	case w.what == "event" && w.event == "":
+		f.fault(config, "", `the field "event" is missing`)
+	case w.what == "delay" && w.onTimeout != "":
+		f.fault(config.get("onTimeout"), "its end is what it waits for: use next", "a delay has no timeout")
+	}
+	return w
+}
+
+func (w *wait) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
+	var r result
+	var err error
+	if w.what == "approval" {
+		r, err = w.ask(x, c, s, in) // which is known by the step's id
+	} else {
+		r, err = under(c, s, func(c *pawl.Context) (result, error) { return w.await(c, s, in) })
+	}
+	if errors.Is(err, pawl.ErrTimeout) && w.onTimeout != "" {
+		return result{to: w.onTimeout, failed: failureOf(err), status: "timed out"}, nil
+	}
+	if errors.Is(err, pawl.ErrTimeout) && w.timeout > 0 {
+		err = &pawl.StepError{Step: s.id, Attempts: 1, Err: fmt.Errorf("nobody came within %v: %w", w.timeout, err)}
+	}
+	return r, err
+}
+
+func (w *wait) await(c *pawl.Context, s *step, in *scope) (result, error) {
+	var opts []pawl.WaitOption
+	if w.timeout > 0 {
+		opts = append(opts, pawl.Timeout(w.timeout))
+	}
+	switch w.what {
+	case "delay":
+		return result{}, c.Sleep(w.timeout)
+	case "event":
+		name := w.event
+		if w.correlate.template != nil || w.correlate.constant != nil {
+			by, err := w.correlate.fill(in.root)
+			if err != nil {
+				return result{}, refuse(c, s, err)
+			}
+			name += ":" + textOf(by)
+		}
+		data, err := pawl.WaitFor[json.RawMessage](c, name, opts...)
+		if err != nil {
+			return result{}, err
+		}
+		v, err := decode(data)
+		return result{output: v}, err
+	default: // a webhook
+		hook, err := pawl.NewWebhook(c)
+		if err != nil {
+			return result{}, err
+		}
+		request, err := hook.Wait(c, opts...)
+		if err != nil {
+			return result{}, err
+		}
+		if err := hook.Close(c); err != nil {
+			return result{}, err
+		}
+		return result{output: requestValue(request)}, nil
+	}
+}
+
+// ask asks a person.
+func (w *wait) ask(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
+	q := approval.Request{Schema: w.schema, Approvers: w.approvers, Need: w.need, Every: w.remind, Expires: w.timeout, BaseURL: x.opt.BaseURL}
+	var err error
+	fill := func(v value) string {
+		if err != nil || v.template == nil {
+			s, _ := v.constant.(string)
+			return s
+		}
+		var text string
+		text, err = v.template.text(in.root, nil)
+		return text
+	}
+	if q.Title, q.Message = fill(w.title), fill(w.message); err == nil {
+		q.Details, err = w.details.fill(in.root)
+	}
+	if err != nil {
+		return result{}, refuse(c, s, err)
+	}
+	d, err := approval.Ask(c, s.id, q)
+	if err != nil {
+		return result{}, err
+	}
+	out := map[string]any{"approved": d.Approved, "by": d.By, "comment": d.Comment, "at": at(d.At)}
+	if d.Form != nil {
+		if out["form"], err = decode(d.Form); err != nil {
+			return result{}, err
+		}
+	}
+	by := "rejected"
+	if d.Approved {
+		by = "approved"
+	}
+	return result{output: out, by: by}, nil
+}
+
+// requestValue is a request as templates see it: its body is JSON where it can be read as such.
+func requestValue(r *pawl.Request) map[string]any {
+	headers := map[string]any{}
+	for name := range r.Header {
+		headers[name] = r.Header.Get(name)
+	}
+	out := map[string]any{"method": r.Method, "url": r.URL, "headers": headers}
+	if body, err := decode(r.Body); err == nil {
+		out["body"] = body
+	} else if utf8.Valid(r.Body) {
+		out["body"] = string(r.Body)
+	} else {
+		out["body"] = r.Body // as base64
+	}
+	return out
+}
+
+func (w *wait) reads(f func(at *node, u use)) {
+	for _, v := range []value{w.correlate, w.title, w.message, w.details} {
+		v.reads(f)
+	}
+}
