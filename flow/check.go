@@ -11,9 +11,45 @@ func check(f *findings, made *Flow, w World) {
 	if made.root.get("trigger") != nil && made.root.get("triggers") != nil {
 		f.fault(made.root.get("triggers"), "move the one into the list", "trigger and triggers are both there")
 	}
+	made.unbuilt(f)
 	k := &checker{f: f, flow: made, world: w, read: map[string]bool{}}
 	k.graph(made.main, facts{}, map[string]*step{}, inside{})
 	k.unread(made.main)
+}
+
+// unbuilt refuses what the format has and this version of pawl does not carry out: it would be accepted and never happen.
+func (made *Flow) unbuilt(f *findings) {
+	triggers := made.root.get("triggers")
+	all := []*node{made.root.get("trigger")}
+	if triggers.is(listKind) {
+		all = append(all, triggers.items...)
+	}
+	for _, at := range all {
+		if kind := at.get("type"); kind.is(textKind) && kind.text != "manual" && triggerTypes[kind.text].doc != "" {
+			f.fault(kind, "leave the trigger out, and start runs by calls", "triggers of type %s are not carried out yet", kind.text)
+		}
+	}
+	made.main.each(func(s *step) {
+		config := s.at.get("config")
+		if s.kind == "agent" {
+			f.fault(s.at.get("type"), "use ai-decision for a single answer", "steps of type agent are not carried out yet")
+		}
+		for _, name := range []string{"promptRef", "vars", "allowModel"} {
+			if at := config.get(name); at != nil && stepTypes[s.kind].has(name) {
+				f.fault(at, "leave it out", "%s is not carried out yet", name)
+			}
+		}
+	})
+}
+
+// each calls f with every step of a graph and of those within it.
+func (g graph) each(f func(*step)) {
+	for _, s := range g.steps {
+		f(s)
+		for _, inner := range s.graphs() {
+			inner.each(f)
+		}
+	}
 }
 
 // checker holds what the checks of one flow share.

@@ -98,6 +98,7 @@ func TestFaultsAreTold(t *testing.T) {
 		"waits":             {of(`{"id": "w", "type": "wait", "config": {"for": "delay", "approvers": ["a"]}, "next": "end"}`), []string{"a delay needs its length", "approvers has no meaning where the wait is for \"delay\""}},
 		"child":             {of(`{"id": "w", "type": "workflow", "config": {"workflow": "unknown"}, "next": "end"}`), []string{`there is no workflow "unknown"`}},
 		"webhook":           {`{"id": "f", "trigger": {"type": "webhook", "path": "x y"}, "steps": [` + step("a", end) + `]}`, []string{`/trigger/path: "x y" can't be used here; begin with /`}},
+		"not yet":           {`{"id": "f", "trigger": {"type": "webhook", "path": "/x"}, "steps": [` + ask("a", `"b"`, `, "promptRef": "p"`) + `, {"id": "b", "type": "agent", "config": {"instructions": "x"}, "next": "end"}]}`, []string{"/trigger/type: triggers of type webhook are not carried out yet", "prompt and promptRef can't both be asked", "promptRef is not carried out yet", "steps of type agent are not carried out yet"}},
 		"trigger":           {`{"id": "f", "trigger": {"type": "cron"}, "steps": [` + step("a", end) + `]}`, []string{`/trigger/type: "cron" is not known here; write one of `}},
 	} {
 		t.Run(name, func(t *testing.T) {

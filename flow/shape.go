@@ -246,6 +246,10 @@ func (s record) look(f *findings, n *node) {
 	}
 }
 
+func (s record) has(name string) bool {
+	return slices.ContainsFunc(s.attrs, func(a attr) bool { return a.name == name })
+}
+
 func (s record) names() (out []string) {
 	for _, a := range s.attrs {
 		out = append(out, a.name)

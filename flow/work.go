@@ -1,5 +1,20 @@
 package flow
 
+import (
+	"fmt"
+
+	"github.com/pawlrun/pawl"
+)
+
+// noWork is a step of a type that is not carried out; such a flow is refused.
+type noWork struct{}
+
+func (noWork) work(_ *run, c *pawl.Context, s *step, _ *scope) (result, error) {
+	return result{}, refuse(c, s, fmt.Errorf("steps of type %s are not carried out", s.kind))
+}
+
+func (noWork) reads(func(at *node, u use)) {}
+
 // readWork reads what a step of a type does.
 func readWork(f *findings, s *step, config *node, w World) worker {
 	switch s.kind {
@@ -15,6 +30,8 @@ func readWork(f *findings, s *step, config *node, w World) worker {
 		return readWait(f, s, config)
 	case "map":
 		return readEach(f, config, w)
+	case "workflow":
+		return readChild(f, config, w)
 	}
-	return readChild(f, config, w)
+	return noWork{}
 }
