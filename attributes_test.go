@@ -47,7 +47,7 @@ func TestABodySetsAttributes(t *testing.T) {
 					return errors.New("it ran dry")
 				}
 				return g.pass(ctx)
-			}, pawl.Backoff(time.Millisecond, 1))
+			}, pawl.Backoff(time.Millisecond, time.Millisecond))
 			if err != nil {
 				return "", err
 			}

@@ -40,7 +40,7 @@ func decodeInput(workflow string, data []byte, v any) error {
 		data = []byte("null")
 	}
 	if bytes.Equal(bytes.TrimSpace(data), []byte("null")) && !takesNull(v) {
-		return fmt.Errorf("%w: input of %s: it is null, or was left out, and an input of type %T is needed; {} is one where all fields may be absent",
+		return fmt.Errorf("%w: input of %s: it is null, or was left out, and an input of type %T is needed",
 			ErrInput, workflow, reflect.ValueOf(v).Elem().Interface())
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -55,16 +55,15 @@ func decodeInput(workflow string, data []byte, v any) error {
 	return nil
 }
 
-// takesNull reports whether null is a value of what v points to, rather than the lack of one.
+// takesNull reports whether null is a value of what v points to, rather than the lack of one. Of a struct it is the one
+// without fields, as {} is: JSON of Go can't tell which fields must be there, a method Validate can.
 func takesNull(v any) bool {
 	if _, ok := v.(json.Unmarshaler); ok {
 		return true
 	}
 	switch t := reflect.TypeOf(v).Elem(); t.Kind() {
-	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Slice:
+	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Slice, reflect.Struct:
 		return true
-	case reflect.Struct:
-		return t.NumField() == 0
 	default:
 		return false
 	}

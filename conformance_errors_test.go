@@ -464,7 +464,7 @@ func TestB1_050_workflowNotRegistered(t *testing.T) {
 			t.Errorf("the error does not name what was asked for and what there is: %v", err)
 		}
 		// A client may start what another process works: the run waits for that and says so.
-		r := start(n, unknown, 1)
+		r := start(client(t, open(), nil), unknown, 1)
 		equal(t, "result of a known one started later", complete(n, known, 1), 11)
 		equal(t, "state", n.info(r.ID()).State, pawl.Pending)
 		why, err := n.Why(n.ctx, pawl.Ref{ID: r.ID()})

@@ -525,8 +525,9 @@ func TestP3AWorkerThatWasStoppedAsksBeforeItBegins(t *testing.T) {
 			})
 		}
 		ice := &frozen{Store: open()}
-		one := boot(t, ice, &pawl.Options{Lease: 500 * time.Millisecond, Drain: 10 * time.Millisecond}, program(true))
-		r := start(one, program(true), none{})
+		waits := program(true)
+		one := boot(t, ice, &pawl.Options{Lease: 500 * time.Millisecond, Drain: 10 * time.Millisecond}, waits)
+		r := start(one, waits, none{})
 		<-between
 		_, thaw := ice.freeze()
 		defer thaw()

@@ -391,17 +391,17 @@ func (p PriorityOption) check() error {
 }
 
 // Start stores a new run and returns when it is durable. See the StartOptions for what
-// can be asked of it. The workflow is to be registered with e, also where e is a client and others
-// work the run: ErrUnknown, or, where another workflow of that name is, ErrInput. ErrInput, ErrTooLarge,
+// can be asked of it. An engine with no workflows is a client and starts any; another one has to know this one:
+// ErrUnknown, or, where another workflow of that name is, ErrInput. ErrInput, ErrTooLarge,
 // ErrConflict, ErrExists. With each of these nothing was stored.
 func (w *Workflow[In, Out]) Start(ctx context.Context, e *Engine, in In, opts ...StartOption) (*Run[Out], error) {
 	if e == nil {
 		return nil, fmt.Errorf("%w: start %s: the engine is nil", ErrInput, w.def.name)
 	}
 	switch known, err := e.definition(w.def.name); {
-	case err != nil:
-		return nil, fmt.Errorf("start %s: %w; register it with the engine that starts it, also where others work its runs", w.def.name, err)
-	case known != &w.def:
+	case err != nil && len(e.known()) > 0:
+		return nil, fmt.Errorf("start %s: %w; register it with this engine too, or start it with one that has none and is a client", w.def.name, err)
+	case err == nil && known != &w.def:
 		return nil, fmt.Errorf("%w: start %s: the engine knows another workflow of that name; register one of them, or rename it", ErrInput, w.def.name)
 	}
 	data, err := encode("input of "+w.def.name, in, e.opt.MaxPayload)

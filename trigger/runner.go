@@ -237,6 +237,7 @@ func (s Schedules) turn(ctx context.Context, tenant, id string) (turned, error) 
 		done.more = true
 		return done, err
 	}
+	done.bad = nil // the error says it
 	return done, fmt.Errorf("%w: %s", errNobody, unknownWorkflow(r.Workflow))
 }
 

@@ -90,7 +90,7 @@ func TestB1_134_142_attributesByCommandLine(t *testing.T) {
 		}
 		// 135 and 142: what can't be is refused, and makes no run.
 		for _, bad := range []string{"$seeded=x", strings.Repeat("n", 257) + "=v", "a=" + strings.Repeat("v", 257)} {
-			pawlAt(t, h.url, "start", "phase", "--id", "bad", "--attr", bad).want(t, exitFailure)
+			pawlAt(t, h.url, "start", "phase", "--id", "bad", "--attr", bad).want(t, exitUsage)
 			pawlAt(t, h.url, "runs", "show", "bad").want(t, exitNotFound)
 		}
 		pawlAt(t, h.url, "start", "phase", "--id", "bad", "--attr", "no value").want(t, exitUsage, "name=value")

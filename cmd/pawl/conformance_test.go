@@ -136,8 +136,8 @@ func TestANewcomerFindsTheWay(t *testing.T) {
 		}
 		return pawlAt(t, h.url, args...).want(t, 0)
 	}
-	names := strings.Fields(do(steps[1]).stdout)
-	known["WORKFLOW"] = names[len(names)-1] // "waits"
+	lines := strings.Split(strings.TrimSpace(do(steps[1]).stdout), "\n")
+	known["WORKFLOW"], _, _ = strings.Cut(lines[len(lines)-1], " ") // "waits"
 	known["RUN"] = strings.TrimSpace(do(steps[2]).stdout)
 	until(t, h.client, known["RUN"], pawl.Waiting)
 	shown := do(steps[3]).stdout

@@ -121,7 +121,7 @@ func (a *app) listen(address string) (net.Listener, error) {
 		return nil, a.usage("--listen %q is not host:port, such as %s", address, defaultListen)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, a.usage("--listen %s would let others on the network start and cancel runs: pawl dev has no accounts, so it serves this machine only; use 127.0.0.1", address)
+		return nil, a.usage("--listen %s would let others on the network start and cancel runs: it has no accounts here, so it serves this machine only; use 127.0.0.1", address)
 	}
 	return a.bind(address, "dev")
 }

@@ -38,7 +38,7 @@ func TestDevRunsTheExamples(t *testing.T) {
 	pawlAt(t, url, "start", "content-pipeline", "--id", "article", "--input", `{"topic":"knots","audience":"sailors"}`).want(t, 0)
 	pawlAt(t, url, "signal", "article", "review", "--data", `{"approved":true}`).want(t, 0)
 	pawlAt(t, url, "runs", "follow", "article").want(t, 0, `"status": "published"`)
-	pawlAt(t, url, "start", "research-agent", "--input", `{"topic":""}`).want(t, 1, "topic is empty")
+	pawlAt(t, url, "start", "research-agent", "--input", `{"topic":""}`).want(t, exitUsage, "topic is empty")
 	for _, call := range script.Calls() {
 		if call.Model != "tiny-1" {
 			t.Errorf("asked %q, want what --model says", call.Model)
