@@ -45,7 +45,7 @@ func ExampleRegistry() {
 		}
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	store, err := sqlite.Open(":memory:", nil)
+	store, err := sqlite.Open(sqlite.Memory, nil)
 	check(err)
 	engine := pawl.New(store, nil)
 	flows := flow.NewRegistry(engine, flow.Options{})

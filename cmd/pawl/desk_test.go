@@ -241,6 +241,7 @@ logFormat: xml
 publicUrl: pawl.example.com
 tlsCert: x.pem
 maxWaiting: 0
+maxInFlight: 0
 maxQueued: 0
 maxUnread: -2
 drain: -1s
@@ -249,7 +250,7 @@ webhooks: {hub: {scheme: github}}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	faults := []string{`workflows is "some"`, `logLevel is "loud"`, `logFormat is "xml"`, "publicUrl:", "belong together", "maxWaiting is 0", "maxQueued is 0", "maxUnread is -2", "drain is -1s", "webhooks: hub"}
+	faults := []string{`workflows is "some"`, `logLevel is "loud"`, `logFormat is "xml"`, "publicUrl:", "belong together", "maxWaiting is 0", "maxQueued is 0", "maxInFlight is 0", "maxUnread is -2", "drain is -1s", "webhooks: hub"}
 	r := pawlWith(t, environment{}, "", "config", "show", "--config", file).want(t, 2, faults...)
 	if n := strings.Count(r.stderr, "\n"); n != len(faults)+1 {
 		t.Errorf("%d lines, want one for each fault and the hint: %s", n, r.stderr)

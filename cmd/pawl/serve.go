@@ -125,7 +125,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		log.Warn("others can reach this server, but it answers only to localhost and to the address it listens on: say under which names it is called, with --public-url or --host", "address", address)
 	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
-		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxUnread: s.MaxUnread}})
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxInFlight: s.MaxInFlight, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
 	}

@@ -39,6 +39,7 @@ type settings struct {
 	MaxWaiting     int            `yaml:"maxWaiting" env:"PAWL_MAX_WAITING" flag:"max-waiting" help:"connections of one address that ask for nothing; behind a proxy at least as many as it keeps idle"`
 	Webhooks       webhookSecrets `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
 	MaxQueued      int            `yaml:"maxQueued" env:"PAWL_MAX_QUEUED" flag:"max-queued" help:"runs of a tenant that may wait for their beginning before more are refused; -1: any number"`
+	MaxInFlight    int            `yaml:"maxInFlight" env:"PAWL_MAX_IN_FLIGHT" flag:"max-in-flight" help:"requests of a tenant that are worked on at once before more are refused, live views, waits and webhooks aside; -1: any number"`
 	MaxUnread      int            `yaml:"maxUnread" env:"PAWL_MAX_UNREAD" flag:"max-unread" help:"events and payloads that may wait in one run before more are refused; -1: any number"`
 	Drain          time.Duration  `yaml:"drain" env:"PAWL_DRAIN" flag:"drain" help:"how long steps under way and requests may take after the first signal"`
 	LogLevel       string         `yaml:"logLevel" env:"PAWL_LOG_LEVEL" also:"LOG_LEVEL" flag:"log-level" help:"debug, info, warn or error"`
@@ -46,7 +47,7 @@ type settings struct {
 }
 
 func defaultSettings() settings {
-	return settings{Store: "./pawl.db", Listen: defaultListen, Workflows: "examples", MaxWaiting: 512, MaxQueued: 100_000, MaxUnread: 10_000, Drain: drain, LogLevel: "info"}
+	return settings{Store: "./pawl.db", Listen: defaultListen, Workflows: "examples", MaxWaiting: 512, MaxQueued: 100_000, MaxInFlight: 256, MaxUnread: 10_000, Drain: drain, LogLevel: "info"}
 }
 
 // A setting is one value and where it was set.
@@ -252,7 +253,7 @@ func (a *app) checkSettings(s settings) error {
 	fault(err != nil, "publicUrl: %v", err)
 	fault((s.TLSCert == "") != (s.TLSKey == ""), "tlsCert and tlsKey belong together; give both")
 	fault(s.MaxWaiting < 1, "maxWaiting is %d; it is at least 1", s.MaxWaiting)
-	for name, n := range map[string]int{"maxQueued": s.MaxQueued, "maxUnread": s.MaxUnread} {
+	for name, n := range map[string]int{"maxQueued": s.MaxQueued, "maxInFlight": s.MaxInFlight, "maxUnread": s.MaxUnread} {
 		fault(n == 0 || n < -1, "%s is %d; it is a count from 1, or -1 for any number", name, n)
 	}
 	fault(s.Drain < 0, "drain is %s; it is a time such as 10s", s.Drain)
