@@ -278,9 +278,8 @@ func (s *step) routes() (values []string, known bool, what string) {
 // unread warns of decisions that decide nothing.
 func (k *checker) unread(g graph) {
 	for _, s := range g.steps {
-		d, is := s.work.(*decision)
+		_, is := s.work.(*decision)
 		if is && !k.read["step:"+s.id] && !k.read["variable:"+s.variable] && len(s.next.by)+len(s.next.when) == 0 && s.next.to != End && s.next.other != End {
-			_ = d
 			k.f.warn(s.at.get("id"), "use it in a template or in next, or take the step out", "nothing reads the output of step %q", s.id)
 		}
 		for _, inner := range s.graphs() {

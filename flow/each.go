@@ -2,8 +2,6 @@ package flow
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/pawlrun/pawl"
@@ -86,66 +84,4 @@ func (e *each) reads(f func(at *node, u use)) {
 	for _, u := range e.over.paths() {
 		f(e.at, u)
 	}
-}
-
-// child runs another workflow.
-type child struct {
-	name   string
-	input  *value // nil: the variables
-	detach bool
-}
-
-func readChild(f *findings, config *node, w World) worker {
-	k := &child{name: config.get("workflow").str(), detach: config.get("detach").yes()}
-	if input := config.get("input"); input != nil {
-		v := readValue(f, input)
-		k.input = &v
-	}
-	if at := config.get("workflow"); at.is(textKind) && w.Workflows != nil && !w.Workflows(k.name) {
-		f.fault(at, "deploy it first, or mend its name", "there is no workflow %q", k.name)
-	}
-	return k
-}
-
-func (k *child) reads(f func(at *node, u use)) {
-	if k.input != nil {
-		k.input.reads(f)
-	}
-}
-
-func (k *child) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error) {
-	var input any = in.variables
-	if k.input != nil {
-		var err error
-		if input, err = k.input.fill(in.root); err != nil {
-			return result{}, refuse(c, s, err)
-		}
-	}
-	data, err := json.Marshal(input)
-	if err != nil {
-		return result{}, refuse(c, s, err)
-	}
-	var opts []pawl.StartOption
-	if k.detach {
-		opts = append(opts, pawl.Detach())
-	}
-	r, err := under(c, s, func(c *pawl.Context) (result, error) {
-		run, err := pawl.SpawnNamed(c, k.name, data, opts...)
-		switch {
-		case err != nil:
-			return result{}, err
-		case k.detach:
-			return result{output: map[string]any{"run": run.ID()}}, nil
-		}
-		out, err := run.Wait(c)
-		if err != nil {
-			return result{}, err
-		}
-		v, err := decode(out)
-		return result{output: v}, err
-	})
-	if errors.Is(err, pawl.ErrUnknown) || errors.Is(err, pawl.ErrInput) {
-		err = refuse(c, s, err)
-	}
-	return r, err
 }
