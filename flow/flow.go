@@ -55,7 +55,7 @@ type World struct {
 	// Prompt returns the variables of a prompt of the registry: of a version, or of all that are active for version 0. nil: none is
 	// known, and none is refused.
 	Prompt    func(name string, version int) ([]string, error)
-	Toolboxes []string               // servers of tools that agents may name as mcp:name; nil: none is known, and none is refused
+	Toolboxes []string // servers of tools that agents may name as mcp:name; nil: none is known, and none is refused
 }
 
 // Parse reads a flow, JSON or YAML, and looks at all of it. The error is of type [Problems], and holds everything that
