@@ -149,10 +149,10 @@ func (k *checker) trust(g graph, item bool, steps map[string]*step) {
 			}
 		case *parallel:
 			for _, b := range w.branches {
-				k.trust(b.graph, item, within(steps, b.graph))
+				k.trust(b.graph, item, around(steps, b.graph))
 			}
 		case *each:
-			k.trust(w.graph, k.words["item:"+s.id], within(steps, w.graph))
+			k.trust(w.graph, k.words["item:"+s.id], around(steps, w.graph))
 		}
 	}
 }
@@ -168,8 +168,8 @@ func (k *checker) trustIn(of *params, allow []string, item bool, steps map[strin
 	}
 }
 
-// within are the steps that a graph sees: those around it and its own.
-func within(outer map[string]*step, g graph) map[string]*step {
+// around are the steps that a graph sees: those around it and its own.
+func around(outer map[string]*step, g graph) map[string]*step {
 	all := make(map[string]*step, len(outer)+len(g.by))
 	for id, s := range outer {
 		all[id] = s
