@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pawlrun/pawl/expr"
 )
 
 // check looks at what a flow's steps have to do with each other.
@@ -259,8 +261,13 @@ func (s *step) routes() (values []string, known bool, what string) {
 	case *parallel, *each:
 		return nil, true, "its output is no text: use conditions"
 	case *transform:
-		if w.set != nil {
+		switch is := w.expression.typeOf(); {
+		case w.set != nil || is == expr.Object:
 			return nil, true, "its output is an object: use conditions"
+		case is == expr.List || is == expr.Null:
+			return nil, true, "its output is no text: use conditions"
+		case is == expr.Bool:
+			return []string{"true", "false"}, true, "it is true or false"
 		}
 	}
 	return nil, false, ""

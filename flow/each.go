@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/expr"
 )
 
 // each runs steps for each item of a list.
@@ -23,7 +24,7 @@ const maxItems = 100_000
 func readEach(f *findings, config *node, w World) worker {
 	e := &each{at: config.get("over"), graph: readGraph(f, config.get("steps"), w), limit: config.get("concurrency").int(defaultConcurrency)}
 	if e.at.is(textKind) {
-		e.over = readCondition(f, e.at)
+		e.over = readCondition(f, e.at, within, expr.List)
 	}
 	e.mode, e.quorum = config.get("failureMode").str(), config.get("quorum").int(0)
 	checkQuorum(f, config, e.mode, e.quorum)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pawlrun/pawl/expr"
 	"github.com/pawlrun/pawl/service"
 )
 
@@ -218,7 +219,7 @@ func readStep(f *findings, at *node, w World) *step {
 		f.fault(policy, "maxRetries counts the tries after the first", "give maxAttempts or maxRetries, not both")
 	}
 	if when := at.get("when"); when.is(textKind) {
-		s.when = readCondition(f, when)
+		s.when = readCondition(f, when, within, expr.Bool)
 	}
 	s.work = readWork(f, s, at.get("config"), w)
 	return s
@@ -243,7 +244,7 @@ func readNext(f *findings, at *node) next {
 			to, when := item.get("to").str(), item.get("when")
 			switch {
 			case when.is(textKind):
-				n.when = append(n.when, way{item, readCondition(f, when), to})
+				n.when = append(n.when, way{item, readCondition(f, when, behind, expr.Bool), to})
 			case i < len(at.items)-1:
 				f.fault(item, "put it at the end of the list", "only the last way may go without a condition")
 			default:
