@@ -32,6 +32,7 @@ var keptHeaders = []string{"Content-Type", "Date", "Etag", "Last-Modified", "Lin
 const (
 	maxJSONDepth  = 200
 	maxKeptHeader = 8 << 10 // bytes of one header's value
+	maxRefusal    = 4 << 10 // bytes of an answer that is none, of which people see the beginning
 )
 
 // exchange is one request and what is taken as its answer.
@@ -43,6 +44,7 @@ type exchange struct {
 	expect   []int    // statuses that are good; none: 2xx
 	keep     []string // headers of the answer
 	maxBytes int64    // of the body, after it was unpacked
+	cut      bool     // a longer body is cut, and not an error
 	timeout  time.Duration
 	idle     time.Duration // between two parts of the body
 	hidden   *Redactor
@@ -91,12 +93,17 @@ func (x *exchange) send(ctx context.Context, client *http.Client, end context.Ca
 		return nil, err
 	}
 	defer got.Body.Close()
+	if !x.good(got.StatusCode) {
+		x.maxBytes, x.cut = min(x.maxBytes, maxRefusal), true
+		data, err := x.read(got, end)
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			return nil, cause
+		}
+		return nil, x.refused(got, data) // its body is a help only
+	}
 	data, err := x.read(got, end)
 	if err != nil {
 		return nil, err
-	}
-	if !x.good(got.StatusCode) {
-		return nil, x.refused(got, data)
 	}
 	answer := &Answer{Status: got.StatusCode, Headers: map[string]string{}, URL: got.Request.URL.Redacted()}
 	for name, values := range got.Header {
@@ -111,7 +118,7 @@ func (x *exchange) send(ctx context.Context, client *http.Client, end context.Ca
 
 // read takes the body as far as it may go. The limit is on what it is when unpacked.
 func (x *exchange) read(got *http.Response, end context.CancelCauseFunc) ([]byte, error) {
-	if got.ContentLength > x.maxBytes && x.method != http.MethodHead {
+	if got.ContentLength > x.maxBytes && x.method != http.MethodHead && !x.cut {
 		return nil, x.tooLarge()
 	}
 	if e := got.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") && x.method != http.MethodHead {
@@ -124,6 +131,10 @@ func (x *exchange) read(got *http.Response, end context.CancelCauseFunc) ([]byte
 	for {
 		n, err := got.Body.Read(part)
 		if timer.Reset(x.idle); int64(b.Len()+n) > x.maxBytes {
+			if x.cut {
+				b.Write(part[:int(x.maxBytes)-b.Len()])
+				return b.Bytes(), nil
+			}
 			return nil, x.tooLarge()
 		}
 		b.Write(part[:n])

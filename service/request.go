@@ -71,7 +71,7 @@ func (w *wire) exchange(key string, r requested) (*exchange, error) {
 		if isOurs(name) {
 			return nil, &Error{Code: Invalid, Message: fmt.Sprintf("the header %q can't hold the idempotency key", name)}
 		}
-		if err := x.setHeader(name, key); err != nil {
+		if err := x.setHeader(name, headerKey(key, "")); err != nil {
 			return nil, err
 		}
 	}
