@@ -39,6 +39,7 @@ var rooms = []room{
 	{"agent", []string{"pawl", "llm", "approval"}},
 	{"agent/mcp", []string{"pawl", "agent"}},
 	{"service", nil},
+	{"service/...", []string{"service"}}, // those that bring dependencies of their own
 	{"flow", []string{"pawl", "llm", "agent", "approval", "service"}},
 	{"trigger", []string{"pawl"}},
 	{"api", []string{"pawl", "flow", "trigger", "llm", "agent", "approval"}},
