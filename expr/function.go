@@ -110,12 +110,11 @@ var elsewhere = map[string]string{
 // nameAt is where a function's name stands; the tree knows the place of its bracket.
 func (c *compiler) nameAt(e ast.Expr) int32 {
 	at := c.at(e)
-	before := []rune(c.source)[:at]
-	i := len(before)
-	for i > 0 && strings.ContainsRune(" \t\r\n", before[i-1]) {
+	i := int(at)
+	for i > 0 && strings.ContainsRune(" \t\r\n", c.runes[i-1]) {
 		i--
 	}
-	if name := []rune(e.AsCall().FunctionName()); strings.HasSuffix(string(before[:i]), string(name)) {
+	if name := []rune(e.AsCall().FunctionName()); len(name) <= i && slices.Equal(c.runes[i-len(name):i], name) {
 		return int32(i - len(name))
 	}
 	return at
