@@ -37,6 +37,13 @@ var specials = map[string]string{
 	"map": "list.map(x, value), list.map(x, condition, value)", "filter": "list.filter(x, condition)",
 }
 
+// Functions are the names of all functions, sorted.
+func Functions() []string {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(functions)), maps.Keys(specials))
+	slices.Sort(names)
+	return names
+}
+
 // function compiles a call.
 func (c *compiler) function(e ast.Expr, level int) (node, kinds, error) {
 	call := e.AsCall()
@@ -59,9 +66,7 @@ func (c *compiler) function(e ast.Expr, level int) (node, kinds, error) {
 	}
 	f, is := functions[name]
 	if !is {
-		names := slices.Concat(slices.Collect(maps.Keys(functions)), slices.Collect(maps.Keys(specials)))
-		slices.Sort(names)
-		hint := did(name, names)
+		hint := did(name, Functions())
 		if call.IsMemberFunction() && call.Target().Kind() == ast.IdentKind {
 			if _, _, err := c.path(call.Target(), level); err != nil {
 				return nil, 0, err // math.abs(x)
