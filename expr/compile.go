@@ -15,6 +15,7 @@ import (
 type compiler struct {
 	env    *Env
 	source string
+	runes  []rune // of source
 	tree   ast.Expr
 	info   *ast.SourceInfo
 	locals []string // names that all(), map() and the like have bound, the innermost last
@@ -23,6 +24,7 @@ type compiler struct {
 	uses   []Use
 	guards []string // paths that are known to be there
 	asked  int      // within has() and default()
+	regexp int      // instructions of constant patterns
 }
 
 // at is a node's place in the source, in characters from 0.
@@ -58,8 +60,9 @@ func (c *compiler) compile(e ast.Expr, level int) (node, kinds, error) {
 }
 
 func (c *compiler) tooDeep(at int32) error {
-	e := placed(c.source, at, "%s", (&LimitError{"depth", int64(c.env.limits.Depth)}).Error())
-	e.Err = &LimitError{"depth", int64(c.env.limits.Depth)}
+	limit := &LimitError{"depth", int64(c.env.limits.Depth)}
+	e := placed(c.source, at, "%s", limit.Error())
+	e.Err = limit
 	return e
 }
 
@@ -158,7 +161,7 @@ func (c *compiler) unknownName(e ast.Expr) error {
 	name := e.AsIdent()
 	at := c.at(e)
 	hint := did(name, slices.Concat(c.env.names, c.locals))
-	if before := strings.TrimRight(string([]rune(c.source)[:at]), " "); strings.HasSuffix(before, "-") {
+	if before := strings.TrimRight(string(c.runes[:at]), " "); strings.HasSuffix(before, "-") {
 		if of := lastPath(strings.TrimRight(strings.TrimSuffix(before, "-"), " ")); strings.Contains(of, ".") {
 			dot := strings.LastIndexByte(of, '.')
 			hint = fmt.Sprintf("if the name has a hyphen, write %s['%s-%s']", of[:dot], of[dot+1:], name)

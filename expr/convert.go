@@ -33,8 +33,8 @@ func toInt(m *machine, args []any) (any, error) {
 		if err := m.scan(len(v)); err != nil {
 			return nil, err
 		}
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil {
+		n, err := strconv.ParseInt(v[:min(len(v), 400)], 10, 64) // more can't fit, and its errors quote what they are given
+		if err != nil || len(v) > 400 {
 			return nil, operand("%.40q is no whole number of 64 bits", v)
 		}
 		return n, nil
@@ -47,8 +47,8 @@ func toDouble(m *machine, args []any) (any, error) {
 		if err := m.scan(len(s)); err != nil {
 			return nil, err
 		}
-		f, err := strconv.ParseFloat(s, 64)
-		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) || strings.ContainsAny(s, "xX_") {
+		f, err := strconv.ParseFloat(s[:min(len(s), 400)], 64)
+		if err != nil || len(s) > 400 || math.IsNaN(f) || math.IsInf(f, 0) || strings.ContainsAny(s, "xX_") {
 			return nil, operand("%.40q is no number", s)
 		}
 		return f, nil

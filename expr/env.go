@@ -70,7 +70,8 @@ func (c *compiler) read() error {
 	limits := c.env.limits
 	switch {
 	case len(c.source) > limits.Source:
-		return &Error{Source: c.source, Err: &LimitError{"source", int64(limits.Source)}, Message: (&LimitError{"source", int64(limits.Source)}).Error()}
+		limit := &LimitError{"source", int64(limits.Source)}
+		return &Error{Source: c.source, Message: limit.Error(), Err: limit}
 	case !utf8.ValidString(c.source):
 		return &Error{Source: c.source, Line: 1, Column: 1, Message: "it is not UTF-8"}
 	case blank(c.source):
@@ -85,6 +86,6 @@ func (c *compiler) read() error {
 	if list := faults.GetErrors(); len(list) > 0 {
 		return c.syntax(list[0])
 	}
-	c.tree, c.info = tree.Expr(), tree.SourceInfo()
+	c.tree, c.info, c.runes = tree.Expr(), tree.SourceInfo(), []rune(c.source)
 	return nil
 }

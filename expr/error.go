@@ -38,8 +38,11 @@ const maxCaret = 100
 
 // Caret is the line of the source that the error is about, and below it a ^ under the place; "" if there is no place.
 func (e *Error) Caret() string {
+	if e.Line < 1 {
+		return ""
+	}
 	lines := strings.Split(e.Source, "\n")
-	if e.Line < 1 || e.Line > len(lines) {
+	if e.Line > len(lines) {
 		return ""
 	}
 	line, at := []rune(strings.TrimRight(lines[e.Line-1], "\r")), e.Column-1

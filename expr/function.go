@@ -37,6 +37,13 @@ var specials = map[string]string{
 	"map": "list.map(x, value), list.map(x, condition, value)", "filter": "list.filter(x, condition)",
 }
 
+// Functions are the names of all functions, sorted.
+func Functions() []string {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(functions)), maps.Keys(specials))
+	slices.Sort(names)
+	return names
+}
+
 // function compiles a call.
 func (c *compiler) function(e ast.Expr, level int) (node, kinds, error) {
 	call := e.AsCall()
@@ -59,9 +66,7 @@ func (c *compiler) function(e ast.Expr, level int) (node, kinds, error) {
 	}
 	f, is := functions[name]
 	if !is {
-		names := slices.Concat(slices.Collect(maps.Keys(functions)), slices.Collect(maps.Keys(specials)))
-		slices.Sort(names)
-		hint := did(name, names)
+		hint := did(name, Functions())
 		if call.IsMemberFunction() && call.Target().Kind() == ast.IdentKind {
 			if _, _, err := c.path(call.Target(), level); err != nil {
 				return nil, 0, err // math.abs(x)
@@ -110,12 +115,11 @@ var elsewhere = map[string]string{
 // nameAt is where a function's name stands; the tree knows the place of its bracket.
 func (c *compiler) nameAt(e ast.Expr) int32 {
 	at := c.at(e)
-	before := []rune(c.source)[:at]
-	i := len(before)
-	for i > 0 && strings.ContainsRune(" \t\r\n", before[i-1]) {
+	i := int(at)
+	for i > 0 && strings.ContainsRune(" \t\r\n", c.runes[i-1]) {
 		i--
 	}
-	if name := []rune(e.AsCall().FunctionName()); strings.HasSuffix(string(before[:i]), string(name)) {
+	if name := []rune(e.AsCall().FunctionName()); len(name) <= i && slices.Equal(c.runes[i-len(name):i], name) {
 		return int32(i - len(name))
 	}
 	return at

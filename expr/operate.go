@@ -416,8 +416,8 @@ func in(m *machine, a, b any) (any, error) {
 
 // text pays for a text of a length.
 func (m *machine) text(length int) error {
-	if err := m.scan(length); err != nil {
+	if err := m.produce(textBytes + length); err != nil {
 		return err
 	}
-	return m.produce(textBytes + length)
+	return m.scan(length)
 }

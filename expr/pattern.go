@@ -15,6 +15,7 @@ type pattern struct {
 const (
 	maxPattern      = 1024 // bytes
 	maxInstructions = 4096
+	maxPatterns     = 4 * maxInstructions // of all constant ones of an expression
 )
 
 // newPattern reads a pattern. Its size is known before anything is made of it: a{1000} is short.
@@ -85,6 +86,9 @@ func (n *callNode) compilePattern(c *compiler) error {
 	p, err := newPattern(constant.value.(string))
 	if err != nil {
 		return c.fault(n.at, "", "%s: %v", n.name, err)
+	}
+	if c.regexp += p.size; c.regexp > maxPatterns {
+		return c.fault(n.at, "", "the patterns of the expression make programs of more than %d instructions", maxPatterns)
 	}
 	n.pattern = p
 	return nil
