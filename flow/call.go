@@ -188,7 +188,7 @@ func (x *run) withSecrets(ctx context.Context, k *call, in *scope) (map[string]a
 			failed = pawl.Fatal(fmt.Errorf("there is no secret %q: the program knows none", name))
 			return
 		}
-		secret, err := x.opt.Secret(ctx, name)
+		secret, err := x.opt.Secret(ctx, pawl.InfoOf(ctx).Tenant, name)
 		if err != nil {
 			failed = fmt.Errorf("secret %q: %w", name, err)
 		}
