@@ -40,7 +40,7 @@ type Spec struct {
 	Value  string `json:"-"` // UTF-8, 1 byte to 64 KiB
 	By     string // who sets it, for people
 	// PreviousUntil lets the value that is there be good for signatures until then, beside the new one. Zero: it is gone at
-	// once. Of more than two values none is kept. Setting the value that is there changes the time only.
+	// once. Never are more than two kept. Who sets the value that is there already keeps what was before it.
 	PreviousUntil time.Time
 	// Revision is what the secret must have: 0 it must be new, AnyRevision whichever.
 	Revision int64
