@@ -129,7 +129,7 @@ func (s *webhooks) receive(w http.ResponseWriter, r *http.Request) (*pawl.Respon
 	if err != nil {
 		return nil, err
 	}
-	once, err := s.delivery(r, &h, &a, body)
+	once, err := s.delivery(ctx, r, &h, &a, body)
 	if err != nil {
 		return nil, err
 	}
@@ -158,11 +158,11 @@ func (s *webhooks) body(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 
 // delivery checks the request's signature, where the webhook asks for one, and names the
 // delivery; "": it has no name.
-func (s *webhooks) delivery(r *http.Request, h *pawl.HookInfo, a *pawl.Answer, body []byte) (string, error) {
+func (s *webhooks) delivery(ctx context.Context, r *http.Request, h *pawl.HookInfo, a *pawl.Answer, body []byte) (string, error) {
 	id := ""
 	if a.Scheme != "" {
 		var err error
-		id, err = s.verify(r, h.Run.Tenant, a, body)
+		id, err = s.verify(ctx, r, h.Run.Tenant, a, body)
 		var bad *badSignature
 		switch {
 		case errors.As(err, &bad):
@@ -190,7 +190,7 @@ type badSignature struct{ error }
 
 // verify checks a request's signature with the settings that the server has under the secret's name, else with the secret of
 // the run's tenant, of which two values may be good.
-func (s *webhooks) verify(r *http.Request, tenant string, a *pawl.Answer, body []byte) (string, error) {
+func (s *webhooks) verify(ctx context.Context, r *http.Request, tenant string, a *pawl.Answer, body []byte) (string, error) {
 	now := time.Now()
 	if s.opt.Verify != nil {
 		id, err := s.opt.Verify(a.Scheme, a.Secret, r.Header, body, now)
@@ -205,7 +205,7 @@ func (s *webhooks) verify(r *http.Request, tenant string, a *pawl.Answer, body [
 	if s.opt.Secrets == nil {
 		return "", fmt.Errorf("it wants requests signed by %s, and the server has neither Options.Verify nor Options.Secrets to check that", a.Scheme)
 	}
-	values, err := s.opt.Secrets.Values(r.Context(), tenant, a.Secret)
+	values, err := s.opt.Secrets.Values(ctx, tenant, a.Secret)
 	if errors.Is(err, pawl.ErrNotFound) {
 		return "", fmt.Errorf("%w of tenant %q, and none of that name in the server's settings: set it", err, tenant)
 	}
