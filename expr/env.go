@@ -23,7 +23,7 @@ type Limits struct {
 	// Depth is how deep brackets, calls and operators may stand within each other; 64. Chains, as a + b + c + …, are not deep.
 	Depth int
 	// Steps is what an evaluation may do; 100,000. An operation is a step, and so are 64 bytes of text that are looked
-	// through, and 20 bytes that go through an instruction of a regular expression.
+	// through. A byte that is held against a pattern of n instructions is (n+10)/50 steps.
 	Steps int
 	// Bytes is what an evaluation may produce, what it throws away included; 1 MiB. A text counts its length, a place in
 	// a list 16, a field 64.

@@ -121,6 +121,8 @@ func TestHostileExpressionsAreBounded(t *testing.T) {
 		"regexp":              {"variables.half.matches('(a*)*b')", "steps"},
 		"calculated regexp":   {"variables.half.matches(variables.re)", "steps"},
 		"regexps":             {"variables.ints.all(a, !'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'.matches('(a|b)*c' + string(a)))", "steps"},
+		"threads":             {"variables.half.substring(0, 100000).matches('[ab]*a[ab]{20}c')", ""},
+		"many threads":        {"variables.half.substring(0, 3000).matches('(a|aa|aaa|a*)*[ab]{400}a{0,400}c')", ""},
 		"large regexps":       {"variables.ints.all(a, !'a'.matches('(x{1000}){1}(y{1000}){1}' + string(a)))", "steps"},
 		"classes":             {"variables.ints.all(a, !'a'.matches('[\\\\pL\\\\pN\\\\pP]{500}' + string(a)))", ""},
 		"conversions":         {"variables.ints.map(a, int(double(string(a))))", "steps"},
