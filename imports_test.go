@@ -39,6 +39,7 @@ var rooms = []room{
 	{"agent", []string{"pawl", "llm", "approval"}},
 	{"agent/mcp", []string{"pawl", "agent"}},
 	{"service", nil},
+	{"service/...", []string{"service"}}, // those that bring dependencies of their own
 	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service"}},
 	{"expr", nil},
 	{"trigger", []string{"pawl", "expr"}},

@@ -128,7 +128,7 @@ func (k *checker) reference(s *step, at *node, u use, known facts, steps map[str
 		k.read["step:"+second] = true
 		k.stepResult(s, at, second, u, known, steps)
 	case "secrets":
-		if _, is := s.work.(*call); !is || u.condition {
+		if u.condition || !s.sends(at) {
 			k.f.fault(at, "", "{{%s}}: secrets go to services only", u.path)
 		} else if len(u.path) != 2 {
 			k.f.fault(at, "name one: {{secrets.name}}", "{{%s}} names no secret", u.path)
@@ -146,6 +146,28 @@ func (k *checker) reference(s *step, at *node, u use, known facts, steps map[str
 			k.f.fault(at, hint, "{{%s}}: there is nothing called %q", u.path, root)
 		}
 	}
+}
+
+// sends reports whether a place of the document is a parameter of a service, which may hold secrets.
+func (s *step) sends(at *node) bool {
+	var all []*params
+	switch w := s.work.(type) {
+	case *call:
+		all = append(all, w.params)
+	case *agentWork:
+		for _, t := range w.tools {
+			if t.with != nil {
+				all = append(all, t.with)
+			}
+		}
+	}
+	found := false
+	for _, p := range all {
+		for _, v := range p.fields {
+			v.each(func(here *node, _ *template) { found = found || here == at })
+		}
+	}
+	return found
 }
 
 // variable checks the name of a variable that no step is sure to have set.
