@@ -17,9 +17,10 @@ import (
 type Options struct {
 	Models   *agent.Models // asked by decisions; nil: they fail
 	Services service.Set
-	// Secret finds a secret that a service's parameter names as {{secrets.name}}. It is asked at the last moment, and what it
-	// returns goes to the service and nowhere else. nil: there are none.
-	Secret func(ctx context.Context, name string) (string, error)
+	// Secret finds a secret of the run's tenant that a service's parameter names as {{secrets.name}}, such as
+	// secret.Store.Value. It is asked at the last moment, in each attempt, and what it returns goes to the service and nowhere
+	// else. nil: there are none.
+	Secret func(ctx context.Context, tenant, name string) (string, error)
 	// Model is asked where a step names none.
 	Model string
 	// Provider finds the provider of a model that a step names without one: "openai" of "gpt-4o-mini". nil: none is found.
