@@ -166,7 +166,7 @@ func (n *callNode) eval(m *machine) (any, error) {
 	case *operandError:
 		return nil, m.fail(n.at, "%s: %s", n.name, bad.message)
 	case *MissingError:
-		return nil, m.missing(n.at, bad, nil)
+		return nil, m.missing(n.at, bad)
 	}
 	return v, err
 }

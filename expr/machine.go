@@ -85,18 +85,21 @@ const (
 
 // fail is an error of the evaluation at a place.
 func (m *machine) fail(at int32, format string, args ...any) error {
-	m.steps += 20 // making it is work, and && may throw it away
+	m.steps += m.program.costly
 	return placed(m.program.source, at, format, args...)
 }
 
 // missing is a value that is not there.
-func (m *machine) missing(at int32, what *MissingError, fields map[string]any) error {
+func (m *machine) missing(at int32, what *MissingError) error { return m.lacks(at, what, nil, "") }
+
+// lacks is missing, of an object that has no such field.
+func (m *machine) lacks(at int32, what *MissingError, object map[string]any, field string) error {
 	if m.quiet > 0 {
 		return errMissing
 	}
-	m.steps += 20
+	m.steps += m.program.costly
 	e := placed(m.program.source, at, "%s", what.Error())
-	e.Err, e.fields = what, fields
+	e.Err, e.object, e.lacks = what, object, field
 	return e
 }
 

@@ -33,7 +33,7 @@ func (n *path) eval(m *machine) (any, error) {
 	default:
 		var is bool
 		if v, is = m.vars[n.name]; !is {
-			return nil, m.missing(n.at, &MissingError{Path: n.text(len(n.segments))}, nil)
+			return nil, m.missing(n.at, &MissingError{Path: n.text(len(n.segments))})
 		}
 	}
 	for i := range n.segments {
@@ -42,25 +42,29 @@ func (n *path) eval(m *machine) (any, error) {
 			if v, is = object[s.Name]; is {
 				continue
 			}
-			return nil, n.missing(m, i, object, `has no field %q`, s.Name)
+			if m.quiet > 0 {
+				return nil, errMissing
+			}
+			what := &MissingError{Path: n.text(len(n.segments)), At: n.text(i), Reason: fmt.Sprintf("has no field %q", s.Name)}
+			return nil, m.lacks(n.places[i], what, object, s.Name)
 		}
 		if list, is := v.([]any); is && s.IsIndex {
 			if s.Index < len(list) {
 				v = list[s.Index]
 				continue
 			}
-			return nil, n.missing(m, i, nil, "has %d items", len(list))
+			return nil, n.missing(m, i, "has %d items", len(list))
 		}
 		if v, err = settle(v); err != nil {
 			return nil, m.fail(n.places[i], "%s: %v", n.text(i), err)
 		}
 		switch v.(type) {
 		case map[string]any:
-			return nil, n.missing(m, i, nil, "is an object, which has no index")
+			return nil, n.missing(m, i, "is an object, which has no index")
 		case []any:
-			return nil, n.missing(m, i, nil, "is a list, which has no field %q; its first item is [0]", s.Name)
+			return nil, n.missing(m, i, "is a list, which has no field %q; its first item is [0]", s.Name)
 		}
-		return nil, n.missing(m, i, nil, "is %s", kindOf(v))
+		return nil, n.missing(m, i, "is %s", kindOf(v))
 	}
 	switch v.(type) { // what most are needs no more
 	case string, int64, bool, nil, map[string]any, []any:
@@ -72,11 +76,11 @@ func (n *path) eval(m *machine) (any, error) {
 	return v, nil
 }
 
-func (n *path) missing(m *machine, i int, fields map[string]any, reason string, args ...any) error {
+func (n *path) missing(m *machine, i int, reason string, args ...any) error {
 	if m.quiet > 0 {
 		return errMissing
 	}
-	return m.missing(n.places[i], &MissingError{Path: n.text(len(n.segments)), At: n.text(i), Reason: fmt.Sprintf(reason, args...)}, fields)
+	return m.missing(n.places[i], &MissingError{Path: n.text(len(n.segments)), At: n.text(i), Reason: fmt.Sprintf(reason, args...)})
 }
 
 // text is the path with the first segments.
@@ -114,7 +118,7 @@ func (n indexNode) eval(m *machine) (any, error) {
 			return nil, m.fail(n.at, "the name of a field is %s and must be a text", kindOf(key))
 		}
 		if item, is = v[name]; !is {
-			return nil, m.missing(n.at, &MissingError{Path: fmt.Sprintf("[%.60q]", name), At: "the object", Reason: fmt.Sprintf(`has no field "%.60s"`, name)}, v)
+			return nil, m.lacks(n.at, &MissingError{Path: fmt.Sprintf("[%.60q]", name), At: "the object", Reason: fmt.Sprintf("has no field %.60q", name)}, v, name)
 		}
 	case []any:
 		i, is := wholeOf(key)
@@ -122,11 +126,11 @@ func (n indexNode) eval(m *machine) (any, error) {
 			return nil, m.fail(n.at, "the index of a list is %s and must be a whole number", kindOf(key))
 		}
 		if i < 0 || i >= int64(len(v)) {
-			return nil, m.missing(n.at, &MissingError{Path: fmt.Sprintf("[%d]", i), At: "the list", Reason: fmt.Sprintf("has %d items, and none at %d", len(v), i)}, nil)
+			return nil, m.missing(n.at, &MissingError{Path: fmt.Sprintf("[%d]", i), At: "the list", Reason: fmt.Sprintf("has %d items, and none at %d", len(v), i)})
 		}
 		item = v[i]
 	case nil:
-		return nil, m.missing(n.at, &MissingError{Path: "[…]", At: "the value", Reason: "is null"}, nil)
+		return nil, m.missing(n.at, &MissingError{Path: "[…]", At: "the value", Reason: "is null"})
 	default:
 		return nil, m.fail(n.at, "it is %s, and has nothing in it", kindOf(of))
 	}

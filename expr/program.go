@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // Program is an expression that was read. It does not change and may be shared.
@@ -17,6 +16,7 @@ type Program struct {
 	uses   []Use
 	locals int
 	times  bool // it may make times
+	costly int  // the steps of making an error, which && may throw away
 }
 
 // Use is a path that an expression reads.
@@ -75,21 +75,11 @@ func (p *Program) told(err error) error {
 	if !errors.As(err, &e) {
 		return &Error{Source: p.source, Message: err.Error(), Err: err}
 	}
-	var missing *MissingError
-	if e.fields != nil && errors.As(err, &missing) {
-		name := strings.TrimSuffix(strings.TrimPrefix(missing.Reason, `has no field "`), `"`)
-		e.Hint = did(name, someKeys(e.fields))
-		e.fields = nil
+	if e.object != nil && len(e.object) <= 1000 {
+		e.Hint = did(e.lacks, sortedKeys(e.object))
 	}
+	e.object = nil
 	return e
-}
-
-// someKeys are the names that a hint is looked for in.
-func someKeys(object map[string]any) []string {
-	if len(object) > 1000 {
-		return nil
-	}
-	return sortedKeys(object)
 }
 
 func did(name string, names []string) string {
