@@ -40,8 +40,9 @@ var rooms = []room{
 	{"agent/mcp", []string{"pawl", "agent"}},
 	{"service", nil},
 	{"service/...", []string{"service"}}, // those that bring dependencies of their own
-	{"flow", []string{"pawl", "llm", "agent", "approval", "service"}},
-	{"trigger", []string{"pawl"}},
+	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service"}},
+	{"expr", nil},
+	{"trigger", []string{"pawl", "expr"}},
 	{"api", []string{"pawl", "flow", "trigger", "llm", "agent", "approval"}},
 	{"telemetry", []string{"pawl"}},
 	{"ui", nil},
