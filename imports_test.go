@@ -39,8 +39,11 @@ var rooms = []room{
 	{"agent", []string{"pawl", "llm", "approval"}},
 	{"agent/mcp", []string{"pawl", "agent"}},
 	{"service", nil},
-	{"flow", []string{"pawl", "llm", "agent", "approval", "service"}},
-	{"trigger", []string{"pawl"}},
+	{"service/...", []string{"service"}}, // those that bring dependencies of their own
+	{"expr", nil},
+	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger"}},
+	{"trigger", []string{"pawl", "expr"}},
+	{"trigger/...", []string{"pawl", "trigger"}},
 	{"secret", []string{"pawl"}},
 	{"api", []string{"pawl", "flow", "trigger", "secret", "llm", "agent", "approval"}},
 	{"telemetry", []string{"pawl"}},

@@ -156,6 +156,14 @@ func TestMapRunsStepsForEachItem(t *testing.T) {
 	equal(t, "all", completes(t, strings.Replace(doc, "MODE", "failFast", 1), list, options(t, d)), `["a","b","c"]`)
 	d = &desk{fail: bad}
 	equal(t, "continue", completes(t, strings.Replace(doc, "MODE", "continue", 1), list, options(t, d)), `["a",{"error":{"code":"denied","message":"no"}},"c"]`)
+	for need, enough := range map[string]bool{"2": true, "3": false} {
+		quorum := strings.Replace(doc, `"MODE"`, `"quorum", "quorum": `+need, 1)
+		if enough {
+			equal(t, "quorum", completes(t, quorum, list, options(t, &desk{fail: bad})), `["a",{"error":{"code":"denied","message":"no"}},"c"]`)
+		} else {
+			fails(t, quorum, list, options(t, &desk{fail: bad}), "each: 2 completed and 3 must; item 1: ", "no")
+		}
+	}
 	d = &desk{fail: bad}
 	fails(t, strings.Replace(doc, "MODE", "failFast", 1), list, options(t, d), "each: ", "item 1: ", "no")
 	fails(t, strings.Replace(doc, "MODE", "failFast", 1), `{"list": 5}`, options(t, d), "it is a number and must be a list")
