@@ -75,7 +75,7 @@ func (k *call) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		}
 		data, err := k.params.fill(root)
 		if err != nil {
-			return nil, err
+			return nil, service.NewRedactor(secrets...).Error(err) // a fault may quote what does not fit
 		}
 		return x.call(ctx, k.service, service.Call{Action: k.action.Name, Params: data}, secrets)
 	}, s.options()...)
@@ -86,18 +86,24 @@ func (k *call) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	return result{output: v}, err
 }
 
-// call carries out an action of a service, as a part of the step of ctx.
+// call carries out an action of a service, as a part of the step of ctx. Secrets that come back are taken out of what goes
+// into the journal.
 func (x *run) call(ctx context.Context, name string, c service.Call, secrets []string) (json.RawMessage, error) {
 	found, _, err := x.opt.Services.Find(name, c.Action)
 	if err != nil {
 		return nil, err
 	}
 	c.Key = pawl.InfoOf(ctx).StepID
+	redact := service.NewRedactor(secrets...)
 	answer, err := found.Call(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, redact.Error(err)
 	}
-	return json.Marshal(answer)
+	data, err := redact.JSON(answer)
+	if err != nil {
+		return nil, pawl.Fatal(fmt.Errorf("what the service %s returned has no JSON form: %w", name, err))
+	}
+	return data, nil
 }
 
 // withSecrets is the scope with the secrets that something reads, and these themselves.

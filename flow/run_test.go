@@ -267,3 +267,16 @@ func TestParallelBranches(t *testing.T) {
 	d = &desk{fail: bad}
 	fails(t, doc("quorum", `, "quorum": 3`), `{}`, options(t, d), "3 must")
 }
+
+// A secret that a service sends back, in an answer or an error, stands in no journal; what kind of error it was stays.
+func TestSecretsThatComeBackAreTakenOut(t *testing.T) {
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x", "text": "{{secrets.token}}"}, "onFailure": "skip", "next": {"default": "b"}}`,
+		`{"id": "b", "type": "transform", "config": {"expression": "[steps.a.error.code, steps.a.error.message]"}, "next": "end"}`)
+	d := &desk{fail: func(said string) error {
+		return &service.Error{Code: service.Denied, Message: "no to " + said}
+	}}
+	equal(t, "error", completes(t, doc, `{}`, options(t, d)), `["denied","no to send text=[secret] to=x"]`)
+	if !strings.Contains(d.said()[0], "s3cret-token") {
+		t.Errorf("the service got %q", d.said())
+	}
+}
