@@ -95,9 +95,9 @@ func (x *run) call(ctx context.Context, name string, c service.Call, secrets []s
 	}
 	c.Key = pawl.InfoOf(ctx).StepID
 	redact := service.NewRedactor(secrets...)
-	answer, err := found.Call(ctx, c)
+	answer, err := x.guarded(ctx, name, found, c, redact)
 	if err != nil {
-		return nil, redact.Error(err)
+		return nil, err
 	}
 	data, err := redact.JSON(answer)
 	if err != nil {
