@@ -271,7 +271,7 @@ func TestParallelBranches(t *testing.T) {
 	fails(t, doc("quorum", `, "quorum": 3`), `{}`, options(t, d), "3 must")
 }
 
-// A secret that a service sends back, in an answer or an error, stands in no journal; what kind of error it was stays.
+// A secret that a service sends back, in an answer, an error or a panic, stands in no journal; what kind of error it was stays.
 func TestSecretsThatComeBackAreTakenOut(t *testing.T) {
 	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x", "text": "{{secrets.token}}"}, "onFailure": "skip", "next": {"default": "b"}}`,
 		`{"id": "b", "type": "transform", "config": {"expression": "[steps.a.error.code, steps.a.error.message]"}, "next": "end"}`)
@@ -282,6 +282,8 @@ func TestSecretsThatComeBackAreTakenOut(t *testing.T) {
 	if !strings.Contains(d.said()[0], "s3cret-token") {
 		t.Errorf("the service got %q", d.said())
 	}
+	d = &desk{fail: func(said string) error { panic("no to " + said) }}
+	equal(t, "panic", completes(t, doc, `{}`, options(t, d)), `["panic","panic: no to send text=[secret] to=x"]`)
 }
 
 // TestJ53_aServiceThatFailsIsLeftAlone: three failures in a row open its circuit, for all runs; attempts that are left wait for the
