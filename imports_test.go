@@ -39,6 +39,7 @@ var rooms = []room{
 	{"agent", []string{"pawl", "llm", "approval"}},
 	{"agent/mcp", []string{"pawl", "agent"}},
 	{"service", nil},
+	{"service/...", []string{"service"}},
 	{"flow", []string{"pawl", "llm", "agent", "approval", "service"}},
 	{"trigger", []string{"pawl"}},
 	{"api", []string{"pawl", "flow", "trigger", "llm", "agent", "approval"}},
@@ -51,7 +52,7 @@ var rooms = []room{
 }
 
 // testRooms serve tests, so no program may contain them.
-var testRooms = []string{"storetest", "storetest/pgtest", "pawltest"}
+var testRooms = []string{"storetest", "storetest/pgtest", "pawltest", "service/servicetest"}
 
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, pkg := range listPackages(t, "./...") {
@@ -114,6 +115,9 @@ func TestTheTableAllowsAndRefuses(t *testing.T) {
 		{"cmd/pawl", "ui", true},
 		{"cmd/pawl", "storetest", false},
 		{"examples/refund", "pawltest", false},
+		{"cmd/pawl", "service/servicetest", false},
+		{"service/servicetest", "service", true},
+		{"service", "service/servicetest", false},
 	} {
 		row, ok := roomOf(c.importer)
 		if !ok {
