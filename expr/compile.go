@@ -1,11 +1,6 @@
 package expr
 
 import (
-	"fmt"
-	"slices"
-	"strings"
-
-	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
@@ -15,6 +10,7 @@ import (
 type compiler struct {
 	env    *Env
 	source string
+	runes  []rune // of source
 	tree   ast.Expr
 	info   *ast.SourceInfo
 	locals []string // names that all(), map() and the like have bound, the innermost last
@@ -23,6 +19,7 @@ type compiler struct {
 	uses   []Use
 	guards []string // paths that are known to be there
 	asked  int      // within has() and default()
+	regexp int      // instructions of constant patterns
 }
 
 // at is a node's place in the source, in characters from 0.
@@ -58,8 +55,9 @@ func (c *compiler) compile(e ast.Expr, level int) (node, kinds, error) {
 }
 
 func (c *compiler) tooDeep(at int32) error {
-	e := placed(c.source, at, "%s", (&LimitError{"depth", int64(c.env.limits.Depth)}).Error())
-	e.Err = &LimitError{"depth", int64(c.env.limits.Depth)}
+	limit := &LimitError{"depth", int64(c.env.limits.Depth)}
+	e := placed(c.source, at, "%s", limit.Error())
+	e.Err = limit
 	return e
 }
 
@@ -81,102 +79,6 @@ func (c *compiler) literal(e ast.Expr) (node, kinds, error) {
 		return nil, 0, c.fault(c.at(e), "leave out the b", "there are no bytes here, only texts")
 	}
 	return constant{v}, kindOf(v), nil
-}
-
-// path compiles a name with the constant fields and indices behind it.
-func (c *compiler) path(e ast.Expr, level int) (node, kinds, error) {
-	var segments []Segment
-	var places []int32
-	of := e
-unroll:
-	for {
-		switch {
-		case of.Kind() == ast.SelectKind:
-			segments = append(segments, Segment{Name: of.AsSelect().FieldName()})
-			places = append(places, c.at(of)+1) // behind the point
-			of = of.AsSelect().Operand()
-		case of.Kind() == ast.CallKind && of.AsCall().FunctionName() == operators.Index:
-			s, is := segmentOf(of.AsCall().Args()[1])
-			if !is {
-				break unroll
-			}
-			segments = append(segments, s)
-			places = append(places, c.at(of.AsCall().Args()[1]))
-			of = of.AsCall().Args()[0]
-		default:
-			break unroll
-		}
-	}
-	slices.Reverse(segments)
-	slices.Reverse(places)
-	p := &path{segments: segments, places: places, at: c.at(of)}
-	if of.Kind() == ast.IdentKind {
-		p.name = of.AsIdent()
-		p.local = slices.Index(c.locals, p.name)
-		for i, name := range c.locals { // the innermost of several of one name
-			if name == p.name {
-				p.local = i
-			}
-		}
-		if p.local < 0 {
-			if !slices.Contains(c.env.names, p.name) {
-				return nil, 0, c.unknownName(of)
-			}
-			c.use(append([]Segment{{Name: p.name}}, segments...))
-		}
-		return p, anyKind, nil
-	}
-	base, is, err := c.compile(of, level)
-	if err != nil {
-		return nil, 0, err
-	}
-	if len(segments) == 0 {
-		return base, is, nil
-	}
-	if is&(objectKind|listKind) == 0 {
-		return nil, 0, c.fault(places[0], "", "it is %s, and has nothing in it", is)
-	}
-	p.of, p.local = base, -1
-	return p, anyKind, nil
-}
-
-// segmentOf is the segment that a constant in brackets is.
-func segmentOf(key ast.Expr) (Segment, bool) {
-	if key.Kind() != ast.LiteralKind {
-		return Segment{}, false
-	}
-	switch v := key.AsLiteral().(type) {
-	case types.String:
-		return Segment{Name: string(v)}, true
-	case types.Int:
-		return Segment{Index: int(v), IsIndex: true}, v >= 0 && v < 1<<31
-	}
-	return Segment{}, false
-}
-
-func (c *compiler) unknownName(e ast.Expr) error {
-	name := e.AsIdent()
-	at := c.at(e)
-	hint := did(name, slices.Concat(c.env.names, c.locals))
-	if before := strings.TrimRight(string([]rune(c.source)[:at]), " "); strings.HasSuffix(before, "-") {
-		if of := lastPath(strings.TrimRight(strings.TrimSuffix(before, "-"), " ")); strings.Contains(of, ".") {
-			dot := strings.LastIndexByte(of, '.')
-			hint = fmt.Sprintf("if the name has a hyphen, write %s['%s-%s']", of[:dot], of[dot+1:], name)
-		}
-	}
-	if hint == "" && len(c.env.names) <= 20 {
-		hint = "there are " + strings.Join(c.env.names, ", ")
-	}
-	return c.fault(at, hint, "there is nothing called %q", name)
-}
-
-// lastPath is the a.b.c at the end of a text.
-func lastPath(s string) string {
-	i := len(s)
-	for i > 0 && (plainName("x"+s[i-1:i]) || s[i-1] == '.') {
-		i--
-	}
-	return s[i:]
 }
 
 func (c *compiler) list(e ast.Expr, level int) (node, kinds, error) {
@@ -322,75 +224,4 @@ func (c *compiler) logic(e ast.Expr, or bool, level int) (node, kinds, error) {
 		n.parts = append(n.parts, one)
 	}
 	return n, boolKind, nil
-}
-
-// syntax makes an error of one of CEL's parser.
-func (c *compiler) syntax(fault *common.Error) error {
-	message := strings.TrimPrefix(fault.Message, "Syntax error: ")
-	e := &Error{Source: c.source, Line: fault.Location.Line(), Column: fault.Location.Column() + 1}
-	if strings.HasPrefix(message, "expression recursion limit") {
-		limit := &LimitError{"depth", int64(c.env.limits.Depth)}
-		return &Error{Source: c.source, Message: limit.Error(), Err: limit}
-	}
-	if e.Line < 1 {
-		e.Line, e.Column = 1, 1
-	}
-	rest := ""
-	if lines := strings.Split(c.source, "\n"); e.Line <= len(lines) {
-		line := []rune(lines[e.Line-1])
-		at := min(e.Column-1, len(line))
-		if at > 0 && line[at-1] == '?' && at < len(line) && line[at] == '?' {
-			e.Column, at = e.Column-1, at-1 // a ?? b
-		}
-		rest = strings.TrimRight(string(line[at:]), "\r")
-	}
-	e.Message, e.Hint = sayFault(message, rest)
-	return e
-}
-
-// sayFault says what CEL's parser found in words of this package, given the rest of the line.
-func sayFault(message, rest string) (string, string) {
-	shown := strings.TrimSpace(rest)
-	if r := []rune(shown); len(r) > 20 {
-		shown = string(r[:20]) + "…"
-	}
-	hint := ""
-	for _, typical := range []struct{ begins, hint string }{
-		{"===", "write =="}, {"!==", "write !="}, {"=>", "write list.map(x, x + 1)"}, {"=", "two values are compared with =="}, {"and ", "write &&"}, {"or ", "write ||"}, {"not ", "write !"},
-		{"&", "write &&"}, {"|", "write ||"}, {"<>", "write !="}, {"??", "write default(a, b)"}, {"?.", "write default(a.b, null), or has(a.b)"}, {"`", "other names stand in brackets: a['b-c']"},
-		{"++", "write + 1"}, {"\\", ""}, {";", "an expression is one value; there are no statements"}, {"{{", "an expression has no {{ }}"}, {"}}", "an expression has no {{ }}"}, {"$", "names stand without $"},
-	} {
-		if strings.HasPrefix(strings.TrimSpace(rest)+" ", typical.begins) {
-			hint = typical.hint
-			break
-		}
-	}
-	switch {
-	case strings.Contains(message, "unterminated"):
-		return "a text that begins here has no end", "close it with the same quote"
-	case strings.HasPrefix(message, "invalid int literal"):
-		return "the number does not fit into 64 bits", "write it with a point: 1e20, 12345678901234567890.0"
-	case strings.Contains(message, "invalid double"):
-		return "the number is too large", ""
-	case strings.HasPrefix(message, "reserved identifier: "):
-		return fmt.Sprintf("%q is a word of CEL and no name here", strings.TrimPrefix(message, "reserved identifier: ")), "other names stand in brackets: variables['if']"
-	case strings.Contains(message, "escape") || strings.Contains(message, "unescape"):
-		return "a text has a \\ that means nothing", `write \\, or r'…' for a text in which \ means itself`
-	case shown == "":
-		return "the expression ends too early", strings.TrimSpace(strings.ReplaceAll(wanted(message), "\n", " "))
-	}
-	if hint == "" {
-		hint = wanted(message)
-	}
-	return fmt.Sprintf("%q is not expected here", shown), hint
-}
-
-// wanted is what the parser was waiting for.
-func wanted(message string) string {
-	for _, sign := range []string{")", "]", "}", ":"} {
-		if strings.Contains(message, "'"+sign+"'") && strings.Contains(message, "expect") {
-			return "a " + sign + " is missing"
-		}
-	}
-	return ""
 }

@@ -23,7 +23,7 @@ type Limits struct {
 	// Depth is how deep brackets, calls and operators may stand within each other; 64. Chains, as a + b + c + …, are not deep.
 	Depth int
 	// Steps is what an evaluation may do; 100,000. An operation is a step, and so are 64 bytes of text that are looked
-	// through, and 20 bytes that go through an instruction of a regular expression.
+	// through. A byte that is held against a pattern of n instructions is (n+10)/50 steps.
 	Steps int
 	// Bytes is what an evaluation may produce, what it throws away included; 1 MiB. A text counts its length, a place in
 	// a list 16, a field 64.
@@ -62,7 +62,7 @@ func (e *Env) Parse(source string) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Program{source: source, limits: e.limits, names: e.names, root: root, kinds: is, uses: c.distinct(), locals: c.most, times: c.times}, nil
+	return &Program{source: source, limits: e.limits, names: e.names, root: root, kinds: is, uses: c.distinct(), locals: c.most, times: c.times, costly: 20 + len(source)/128}, nil
 }
 
 // read parses the source.
@@ -70,7 +70,8 @@ func (c *compiler) read() error {
 	limits := c.env.limits
 	switch {
 	case len(c.source) > limits.Source:
-		return &Error{Source: c.source, Err: &LimitError{"source", int64(limits.Source)}, Message: (&LimitError{"source", int64(limits.Source)}).Error()}
+		limit := &LimitError{"source", int64(limits.Source)}
+		return &Error{Source: c.source, Message: limit.Error(), Err: limit}
 	case !utf8.ValidString(c.source):
 		return &Error{Source: c.source, Line: 1, Column: 1, Message: "it is not UTF-8"}
 	case blank(c.source):
@@ -85,6 +86,6 @@ func (c *compiler) read() error {
 	if list := faults.GetErrors(); len(list) > 0 {
 		return c.syntax(list[0])
 	}
-	c.tree, c.info = tree.Expr(), tree.SourceInfo()
+	c.tree, c.info, c.runes = tree.Expr(), tree.SourceInfo(), []rune(c.source)
 	return nil
 }

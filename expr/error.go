@@ -16,7 +16,8 @@ type Error struct {
 	Hint    string // what to write instead, where that is known
 	Err     error  // *LimitError, *MissingError, what ended the context, or nil
 
-	fields map[string]any // of the object that lacks one: the hint is made of them when somebody is going to see it
+	lacks  string         // the field that an object lacks, and
+	object map[string]any // that object: the hint is made of its fields when somebody is going to see it
 }
 
 // Error is the place, the message and the hint in one line.
@@ -38,8 +39,11 @@ const maxCaret = 100
 
 // Caret is the line of the source that the error is about, and below it a ^ under the place; "" if there is no place.
 func (e *Error) Caret() string {
+	if e.Line < 1 {
+		return ""
+	}
 	lines := strings.Split(e.Source, "\n")
-	if e.Line < 1 || e.Line > len(lines) {
+	if e.Line > len(lines) {
 		return ""
 	}
 	line, at := []rune(strings.TrimRight(lines[e.Line-1], "\r")), e.Column-1

@@ -230,6 +230,7 @@ func TestRefusals(t *testing.T) {
 		"if":                              `"if" is a word of CEL`,
 		"evil":                            `1:1: there is nothing called "evil"; there are stepResults, variables`,
 		"variabels.a":                     `there is nothing called "variabels"; did you mean "variables"?`,
+		"type(1) == int":                  "write int(x), or type(x) == 'int'",
 		".variables":                      "there is nothing called",
 		"os.Getenv('HOME')":               `there is nothing called "os"`,
 		"stepResults.ai-prescreen.output": `1:16: there is nothing called "prescreen"; if the name has a hyphen, write stepResults['ai-prescreen']`,

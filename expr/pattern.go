@@ -15,6 +15,7 @@ type pattern struct {
 const (
 	maxPattern      = 1024 // bytes
 	maxInstructions = 4096
+	maxPatterns     = 4 * maxInstructions // of all constant ones of an expression
 )
 
 // newPattern reads a pattern. Its size is known before anything is made of it: a{1000} is short.
@@ -51,7 +52,7 @@ func instructions(tree *syntax.Regexp) int {
 
 // matches reports whether the pattern is found somewhere in a text.
 func (p *pattern) matches(m *machine, s string) (any, error) {
-	if err := m.step(1 + (len(s)+1)*p.size/20); err != nil {
+	if err := m.step(1 + (len(s)+1)*(p.size+10)/50); err != nil {
 		return nil, err
 	}
 	return p.regexp.MatchString(s), nil
@@ -85,6 +86,9 @@ func (n *callNode) compilePattern(c *compiler) error {
 	p, err := newPattern(constant.value.(string))
 	if err != nil {
 		return c.fault(n.at, "", "%s: %v", n.name, err)
+	}
+	if c.regexp += p.size; c.regexp > maxPatterns {
+		return c.fault(n.at, "", "the patterns of the expression make programs of more than %d instructions", maxPatterns)
 	}
 	n.pattern = p
 	return nil

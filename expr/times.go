@@ -40,8 +40,8 @@ func ofTime(name string, part func(time.Time) int, all func(time.Duration) int64
 func toTime(_ *machine, args []any) (any, error) {
 	switch v := args[0].(type) {
 	case string:
-		t, err := time.Parse(time.RFC3339, v)
-		if err != nil {
+		t, err := time.Parse(time.RFC3339, v[:min(len(v), 64)]) // its errors quote what they are given
+		if err != nil || len(v) > 64 {
 			return nil, operand("%.40q is no time as RFC 3339 writes it: 2026-11-22T10:00:00Z", v)
 		}
 		return within9999(t.UTC())
@@ -67,7 +67,7 @@ func toDuration(_ *machine, args []any) (any, error) {
 	if !is {
 		return args[0], nil
 	}
-	d, err := time.ParseDuration(s)
+	d, err := time.ParseDuration(s[:min(len(s), 65)])
 	if err != nil || len(s) > 64 {
 		return nil, operand("%.40q is no duration: 90s, 1h30m, 250ms", s)
 	}

@@ -288,7 +288,7 @@ func (t *tool) fill(ctx context.Context, x *run, in *scope, args json.RawMessage
 	}
 	all, err := t.with.values(root)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, service.NewRedactor(secrets...).Error(err)
 	}
 	given, err := decode(args)
 	if err != nil {

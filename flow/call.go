@@ -75,7 +75,7 @@ func (k *call) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		}
 		data, err := k.params.fill(root)
 		if err != nil {
-			return nil, err
+			return nil, service.NewRedactor(secrets...).Error(err) // a fault may quote what does not fit
 		}
 		return x.call(ctx, k.service, service.Call{Action: k.action.Name, Params: data}, secrets)
 	}, s.options()...)
@@ -86,18 +86,34 @@ func (k *call) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	return result{output: v}, err
 }
 
-// call carries out an action of a service, as a part of the step of ctx.
+// call carries out an action of a service, as a part of the step of ctx. Secrets that come back are taken out of what goes
+// into the journal.
 func (x *run) call(ctx context.Context, name string, c service.Call, secrets []string) (json.RawMessage, error) {
 	found, _, err := x.opt.Services.Find(name, c.Action)
 	if err != nil {
 		return nil, err
 	}
 	c.Key = pawl.InfoOf(ctx).StepID
-	answer, err := found.Call(ctx, c)
+	redact := service.NewRedactor(secrets...)
+	if len(secrets) > 0 {
+		defer func() { // a panic's text is kept too
+			if p := recover(); p != nil {
+				if text := fmt.Sprint(p); redact.Text(text) != text {
+					p = redact.Text(text)
+				}
+				panic(p)
+			}
+		}()
+	}
+	answer, err := x.guarded(ctx, name, found, c, redact)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(answer)
+	data, err := redact.JSON(answer)
+	if err != nil {
+		return nil, pawl.Fatal(fmt.Errorf("what the service %s returned has no JSON form: %w", name, redact.Error(err)))
+	}
+	return data, nil
 }
 
 // withSecrets is the scope with the secrets that something reads, and these themselves.
@@ -112,7 +128,7 @@ func (x *run) withSecrets(ctx context.Context, reads func(func(at *node, u use))
 			failed = pawl.Fatal(fmt.Errorf("there is no secret %q: the program knows none", name))
 			return
 		}
-		secret, err := x.opt.Secret(ctx, name)
+		secret, err := x.opt.Secret(ctx, pawl.InfoOf(ctx).Tenant, name)
 		if err != nil {
 			failed = fmt.Errorf("secret %q: %w", name, err)
 			return

@@ -76,7 +76,7 @@ func options(t testing.TB, d *desk, rules ...llmtest.Rule) flow.Options {
 	return flow.Options{
 		Models: models(t, rules...), Model: "test/m", Provider: func(string) string { return "test" },
 		Services: service.Set{"desk": d},
-		Secret:   func(_ context.Context, name string) (string, error) { return "s3cret-" + name, nil },
+		Secret:   func(_ context.Context, tenant, name string) (string, error) { return "s3cret-" + tenant + name, nil },
 	}
 }
 
