@@ -5,9 +5,12 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/llm"
@@ -156,6 +159,14 @@ func TestMapRunsStepsForEachItem(t *testing.T) {
 	equal(t, "all", completes(t, strings.Replace(doc, "MODE", "failFast", 1), list, options(t, d)), `["a","b","c"]`)
 	d = &desk{fail: bad}
 	equal(t, "continue", completes(t, strings.Replace(doc, "MODE", "continue", 1), list, options(t, d)), `["a",{"error":{"code":"denied","message":"no"}},"c"]`)
+	for need, enough := range map[string]bool{"2": true, "3": false} {
+		quorum := strings.Replace(doc, `"MODE"`, `"quorum", "quorum": `+need, 1)
+		if enough {
+			equal(t, "quorum", completes(t, quorum, list, options(t, &desk{fail: bad})), `["a",{"error":{"code":"denied","message":"no"}},"c"]`)
+		} else {
+			fails(t, quorum, list, options(t, &desk{fail: bad}), "each: 2 completed and 3 must; item 1: ", "no")
+		}
+	}
 	d = &desk{fail: bad}
 	fails(t, strings.Replace(doc, "MODE", "failFast", 1), list, options(t, d), "each: ", "item 1: ", "no")
 	fails(t, strings.Replace(doc, "MODE", "failFast", 1), `{"list": 5}`, options(t, d), "it is a number and must be a list")
@@ -258,4 +269,54 @@ func TestParallelBranches(t *testing.T) {
 	equal(t, "quorum of 2 without c", completes(t, doc("quorum", `, "quorum": 2`), `{}`, options(t, d)), `{"a":"completed","b":"completed","c":"cancelled"}`)
 	d = &desk{fail: bad}
 	fails(t, doc("quorum", `, "quorum": 3`), `{}`, options(t, d), "3 must")
+}
+
+// A secret that a service sends back, in an answer, an error or a panic, stands in no journal; what kind of error it was stays.
+func TestSecretsThatComeBackAreTakenOut(t *testing.T) {
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x", "text": "{{secrets.token}}"}, "onFailure": "skip", "next": {"default": "b"}}`,
+		`{"id": "b", "type": "transform", "config": {"expression": "[steps.a.error.code, steps.a.error.message]"}, "next": "end"}`)
+	d := &desk{fail: func(said string) error {
+		return &service.Error{Code: service.Denied, Message: "no to " + said}
+	}}
+	equal(t, "error", completes(t, doc, `{}`, options(t, d)), `["denied","no to send text=[secret] to=x"]`)
+	if !strings.Contains(d.said()[0], "s3cret-token") {
+		t.Errorf("the service got %q", d.said())
+	}
+	d = &desk{fail: func(said string) error { panic("no to " + said) }}
+	equal(t, "panic", completes(t, doc, `{}`, options(t, d)), `["panic","panic: no to send text=[secret] to=x"]`)
+}
+
+// TestJ53_aServiceThatFailsIsLeftAlone: three failures in a row open its circuit, for all runs; attempts that are left wait for the
+// cooldown, and the first of them tries.
+func TestJ53_aServiceThatFailsIsLeftAlone(t *testing.T) {
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x"}, "retryPolicy": {"maxAttempts": 4}, "next": "end"}`)
+	var up atomic.Bool
+	d := &desk{fail: func(string) error {
+		if !up.Load() {
+			return &service.Error{Code: service.Unavailable, Message: "no connection"}
+		}
+		return nil
+	}}
+	opt := options(t, d)
+	w := flow.Define(parse(t, doc, opt), opt)
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		began := time.Now()
+		if _, err := pawltest.ResultError(h, pawltest.Start(h, w, flow.Variables{}, pawl.ID("a"))); err == nil || !strings.Contains(err.Error(), "no connection") {
+			t.Errorf("the error is %v", err)
+		}
+		equal(t, "calls", len(d.said()), 4)
+		if took := time.Since(began); took < 30*time.Second {
+			t.Errorf("the last attempt was made after %v, before the cooldown was over", took)
+		}
+		second := pawltest.Start(h, w, flow.Variables{}, pawl.ID("b"))
+		time.Sleep(10 * time.Second)
+		equal(t, "calls while it is open", len(d.said()), 4)
+		states, err := agent.Breakers(h.Context(), h.Engine())
+		if err != nil || len(states) != 1 || states[0].Endpoint != "service:/desk" || states[0].State != agent.CircuitOpen {
+			t.Errorf("%+v, %v", states, err)
+		}
+		up.Store(true)
+		pawltest.Result(h, second)
+		equal(t, "calls", len(d.said()), 5)
+	}, w)
 }
