@@ -41,6 +41,7 @@ var rooms = []room{
 	{"service", nil},
 	{"flow", []string{"pawl", "llm", "agent", "approval", "service"}},
 	{"trigger", []string{"pawl"}},
+	{"trigger/...", []string{"pawl", "trigger"}},
 	{"api", []string{"pawl", "flow", "trigger", "llm", "agent", "approval"}},
 	{"telemetry", []string{"pawl"}},
 	{"ui", nil},
