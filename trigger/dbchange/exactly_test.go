@@ -86,8 +86,14 @@ func exactlyOnce(t *testing.T, s *site, src Source, rows int) {
 	began := time.Now()
 	committed := s.write(t, rows)
 	wrote := time.Since(began)
-	for end := time.Now().Add(3 * time.Minute); status(t, e).Rows < int64(len(committed)) && time.Now().Before(end); {
-		time.Sleep(50 * time.Millisecond)
+	for last, at := int64(-1), time.Now(); time.Since(at) < 30*time.Second; time.Sleep(50 * time.Millisecond) {
+		n := status(t, e).Rows
+		if n >= int64(len(committed)) {
+			break
+		}
+		if n != last {
+			last, at = n, time.Now()
+		}
 	}
 	took := time.Since(began)
 	stopServers()
