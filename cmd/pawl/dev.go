@@ -76,6 +76,10 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
+	databases, err := a.devDatabases()
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
 	derived, encryption, verify, err := a.devSecrets(o.store)
 	if err != nil {
 		return errors.Join(err, store.Close())
@@ -91,7 +95,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return errors.Join(err, store.Close())
 	}
 	a.banner(engine, o, address, found)
-	err = errors.Join(a.work(ctx, server{engine: engine, works: true, l: l, drain: drain, log: log,
+	err = errors.Join(a.work(ctx, server{engine: engine, works: true, l: l, drain: drain, log: log, databases: databases,
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Secrets: secrets, Draw: drawings(defs)}}), engine.Close())
 	if cerr := store.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
@@ -126,6 +130,19 @@ func (a *app) devSecrets(store string) ([]byte, *secret.Keyring, verifyFunc, err
 	}
 	derived, err := a.secret(s)
 	return derived, encryption, verify, err
+}
+
+// devDatabases are those whose changes start runs: here they are told by the environment only.
+func (a *app) devDatabases() (map[string]string, error) {
+	s := defaultSettings()
+	if err := a.envSettings(&s, map[string]string{}); err != nil {
+		return nil, err
+	}
+	databases, err := s.Databases.read()
+	if err != nil {
+		return nil, a.usage("%w", err)
+	}
+	return databases, nil
 }
 
 // listen refuses addresses that others can reach: there are no accounts yet.

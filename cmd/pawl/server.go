@@ -15,6 +15,7 @@ import (
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/telemetry"
 	"github.com/pawlrun/pawl/trigger"
+	"github.com/pawlrun/pawl/trigger/dbchange"
 )
 
 // drain is how long steps under way and requests may take after the first signal.
@@ -29,6 +30,8 @@ type server struct {
 	drain  time.Duration
 	log    *slog.Logger
 	serve  []api.ServeOption
+
+	databases map[string]string // addresses of those whose changes start runs, by name
 }
 
 // work runs the engine, what starts runs by the clock, and the server until ctx ends or one of them fails, and
@@ -43,7 +46,7 @@ func (a *app) work(ctx context.Context, s server) error {
 	s.api.Ready = func(context.Context) error { return ctx.Err() }
 	var handler http.Handler = api.New(s.engine, s.api)
 	var parts sync.WaitGroup
-	var failed [3]error
+	var failed [4]error
 	part := func(i int, what string, work func() error) {
 		parts.Go(func() {
 			defer stop() // one without the other is of no use
@@ -60,6 +63,9 @@ func (a *app) work(ctx context.Context, s server) error {
 		part(0, "the engine", func() error { return s.engine.Run(ctx) })
 		runner := &trigger.Runner{Engine: s.engine, Logger: s.log}
 		part(2, "the schedules", func() error { return runner.Run(ctx) })
+		watched := &watchedDatabases{dsns: s.databases}
+		changes := &dbchange.Runner{Engine: s.engine, Connect: watched.connect, Logger: s.log}
+		part(3, "the database triggers", func() error { return errors.Join(changes.Run(ctx), watched.close()) })
 	}
 	part(1, "the server", func() error { return api.Serve(ctx, s.l, handler, s.drain, s.serve...) })
 	parts.Wait()
