@@ -14,9 +14,9 @@ import (
 	"sync"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver that triggers listen with
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/trigger/dbchange"
+	"github.com/pawlrun/pawl/trigger/dbchange/pglisten"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -159,6 +159,9 @@ func (w *watchedDatabases) connect(_ context.Context, name string) (dbchange.Con
 		w.open = map[string]dbchange.Connection{}
 	}
 	c := dbchange.Connection{DB: db, Dialect: d}
+	if d == dbchange.Postgres {
+		c.Listen = pglisten.On(db)
+	}
 	w.open[name] = c
 	return c, nil
 }

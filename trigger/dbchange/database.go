@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pawlrun/pawl"
 )
 
@@ -19,7 +18,10 @@ import (
 type database struct {
 	*sql.DB
 	dialect Dialect
+	listen  func(ctx context.Context, channel string, heard func()) error
 }
+
+func databaseOf(c Connection) database { return database{c.DB, c.Dialect, c.Listen} }
 
 // row is one that is to start a run.
 type row struct {
@@ -323,6 +325,6 @@ func explained(err error) error {
 }
 
 func isDenied(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "42501" // insufficient_privilege
+	var state interface{ SQLState() string }                     // pgx's errors have it
+	return errors.As(err, &state) && state.SQLState() == "42501" // insufficient_privilege
 }

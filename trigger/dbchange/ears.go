@@ -2,13 +2,9 @@ package dbchange
 
 import (
 	"context"
-	"database/sql/driver"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // ears hear the notifications of outboxes, one session for each connection. They are hints: what is not heard is found by the next look.
@@ -34,9 +30,9 @@ func (e *ears) close() {
 	e.work.Wait()
 }
 
-// listen returns what has an element when there may be something for a reader; nil where the pool has no session to spare.
+// listen returns what has an element when there may be something for a reader; nil where nobody can be heard.
 func (e *ears) listen(connection string, db database, reader string) <-chan struct{} {
-	if most := db.Stats().MaxOpenConnections; most > 0 && most < 3 {
+	if db.listen == nil {
 		return nil
 	}
 	e.mu.Lock()
@@ -57,15 +53,12 @@ func (e *ears) listen(connection string, db database, reader string) <-chan stru
 func (e *ears) session(connection string, db database) {
 	for e.ctx.Err() == nil {
 		began := time.Now()
-		err := e.once(connection, db)
+		err := db.listen(e.ctx, "pawl_outbox", func() { e.wake(connection) })
 		if e.ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errDeaf) {
-			e.log.Warn("database triggers: this connection can't be listened on: its driver is not pgx's; the outbox is looked at by its interval", "connection", connection)
-			return
-		}
-		if time.Since(began) > time.Minute { // it was heard for a while
+		e.log.Warn("database triggers: listening has ended and begins again; until then the outbox is looked at by its interval", "connection", connection, "error", err)
+		if time.Since(began) > time.Minute { // it went well for a while
 			continue
 		}
 		select {
@@ -73,34 +66,6 @@ func (e *ears) session(connection string, db database) {
 		case <-time.After(5 * time.Second):
 		}
 	}
-}
-
-var errDeaf = errors.New("not a connection of pgx")
-
-func (e *ears) once(connection string, db database) error {
-	conn, err := db.Conn(e.ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	var failed error
-	_ = conn.Raw(func(c any) error {
-		std, ok := c.(*stdlib.Conn)
-		if !ok {
-			failed = errDeaf
-			return nil
-		}
-		if _, failed = std.Conn().Exec(e.ctx, "LISTEN pawl_outbox"); failed != nil {
-			return driver.ErrBadConn
-		}
-		for {
-			e.wake(connection) // also at first: what came before was not heard
-			if _, failed = std.Conn().WaitForNotification(e.ctx); failed != nil {
-				return driver.ErrBadConn // the pool gets no session that listens
-			}
-		}
-	})
-	return failed
 }
 
 func (e *ears) wake(connection string) {

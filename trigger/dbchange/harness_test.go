@@ -18,6 +18,7 @@ import (
 	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
+	"github.com/pawlrun/pawl/trigger/dbchange/pglisten"
 	_ "modernc.org/sqlite"
 )
 
@@ -108,7 +109,12 @@ func closing(t *testing.T, close func() error) {
 	})
 }
 
-func (s *site) connection() Connection { return Connection{s.db, s.dialect} }
+func (s *site) connection() Connection {
+	if s.dialect == SQLite {
+		return Connection{DB: s.db, Dialect: SQLite}
+	}
+	return Connection{DB: s.db, Dialect: Postgres, Listen: pglisten.On(s.db)}
+}
 
 func (s *site) connect(_ context.Context, name string) (Connection, error) {
 	if name != "shop" {

@@ -30,7 +30,7 @@ func (o Outbox) Plan(ctx context.Context, c Connection) ([]string, error) {
 	if len(o.Operations) == 0 {
 		o.Operations = []Operation{Insert, Update, Delete}
 	}
-	db := database{c.DB, c.Dialect}
+	db := databaseOf(c)
 	t, err := db.table(ctx, o.Table)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (o Outbox) Install(ctx context.Context, c Connection) error {
 
 // PlanUninstall returns the statements of Uninstall, which is one transaction.
 func (o Outbox) PlanUninstall(ctx context.Context, c Connection) ([]string, error) {
-	db := database{c.DB, c.Dialect}
+	db := databaseOf(c)
 	t, err := db.table(ctx, o.Table)
 	gone := errors.Is(err, pawl.ErrNotFound) && t.name.name != ""
 	if err != nil && !gone {

@@ -211,3 +211,18 @@ func TestWritersOfATableNeedNoRightsOnItsOutbox(t *testing.T) {
 	}
 	wantItems(t, e, "a")
 }
+
+func TestANotificationIsHeardAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Postgres, SQLite)
+	s.orders(t)
+	e := client(t, s.store())
+	s.install(t, Outbox{Table: "orders"})
+	put(t, e, Source{Table: "orders", Interval: mostInterval})
+	background(t, s.runner(e))
+	until(t, "the first look", func() bool { return !status(t, e).LastPoll.IsZero() })
+	for _, item := range []string{"a", "b"} {
+		s.exec(t, "INSERT INTO orders (item) VALUES ($1)", item)
+		until(t, "the run", func() bool { return slices.Contains(items(t, e), item) })
+	}
+}

@@ -235,7 +235,7 @@ func Check(ctx context.Context, c Connection, s Source) error {
 	if err := s.Check(); err != nil {
 		return err
 	}
-	db := database{c.DB, c.Dialect}
+	db := databaseOf(c)
 	if s.Table != "" {
 		return db.watchable(ctx, &s)
 	}

@@ -106,7 +106,7 @@ func TestARowOfAPreparedTransactionIsFound(t *testing.T) {
 		t.Errorf("the transaction has committed: %+v", m)
 	}
 	if most == 0 { // the server has none: the question must still be answered
-		if _, prepared, err := (database{s.db, Postgres}).running(t.Context()); err != nil || len(prepared) != 0 {
+		if _, prepared, err := databaseOf(s.connection()).running(t.Context()); err != nil || len(prepared) != 0 {
 			t.Errorf("%v, %v", prepared, err)
 		}
 	}

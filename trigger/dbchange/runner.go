@@ -20,6 +20,9 @@ import (
 type Connection struct {
 	DB      *sql.DB
 	Dialect Dialect
+	// Listen calls heard when it has begun, and for each notification of a channel of PostgreSQL, until ctx ends or it fails:
+	// see package pglisten. nil: outboxes are looked at by their sources' Interval only.
+	Listen func(ctx context.Context, channel string, heard func()) error
 }
 
 // Runner watches databases and starts runs. Any number may run on one store, in as many processes: none leads, and each source is
@@ -28,7 +31,7 @@ type Connection struct {
 type Runner struct {
 	Engine *pawl.Engine
 	// Connect finds a connection by its name. pawl.ErrNotFound: this program has none of that name. It is asked often, so it
-	// is to keep its pools. On PostgreSQL the driver is that of pgx, which is also listened with.
+	// is to keep its pools. On PostgreSQL the driver is that of pgx.
 	Connect func(ctx context.Context, name string) (Connection, error)
 	// Poll is how often the store is asked for sources that are new, or that nobody watches any more. 0 means 2 s.
 	Poll time.Duration
@@ -151,7 +154,7 @@ func (h *house) watch(ctx context.Context, at entry) error {
 			}
 			return fmt.Errorf("connection %s: %w", k.Connection, err)
 		}
-		w.db = database{c.DB, c.Dialect}
+		w.db = databaseOf(c)
 	}
 	mine, err := w.take(ctx)
 	if err != nil || !mine {

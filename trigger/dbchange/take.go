@@ -164,7 +164,7 @@ func (w *work) leave(ctx context.Context, r reader) error {
 	if err != nil {
 		return fmt.Errorf("connection %s: %w", r.Connection, err)
 	}
-	db := database{c.DB, c.Dialect}
+	db := databaseOf(c)
 	t, err := db.table(ctx, r.Table)
 	if err != nil && (!errors.Is(err, pawl.ErrNotFound) || t.name.name == "") {
 		return err
