@@ -54,6 +54,7 @@ const (
 	mostBytes  = 16 << 20
 	maxText    = 1 << 20 // bytes of a statement, and of one value
 	maxValues  = 1000
+	maxBound   = 16 << 20 // bytes of all values
 	maxIdle    = 5 * time.Minute
 	maxLife    = time.Hour
 	defaultMax = 4

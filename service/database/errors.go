@@ -34,7 +34,7 @@ func (d *database) failed(ctx context.Context, p *params, err error) error {
 	switch {
 	case code == service.Forbidden && !p.execute:
 		return p.wrong("the statement", said)
-	case errors.As(err, &commit) && (code == "" || ctx.Err() != nil):
+	case errors.As(err, &commit) && (ctx.Err() != nil || unsure(err)):
 		return d.told(ctx, service.TimedOut, "%s: the connection was cut while it committed: it may have been carried out", d.name)
 	case ctx.Err() != nil || code == service.TimedOut:
 		return d.told(ctx, service.TimedOut, "%s: no answer within %v; nothing was changed", d.name, p.timeout)
@@ -46,6 +46,24 @@ func (d *database) failed(ctx context.Context, p *params, err error) error {
 
 func (d *database) told(ctx context.Context, code, format string, args ...any) error {
 	return &service.Error{Code: code, Message: "database: " + d.redact.Text(fmt.Sprintf(format, args...)), Err: context.Cause(ctx)}
+}
+
+// unsure reports whether an error of a commit leaves open what became of the transaction: it is no answer, or that of a
+// server that goes away.
+func unsure(err error) bool {
+	var pg *pgconn.PgError
+	var my *mysqldriver.MySQLError
+	var lite *sqlitedriver.Error
+	switch {
+	case errors.As(err, &pg):
+		class := pg.Code[:min(2, len(pg.Code))]
+		return class == "08" || class == "57" || class == "58"
+	case errors.As(err, &my):
+		return my.Number == 1053
+	case errors.As(err, &lite):
+		return lite.Code()&0xff == 10
+	}
+	return true
 }
 
 // sort finds the code of what a database says, and its words. The code of what is no answer of a database is "".

@@ -127,6 +127,7 @@ func mysqlConfig(dsn string) (*mysqldriver.Config, error) {
 	}
 	config.Timeout = connectTimeout
 	config.Logger = quiet{}
+	config.ClientFoundRows = true // an UPDATE counts the rows that it finds, as elsewhere
 	config.ConnectionAttributes = "program_name:pawl"
 	config.Params = map[string]string{"time_zone": "'+00:00'"}
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
