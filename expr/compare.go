@@ -140,8 +140,8 @@ func equal(m *machine, a, b any, depth int) (bool, error) {
 		}
 		return all, nil
 	}
-	c, comparable, err := compare(m, a, b)
-	return comparable && c == 0, err
+	c, has, err := compare(m, a, b)
+	return has && c == 0, err
 }
 
 func equalItems(m *machine, a, b any, depth int) (bool, error) {

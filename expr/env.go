@@ -62,7 +62,7 @@ func (e *Env) Parse(source string) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Program{source: source, limits: e.limits, names: e.names, root: root, kinds: is, uses: c.distinct(), locals: c.most, times: c.times, costly: 20 + len(source)/128}, nil
+	return &Program{source: source, limits: e.limits, root: root, kinds: is, uses: c.distinct(), locals: c.most, times: c.times, costly: 20 + len(source)/128}, nil
 }
 
 // read parses the source.

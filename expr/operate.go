@@ -41,7 +41,7 @@ var binaries = map[string]*binary{
 // result is what the operator makes of values of these kinds; 0: it takes none of them.
 func (op *binary) result(left, right kinds) (out kinds) {
 	if op.rules == nil {
-		if comparable(left)&comparable(right) == 0 && left != nullKind && right != nullKind {
+		if widened(left)&widened(right) == 0 && left != nullKind && right != nullKind {
 			return 0 // never equal
 		}
 		return boolKind
@@ -54,8 +54,8 @@ func (op *binary) result(left, right kinds) (out kinds) {
 	return out
 }
 
-// comparable widens a kind to those whose values may equal its own.
-func comparable(k kinds) kinds {
+// widened is a kind with those whose values may equal its own.
+func widened(k kinds) kinds {
 	if k&numberKind != 0 {
 		k |= numberKind
 	}

@@ -10,7 +10,6 @@ import (
 type Program struct {
 	source string
 	limits Limits
-	names  []string
 	root   node
 	kinds  kinds
 	uses   []Use

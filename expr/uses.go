@@ -47,7 +47,7 @@ unroll:
 		}
 		if p.local < 0 {
 			if !slices.Contains(c.env.names, p.name) {
-				return nil, 0, c.unknownName(of)
+				return nil, 0, c.unknownName(of, len(segments) == 0)
 			}
 			c.use(append([]Segment{{Name: p.name}}, segments...))
 		}
@@ -81,7 +81,8 @@ func segmentOf(key ast.Expr) (Segment, bool) {
 	return Segment{}, false
 }
 
-func (c *compiler) unknownName(e ast.Expr) error {
+// unknownName refuses a name; bare is one of which nothing is asked.
+func (c *compiler) unknownName(e ast.Expr, bare bool) error {
 	name := e.AsIdent()
 	at := c.at(e)
 	hint := did(name, slices.Concat(c.env.names, c.locals))
@@ -97,7 +98,11 @@ func (c *compiler) unknownName(e ast.Expr) error {
 			hint = fmt.Sprintf("if the name has a hyphen, write %s['%s-%s']", of[:dot], of[dot+1:], name)
 		}
 	}
-	if hint == "" && len(c.env.names) <= 20 {
+	switch {
+	case hint != "":
+	case bare && !strings.HasPrefix(name, "."):
+		hint = "a text stands in quotes: '" + name + "'"
+	case len(c.env.names) <= 20:
 		hint = "there are " + strings.Join(c.env.names, ", ")
 	}
 	return c.fault(at, hint, "there is nothing called %q", name)
