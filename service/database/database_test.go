@@ -216,6 +216,21 @@ func TestTheRestOfALargeResultIsNotRead(t *testing.T) {
 	})
 }
 
+// A value that is larger than any result may be is not held in memory.
+func TestAValueOfAnySizeIsRefused(t *testing.T) {
+	huge := map[string]string{"postgres": "SELECT repeat('x', 50000000) AS x", "mariadb": "SELECT REPEAT('x', 100000000) AS x", "sqlite": "SELECT zeroblob(50000000) AS x"}
+	each(t, func(t *testing.T, k kind, dsn string, db *sql.DB) {
+		if k.name == "mariadb" {
+			run(t, db, "SET GLOBAL max_allowed_packet = 268435456")
+			defer run(t, db, "SET GLOBAL max_allowed_packet = 16777216")
+		}
+		s := open(t, database.Connection{DSN: dsn})
+		_, err := call(t, s, "query", "k", huge[k.name], nil)
+		refused(t, "a value", err, service.TooLarge, "")
+		equal(t, "afterwards", rows(t, s, "SELECT 1 AS a"), `[{"a":1}]`)
+	})
+}
+
 // Rows count that a statement finds, also where it changes nothing in them.
 func TestWhatIsCounted(t *testing.T) {
 	each(t, func(t *testing.T, k kind, dsn string, db *sql.DB) {

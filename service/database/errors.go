@@ -73,6 +73,8 @@ func (d *database) sort(err error) (code, said string) {
 	var lite *sqlitedriver.Error
 	var long *pgproto3.ExceededMaxBodyLenErr
 	switch {
+	case errors.As(err, &long), errors.Is(err, errFlood):
+		return service.TooLarge, "a row is larger than any result may be"
 	case errors.As(err, &pg):
 		said = fmt.Sprintf("%s (%s)", pg.Message, pg.Code)
 		if pg.Hint != "" {
@@ -83,8 +85,6 @@ func (d *database) sort(err error) (code, said string) {
 		return mysqlCode(my.Number), short(fmt.Sprintf("%s (%d)", my.Message, my.Number))
 	case errors.As(err, &lite):
 		return sqliteCode(lite.Code()), short(lite.Error())
-	case errors.As(err, &long), errors.Is(err, errFlood):
-		return service.TooLarge, "a row is larger than any result may be"
 	}
 	if text := err.Error(); strings.HasPrefix(text, "sql: expected ") || strings.Contains(text, "failed to encode args") || strings.HasPrefix(text, "expected ") ||
 		strings.Contains(text, "missing argument") || strings.Contains(text, "not enough args") {
