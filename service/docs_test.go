@@ -43,25 +43,6 @@ func servicesOfThePage(secret func(context.Context, string) (string, error), sig
 	return service.Set{"http": web, "tickets": tickets, "webhook": hooks}, nil
 }
 
-func accountsOfThePage(templates fs.FS, password, address, token string) (service.Set, error) {
-	mail, err := email.New(email.Options{Host: "smtp.example.org", User: "mailer", Password: password, From: "Support <support@example.org>", Templates: templates})
-	if err != nil {
-		return nil, err
-	}
-	databases, err := database.New(database.Options{Connections: map[string]database.Connection{
-		"orders": {DSN: address, Execute: true, Once: true}, // postgres://pawl:…@db.example.org/orders
-		"stock":  {DSN: "sqlite:/var/lib/stock.db"},
-	}})
-	if err != nil {
-		return nil, err
-	}
-	chat, err := service.NewSlack(service.SlackOptions{Token: token})
-	if err != nil {
-		return nil, err
-	}
-	return service.Set{"email": mail, "database": databases, "slack": chat}, nil
-}
-
 func insideOfThePage() (*service.HTTP, error) {
 	inside := service.Network{
 		Allow: []string{"vault.internal:8200", "10.20.0.0/16", "*.corp.example", "[fd00:20::/32]:*"},
@@ -77,6 +58,25 @@ func petsOfThePage(document []byte, secret func(context.Context, string) (string
 		Auth:    map[string]string{"api_key": "{{secrets.pets}}"},
 		Secret:  secret,
 	})
+}
+
+func moreOfThePage(password, token string, mails fs.FS) (service.Set, error) {
+	mail, err := email.New(email.Options{Host: "smtp.example.org", User: "mailer", Password: password, From: "Support <support@example.org>", Templates: mails})
+	if err != nil {
+		return nil, err
+	}
+	orders, err := database.New(database.Options{Connections: map[string]database.Connection{
+		"orders": {DSN: "postgres://pawl@db.example.org/orders", Execute: true, Once: true},
+		"stock":  {DSN: "sqlite:/var/lib/stock.db"},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	chat, err := service.NewSlack(service.SlackOptions{Token: token})
+	if err != nil {
+		return nil, err
+	}
+	return service.Set{"email": mail, "database": orders, "slack": chat}, nil
 }
 
 type clock struct{}
@@ -147,11 +147,11 @@ func TestThePageOfServicesIsTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accounts, err := accountsOfThePage(fstest.MapFS{"ticket-received.txt": {Data: []byte("Hello.")}}, "password", "postgres://pawl@db.example.org/orders", "xoxb-1")
+	more, err := moreOfThePage("p", "xoxb-1", fstest.MapFS{"welcome.txt": {Data: []byte("Welcome")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	maps.Copy(set, accounts)
+	maps.Copy(set, more)
 	for _, document := range flows {
 		if f, err := flow.Parse([]byte(document), flow.World{Services: set}); err != nil {
 			t.Errorf("%s: %v", document, err)
