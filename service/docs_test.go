@@ -4,15 +4,20 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io/fs"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/service"
+	"github.com/pawlrun/pawl/service/database"
+	"github.com/pawlrun/pawl/service/email"
 	"github.com/pawlrun/pawl/service/servicetest"
 )
 
@@ -53,6 +58,25 @@ func petsOfThePage(document []byte, secret func(context.Context, string) (string
 		Auth:    map[string]string{"api_key": "{{secrets.pets}}"},
 		Secret:  secret,
 	})
+}
+
+func moreOfThePage(password, token string, mails fs.FS) (service.Set, error) {
+	mail, err := email.New(email.Options{Host: "smtp.example.org", User: "mailer", Password: password, From: "Support <support@example.org>", Templates: mails})
+	if err != nil {
+		return nil, err
+	}
+	orders, err := database.New(database.Options{Connections: map[string]database.Connection{
+		"orders": {DSN: "postgres://pawl@db.example.org/orders", Execute: true, Once: true},
+		"stock":  {DSN: "sqlite:/var/lib/stock.db"},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	chat, err := service.NewSlack(service.SlackOptions{Token: token})
+	if err != nil {
+		return nil, err
+	}
+	return service.Set{"email": mail, "database": orders, "slack": chat}, nil
 }
 
 type clock struct{}
@@ -112,7 +136,7 @@ func TestThePageOfServicesIsTrue(t *testing.T) {
 		}
 	}
 	descriptions, flows := blocks(t, "yaml"), blocks(t, "json")
-	if len(shown) != 5 || len(descriptions) != 1 || len(flows) != 3 {
+	if len(shown) != 6 || len(descriptions) != 1 || len(flows) != 6 {
 		t.Fatalf("the page has %d blocks of Go, %d of YAML and %d of JSON", len(shown), len(descriptions), len(flows))
 	}
 	t.Chdir(t.TempDir())
@@ -123,6 +147,11 @@ func TestThePageOfServicesIsTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	more, err := moreOfThePage("p", "xoxb-1", fstest.MapFS{"welcome.txt": {Data: []byte("Welcome")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(set, more)
 	for _, document := range flows {
 		if f, err := flow.Parse([]byte(document), flow.World{Services: set}); err != nil {
 			t.Errorf("%s: %v", document, err)

@@ -28,7 +28,7 @@ func TestOurServicesKeepTheirPromises(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slow := keys(s.URL)
+	slow, w := keys(s.URL), openWorkspace(t)
 	for name, c := range map[string]struct {
 		s   service.Service
 		opt servicetest.Options
@@ -48,12 +48,18 @@ func TestOurServicesKeepTheirPromises(t *testing.T) {
 			Slow:     servicetest.Example{Action: "slow", Params: "{}"},
 			Secrets:  []string{"s3cret-of-tickets"},
 		}},
+		"slack": {w.slack(t), servicetest.Options{
+			Examples: []servicetest.Example{{Params: `{"channel": "#billing", "message": "hello"}`}},
+			Secrets:  []string{slackToken},
+		}},
 		"OpenAPI": {pet, servicetest.Options{
 			Examples: []servicetest.Example{{Params: `{"petId": 1}`}, {Action: "pets-replace", Params: `{"petId": 1, "body": {"name": "x"}}`}},
 			Secrets:  []string{"s3cret-of-pets"},
 		}},
 	} {
-		c.opt.Effects = effects
+		if c.opt.Effects = effects; name == "slack" {
+			c.opt.Effects = func() int { _, calls := w.said(); return calls }
+		}
 		t.Run(name, func(t *testing.T) { servicetest.Check(t, c.s, c.opt) })
 	}
 }
