@@ -169,6 +169,29 @@ func TestAnExecutionShowsWhatARunHasDone(t *testing.T) {
 		if x.CompletedAt == nil || len(x.Current) > 0 || x.Truncated != nil {
 			t.Errorf("completed: %+v", x)
 		}
+		f, err := s.Flow(t.Context(), "", "everything", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := f.Graph().Mark(x)
+		taken := map[string]int{}
+		for _, e := range g.Edges {
+			taken[e.From+" "+e.To] = e.Taken
+		}
+		equal(t, "ways", fmt.Sprint(taken["(start) never"], taken["bad instead"], taken["look count"], taken["count look"], taken["look sign"], taken["sign fail"], taken["pause end"]), "1 1 2 3 1 0 1")
+		for _, n := range g.Nodes {
+			switch n.ID {
+			case "never", "look", "each":
+				equal(t, n.ID, fmt.Sprintln(n.Status, n.Visits), map[string]string{"never": "skipped 1\n", "look": "completed 3\n", "each": "completed 1\n"}[n.ID])
+			}
+			if n.ID == "each" {
+				equal(t, "items", n.Branches[0].Nodes[1].Visits, 2)
+			}
+		}
+		picture, err := g.SVG()
+		if err != nil || !strings.Contains(picture, "<title>everything, run e: completed</title>") || !strings.Contains(picture, "completed 3×") {
+			t.Errorf("the picture: %v\n%s", err, picture)
+		}
 		if _, err := s.Execution(t.Context(), "acme", "e"); !errors.Is(err, pawl.ErrNotFound) {
 			t.Errorf("another tenant's run: %v", err)
 		}
