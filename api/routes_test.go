@@ -124,6 +124,49 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				_, err = c.Workflow(ctx, "ecco")
 				must(errors.Is(err, pawl.ErrUnknown) && strings.Contains(err.Error(), `"echo"`), nil, err)
 			}},
+			{"workflowMetrics", func() {
+				v, err := c.WorkflowMetrics(ctx, "looked", flow.Span{})
+				must(v.TotalExecutions == 1 && v.SuccessRate == "100.0%" && *v.SuccessRatio == 1 && v.TotalCost == "$0.0000" && v.Last24h.Completed == 1 && v.ByVersion["1"].Completed == 1, err, v)
+				v, err = c.WorkflowMetrics(ctx, "looked", flow.Span{To: time.Now().Add(-time.Hour)})
+				must(v.TotalExecutions == 0 && v.SuccessRate == "N/A" && v.SuccessRatio == nil, err, v)
+				_, err = c.WorkflowMetrics(ctx, "nobody", flow.Span{})
+				must(errors.Is(err, pawl.ErrNotFound), nil, err)
+			}},
+			{"workflowCosts", func() {
+				v, err := c.WorkflowCosts(ctx, "looked", flow.Span{})
+				must(v.TotalExecutions == 1 && v.TotalCost == "$0.0000" && len(v.CostByStep) == 0 && strings.HasPrefix(v.Period, "since "), err, v)
+				_, err = c.WorkflowCosts(ctx, "nobody", flow.Span{})
+				must(errors.Is(err, pawl.ErrNotFound), nil, err)
+			}},
+			{"executions", func() {
+				v, err := c.Executions(ctx, api.ExecutionQuery{Workflow: "looked", Status: []pawl.State{pawl.Completed}, Limit: 1})
+				must(len(v.Items) == 1 && v.Items[0].ExecutionID == "l/1" && v.Items[0].Version == 1 && v.NextCursor == "", err, v)
+				v, err = c.Executions(ctx, api.ExecutionQuery{Workflow: "looked", Since: time.Now().Add(time.Hour)})
+				must(len(v.Items) == 0, err, v)
+			}},
+			{"execution", func() {
+				v, err := c.Execution(ctx, "l/1")
+				must(v.WorkflowID == "looked" && v.Status == pawl.Completed && string(v.StepResults["say"].Output) == `{"text":"hello"}` && v.StepResults["say"].Next == "end" && string(v.Output) == `{"text":"hello"}`, err, v)
+				_, err = c.Execution(ctx, "nobody")
+				must(errors.Is(err, pawl.ErrNotFound), nil, err)
+			}},
+			{"workflowGraph", func() {
+				v, err := c.WorkflowGraph(ctx, "looked", api.GraphQuery{Format: "mermaid"})
+				must(strings.HasPrefix(string(v), "flowchart TD"), err, string(v))
+				v, err = c.WorkflowGraph(ctx, "looked", api.GraphQuery{Format: "svg", Run: "l/1"})
+				must(strings.HasPrefix(string(v), "<svg ") && strings.Contains(string(v), "✓ completed"), err, string(v))
+				v, err = c.WorkflowGraph(ctx, "looked", api.GraphQuery{Run: "l/1", Version: 1})
+				var g flow.Graph
+				must(json.Unmarshal(v, &g) == nil && len(g.Nodes) == 3 && g.Edges[1].Taken == 1, err, string(v))
+				for _, q := range []api.GraphQuery{{Run: "nobody"}, {Version: 7}} {
+					_, err = c.WorkflowGraph(ctx, "looked", q)
+					must(errors.Is(err, pawl.ErrNotFound), nil, err)
+				}
+			}},
+			{"dashboard", func() {
+				v, err := c.Dashboard(ctx, "", 0)
+				must(len(v.Workflows) >= 1 && v.Workflows[len(v.Workflows)-1].ID == "looked" && v.TotalExecutions >= 1 && v.NextCursor == "", err, v)
+			}},
 			{"start", func() { begin("waits", "w/1", "null", pawl.Waiting) }},
 			{"startWorkflow", func() {
 				v, err := c.StartWorkflow(ctx, "echo", api.StartRequest{ID: "e", Input: json.RawMessage(`{"text":"hi"}`)}, 20*time.Second)

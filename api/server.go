@@ -15,6 +15,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/flow"
 )
 
 // Options are a handler's settings. The zero value works.
@@ -66,6 +67,9 @@ type Options struct {
 	// not there, and answered with 503; any other with 401 and its text. nil: such webhooks
 	// answer 503.
 	Verify func(scheme, secretName string, header http.Header, body []byte, now time.Time) (deliveryID string, err error)
+	// Flows has the flows of the store, which each tenant deploys for itself. Refresh it before the engine runs, and let it
+	// Watch beside it. nil: there are none, and calls about them answer 404.
+	Flows *flow.Registry
 	// Draw returns the Mermaid text of a workflow that is a state machine, as its Mermaid method has
 	// it; "": it is none. nil: none is.
 	Draw func(workflow string) string
@@ -138,6 +142,8 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.webhooks.unread = s.unread
 	s.newDocument()
 	s.workflowRoutes()
+	s.executionRoutes()
+	s.graphRoutes()
 	s.runRoutes()
 	s.startRoutes()
 	s.orderRoutes()
@@ -204,6 +210,10 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	took(w, pattern)
+	if o.page != "" && wantsPage(r) {
+		http.Redirect(w, r, o.page, http.StatusSeeOther)
+		return
+	}
 	r, err := s.admit(w, r, o)
 	if err == nil {
 		defer callerOf(r.Context()).done()
