@@ -19,13 +19,15 @@ const (
 	ModelsRead      Scope = "models:read"      // look at what models were asked, and at prompts
 	ModelsWrite     Scope = "models:write"     // prompts, backtests, forks with another question
 	SchedulesWrite  Scope = "schedules:write"  // schedules
+	WorkflowsRead   Scope = "workflows:read"   // read the documents of flows, check others
+	WorkflowsWrite  Scope = "workflows:write"  // deploy flows, choose the version that runs get
 	KeysWrite       Scope = "keys:write"       // keys of the tenant
 	Admin           Scope = "admin"            // all of these, and in the default tenant what belongs to no tenant
 )
 
 // Scopes lists all scopes.
 func Scopes() []Scope {
-	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, KeysWrite, Admin}
+	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, WorkflowsRead, WorkflowsWrite, KeysWrite, Admin}
 }
 
 // Scopes of routes that no key has.

@@ -142,6 +142,8 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.webhooks.unread = s.unread
 	s.newDocument()
 	s.workflowRoutes()
+	s.flowRoutes()
+	s.executeRoutes()
 	s.executionRoutes()
 	s.graphRoutes()
 	s.runRoutes()

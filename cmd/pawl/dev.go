@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -22,6 +23,7 @@ import (
 type devOptions struct {
 	listen string
 	store  string
+	flows  string // a folder; "": ./flows, if that is there
 	source demo.Source
 }
 
@@ -37,17 +39,22 @@ The workflows ask OpenAI, or what speaks its protocol, if OPENAI_API_KEY or
 OPENAI_BASE_URL is set, and Anthropic if ANTHROPIC_API_KEY is. If none of them is, a
 script answers in place of a model.
 
+Flows of a folder are deployed, and again whenever a file is saved; what is wrong with them is told at once. It is the
+folder of --flows, or ./flows if there is one; "pawl init" makes a first flow. Without a model their decisions are
+answered by a script too: with the first value that is allowed.
+
 webhook-demo and approval-demo ask no model: the one waits for a request, the other for a
 person. The secret that tokens of hooks are derived from is kept beside the store, as
 pawl.db.secret; for a database in ./pawl.secret, or give PAWL_SECRET. Secrets of senders that sign
 their webhooks are given as to "pawl serve", in PAWL_WEBHOOKS or PAWL_WEBHOOKS_FILE.`,
-		Example: a.examples("dev", "dev --model anthropic/claude-haiku-4-5") + "\n  OPENAI_BASE_URL=http://localhost:11434/v1 " + a.self + " dev --model llama3.2 --embedder nomic-embed-text",
+		Example: a.examples("dev", "dev --flows ./flows", "dev --model anthropic/claude-haiku-4-5") + "\n  OPENAI_BASE_URL=http://localhost:11434/v1 " + a.self + " dev --model llama3.2 --embedder nomic-embed-text",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.listen, "listen", defaultListen, "address to serve on, of this machine only")
 	flags.StringVar(&o.store, "store", "./pawl.db", "where the runs are kept: a file, or a postgres:// URL")
+	flags.StringVar(&o.flows, "flows", "", "folder of flows, deployed whenever they are saved (default ./flows, if it is there)")
 	models := flag.NewFlagSet("", flag.ContinueOnError)
 	o.source.Flags(models)
 	flags.AddGoFlagSet(models)
@@ -60,6 +67,10 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	if err != nil {
 		return a.usage("%w", err)
 	}
+	folder, err := a.devFlows(o.flows)
+	if err != nil {
+		return err
+	}
 	l, err := a.listen(o.listen)
 	if err != nil {
 		return err
@@ -71,7 +82,11 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
-	secret, verify, err := a.devSecrets(o.store)
+	s := defaultSettings()
+	if err := a.envSettings(&s, map[string]string{}); err != nil {
+		return errors.Join(err, store.Close())
+	}
+	secret, verify, err := a.devSecrets(s, o.store)
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
@@ -81,8 +96,25 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	if err := engine.Register(defs...); err != nil {
 		return errors.Join(err, store.Close())
 	}
+	opt := flowModels(found)
+	if found.Model.Scripted {
+		opt = scriptedModels(500 * time.Millisecond)
+	}
+	opt.Logger, opt.BaseURL = log, address
+	flows, err := a.flows(ctx, engine, s, opt)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	saved := watcher{app: a, flows: flows, folder: folder}
+	saved.look(ctx)
+	saved.look(ctx) // what is there is whole
 	a.banner(engine, o, address, found)
-	err = errors.Join(a.work(ctx, server{engine: engine, works: true, l: l, drain: drain, log: log,
+	watched, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { saved.watch(watched) })
+	defer watching.Wait()
+	defer stop()
+	err = errors.Join(a.work(ctx, server{engine: engine, flows: flows, works: true, l: l, drain: drain, log: log,
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Draw: drawings(defs)}}), engine.Close())
 	if cerr := store.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
@@ -95,11 +127,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 
 // devSecrets are what tokens of hooks are derived of, and what checks signatures. The first is made
 // beside the store; for a database, in this directory; for a store in memory it is kept nowhere.
-func (a *app) devSecrets(store string) ([]byte, verifyFunc, error) {
-	s := defaultSettings()
-	if err := a.envSettings(&s, map[string]string{}); err != nil {
-		return nil, nil, err
-	}
+func (a *app) devSecrets(s settings, store string) ([]byte, verifyFunc, error) {
 	verify, err := s.Webhooks.verify()
 	if err != nil {
 		return nil, nil, a.usage("%w", err)

@@ -30,8 +30,8 @@ type settings struct {
 	SecretFile     string         `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
 	OtherSecrets   []string       `yaml:"otherSecretFiles" env:"PAWL_OTHER_SECRET_FILES" flag:"other-secret-file" help:"files with further secrets, whose tokens and links hold too; to change the secret"`
 	AdminKeyFile   string         `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
-	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
-	Model          string         `yaml:"model" env:"PAWL_MODEL" flag:"model" help:"the model that the examples ask, such as openai/gpt-4o-mini (default the first that the environment has a key for)"`
+	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples (and flows), flows (alone), or none: an API beside the workers of your own program"`
+	Model          string         `yaml:"model" env:"PAWL_MODEL" flag:"model" help:"the model that examples and flows ask where they name none, such as openai/gpt-4o-mini (default the first that the environment has a key for)"`
 	Embedder       string         `yaml:"embedder" env:"PAWL_EMBEDDER" flag:"embedder" help:"the embedding model that they ask, such as openai/text-embedding-3-small"`
 	BaseURL        string         `yaml:"baseUrl" env:"PAWL_BASE_URL" flag:"base-url" help:"address of a server that speaks OpenAI's protocol; goes before OPENAI_BASE_URL"`
 	Prices         string         `yaml:"prices" env:"PAWL_PRICES" flag:"prices" help:"file of prices that go before the known ones"`
@@ -83,7 +83,7 @@ func (a *app) configFlags(cmd *cobra.Command) {
 			flags.Int(name, v, help)
 		}
 	}
-	a.complete(cmd, "workflows", "examples", "none")
+	a.complete(cmd, "workflows", "examples", "flows", "none")
 	a.complete(cmd, "log-level", "debug", "info", "warn", "error")
 	a.complete(cmd, "log-format", "text", "json")
 }
@@ -244,7 +244,7 @@ func (a *app) checkSettings(s settings) error {
 	one := func(name, value string, words ...string) {
 		fault(!slices.Contains(words, value), "%s is %q; it is one of %s", name, value, strings.Join(words, ", "))
 	}
-	one("workflows", s.Workflows, "examples", "none")
+	one("workflows", s.Workflows, "examples", "flows", "none")
 	one("logLevel", s.LogLevel, "debug", "info", "warn", "error")
 	if s.LogFormat != "" {
 		one("logFormat", s.LogFormat, "text", "json")
