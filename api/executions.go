@@ -49,15 +49,15 @@ type executionsInput struct {
 	Limit    int      `query:"limit" default:"50" minimum:"1" maximum:"500"`
 }
 
-// spanInput is a span of time.
-type spanInput struct {
+type flowSpanInput struct {
+	ID   string `path:"id"`
 	Days int    `query:"days" minimum:"1" maximum:"3660" doc:"The days before now. With it, from and to are not given."`
 	From moment `query:"from" doc:"At or after: a day in UTC or a time."`
 	To   moment `query:"to" doc:"Before."`
 }
 
 // span reads it; usual is how many days it has where nothing is said, 0: all.
-func (in *spanInput) span(usual int) (flow.Span, error) {
+func (in *flowSpanInput) span(usual int) (flow.Span, error) {
 	given := !in.From.Time.IsZero() || !in.To.Time.IsZero()
 	switch {
 	case in.Days != 0 && given:
@@ -73,11 +73,6 @@ func (in *spanInput) span(usual int) (flow.Span, error) {
 		return flow.Span{}, nil
 	}
 	return flow.Span{From: time.Now().UTC().AddDate(0, 0, -usual)}, nil
-}
-
-type flowSpanInput struct {
-	ID string `path:"id"`
-	spanInput
 }
 
 type dashboardInput struct {
@@ -288,7 +283,7 @@ func (s *server) graph(ctx context.Context, in *graphInput) (*graphOutput, error
 	}
 	switch in.Format {
 	case "mermaid":
-		return &graphOutput{mermaidType + "; charset=utf-8", []byte(strings.TrimRight(g.Mermaid(), "\n"))}, nil
+		return &graphOutput{mermaidType, []byte(strings.TrimRight(g.Mermaid(), "\n"))}, nil
 	case "svg":
 		picture, err := g.SVG()
 		return &graphOutput{svgType, []byte(strings.TrimRight(picture, "\n"))}, err
@@ -305,5 +300,5 @@ func (s *server) machineGraph(in *graphInput) (*graphOutput, error) {
 	case in.Run != "" || in.Version != 0:
 		return nil, badRequest("%s is a state machine of the program: it has no versions, and its runs are not marked", in.ID)
 	}
-	return &graphOutput{mermaidType + "; charset=utf-8", []byte(strings.TrimRight(s.opt.Draw(in.ID), "\n"))}, nil
+	return &graphOutput{mermaidType, []byte(strings.TrimRight(s.opt.Draw(in.ID), "\n"))}, nil
 }
