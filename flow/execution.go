@@ -46,7 +46,7 @@ type StepResult struct {
 	TokenUsage   *TokenUsage     `json:"tokenUsage,omitempty"`
 	Cost         float64         `json:"cost"` // of all attempts of all visits, by the ledger, with that of the steps in it, in US dollars
 	CostMicroUSD int64           `json:"costMicroUsd"`
-	Status       string          `json:"status"` // pending, running, retrying, waiting, completed, skipped, failed, timed out, cancelled
+	Status       string          `json:"status"` // pending, running, retrying, waiting, paused, blocked, completed, skipped, failed, timed out, cancelled
 	StartedAt    time.Time       `json:"startedAt"`
 	CompletedAt  *time.Time      `json:"completedAt,omitempty"`
 	DurationMs   int64           `json:"durationMs"`
@@ -106,7 +106,7 @@ type StepFailure struct {
 type CurrentStep struct {
 	Step     string    `json:"step"`   // place: pay, notify/email/send, each[3]/send
 	Type     string    `json:"type"`   // of the step
-	Status   string    `json:"status"` // pending, running, retrying, waiting
+	Status   string    `json:"status"` // pending, running, retrying, waiting, paused, blocked
 	Since    time.Time `json:"since"`
 	WaitsFor string    `json:"waitsFor,omitempty"`
 	Attempt  int       `json:"attempt,omitempty"` // the one that is next or under way, where one has failed
@@ -178,11 +178,21 @@ const (
 // with no effects: see [pawl.Engine.Replay]. It looks at the first 20,000 entries of the journal and returns values of
 // about 4 MiB; what is left out it says. pawl.ErrNotFound: the tenant has no such run, or it is of no flow.
 func (r *Registry) Execution(ctx context.Context, tenant, runID string) (Execution, error) {
-	l, err := r.look(ctx, tenant, runID)
-	if err != nil {
-		return Execution{}, err
+	ref := pawl.Ref{Tenant: tenant, ID: runID}
+	info, err := r.engine.Get(ctx, ref)
+	for tries := 1; err == nil; tries++ {
+		var l *looked
+		if l, err = r.look(ctx, ref, info); err != nil {
+			break
+		}
+		if info, err = r.engine.Get(ctx, ref); err != nil {
+			break
+		}
+		if info.State == l.info.State || tries == 3 { // else what was read is of two moments
+			return l.execution(), nil
+		}
 	}
-	return l.execution(), nil
+	return Execution{}, err
 }
 
 // looked is what is known of a run.
@@ -202,12 +212,7 @@ type looked struct {
 }
 
 // look reads what there is of a run.
-func (r *Registry) look(ctx context.Context, tenant, runID string) (*looked, error) {
-	ref := pawl.Ref{Tenant: tenant, ID: runID}
-	info, err := r.engine.Get(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
+func (r *Registry) look(ctx context.Context, ref pawl.Ref, info pawl.RunInfo) (*looked, error) {
 	f, err := r.flowOf(ctx, info)
 	if err != nil {
 		return nil, err
@@ -218,7 +223,7 @@ func (r *Registry) look(ctx context.Context, tenant, runID string) (*looked, err
 		return nil, err
 	}
 	if more {
-		l.cut = append(l.cut, fmt.Sprintf("the run's journal has more than %d entries: what came after those is not here, and what is under way is not known; read /api/runs/%s/journal for all", maxLookedAt, runID))
+		l.cut = append(l.cut, fmt.Sprintf("the run's journal has more than %d entries: what came after those is not here, and what is under way is not known; read /api/runs/%s/journal for all", maxLookedAt, ref.ID))
 	}
 	if err := l.readLedger(ctx, r.engine, ref); err != nil {
 		return nil, err
