@@ -53,10 +53,7 @@ func (e *Engine) Check(ctx context.Context, f Filter) iter.Seq2[Check, error] {
 			page, err := e.store.List(ctx, f)
 			var found []Check
 			if err == nil {
-				e.mu.Lock()
-				code := e.defs
-				e.mu.Unlock()
-				found, err = e.check(ctx, page, checking{defs: code, limit: checkLimit})
+				found, err = e.check(ctx, page, checking{defs: e.code(), limit: checkLimit})
 			}
 			if err != nil {
 				yield(Check{}, err)
@@ -82,6 +79,13 @@ type checking struct {
 	most  int64  // entries of a journal that are read; 0: all
 	told  func() // called as it is known of a run what comes of it, before anything is stopped; nil: nobody is
 	ended bool   // runs that have ended, too
+}
+
+// code are the workflows that are registered. It is not to be changed.
+func (e *Engine) code() map[string]*definition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.defs
 }
 
 // check replays runs in an engine of their own, on a store that has nothing but them and

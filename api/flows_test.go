@@ -245,7 +245,7 @@ func TestFlowsAndCodeStandInOneList(t *testing.T) {
 	})
 }
 
-// What one server has deployed, another of the same store starts at once.
+// What one server has deployed, another of the same store starts at once, and a worker that has not seen it runs it.
 func TestAnotherServerStartsAFlowAtOnce(t *testing.T) {
 	eachStore(t, func(t *testing.T, store func() pawl.Store) {
 		a := openOn(t, store(), api.Options{})
@@ -255,18 +255,24 @@ func TestAnotherServerStartsAFlowAtOnce(t *testing.T) {
 		if _, err := a.client.Deploy(t.Context(), []byte(aFlow("hello", "from afar")), api.DeployOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		h := &house{t: t, handler: b}
-		req, err := http.NewRequest("POST", "http://localhost/api/workflows/hello/execute", strings.NewReader(`{}`))
-		if err != nil {
-			t.Fatal(err)
+		post := func(status int, path, body string, into any) {
+			t.Helper()
+			req, err := http.NewRequest("POST", "http://localhost/api/workflows"+path, strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := (&house{t: t, handler: b}).direct(req)
+			if err := json.Unmarshal(rec.Body.Bytes(), into); err != nil || rec.Code != status {
+				t.Fatal(rec.Code, rec.Body)
+			}
 		}
-		rec := h.direct(req)
-		var e api.Execution
-		if err := json.Unmarshal(rec.Body.Bytes(), &e); err != nil || rec.Code != 202 {
-			t.Fatal(rec.Code, rec.Body)
-		}
-		if run, err := a.client.Run(t.Context(), e.ExecutionID, 20*time.Second); err != nil || string(run.Result) != `{"text":"from afar"}` {
-			t.Errorf("%+v %v", run, err)
+		post(200, "", aFlow("other", "from here"), &api.Deployed{})
+		for id, text := range map[string]string{"hello": "from afar", "other": "from here"} {
+			var e api.Execution
+			post(202, "/"+id+"/execute", `{}`, &e)
+			if run, err := a.client.Run(t.Context(), e.ExecutionID, time.Minute); err != nil || string(run.Result) != fmt.Sprintf(`{"text":%q}`, text) {
+				t.Errorf("%+v %v", run, err)
+			}
 		}
 	})
 }

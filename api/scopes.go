@@ -21,13 +21,15 @@ const (
 	SchedulesWrite  Scope = "schedules:write"  // schedules
 	WorkflowsRead   Scope = "workflows:read"   // read the documents of flows, check others
 	WorkflowsWrite  Scope = "workflows:write"  // deploy flows, choose the version that runs get
+	SecretsRead     Scope = "secrets:read"     // which secrets there are, never their values
+	SecretsWrite    Scope = "secrets:write"    // set and delete secrets; in the default tenant also change the keys that all are sealed with
 	KeysWrite       Scope = "keys:write"       // keys of the tenant
 	Admin           Scope = "admin"            // all of these, and in the default tenant what belongs to no tenant
 )
 
 // Scopes lists all scopes.
 func Scopes() []Scope {
-	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, WorkflowsRead, WorkflowsWrite, KeysWrite, Admin}
+	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, SecretsRead, SecretsWrite, WorkflowsRead, WorkflowsWrite, KeysWrite, Admin}
 }
 
 // Scopes of routes that no key has.

@@ -25,8 +25,8 @@ const (
 // point is a place.
 type point struct{ x, y float64 }
 
-// placed is a graph with its places.
-type placed struct {
+// laidOut is a graph with its places.
+type laidOut struct {
 	width, height float64
 	nodes         []*box
 	paths         []*path
@@ -36,7 +36,7 @@ type placed struct {
 type box struct {
 	node       *GraphNode // nil: a bend
 	lines      []string
-	inner      []*placed // branches
+	inner      []*laidOut // branches
 	w, h       float64
 	x, y       float64
 	layer      int
@@ -56,8 +56,8 @@ type path struct {
 }
 
 // layout places a graph.
-func layout(g *Graph) *placed {
-	p := &placed{}
+func layout(g *Graph) *laidOut {
+	p := &laidOut{}
 	by := map[string]*box{}
 	for i := range g.Nodes {
 		b := boxOf(&g.Nodes[i])
@@ -121,7 +121,7 @@ func width(lines []string) (w float64) {
 }
 
 // turnBack finds the edges that lead back.
-func (p *placed) turnBack() {
+func (p *laidOut) turnBack() {
 	out := map[*box][]*path{}
 	for _, e := range p.paths {
 		out[e.from] = append(out[e.from], e)
@@ -149,7 +149,7 @@ func (p *placed) turnBack() {
 }
 
 // layers gives each node its layer: one below the last of those that lead to it.
-func (p *placed) layers() [][]*box {
+func (p *laidOut) layers() [][]*box {
 	in := map[*box]int{}
 	out := map[*box][]*path{}
 	for _, e := range p.paths {
@@ -185,7 +185,7 @@ func (p *placed) layers() [][]*box {
 }
 
 // bend gives an edge over several layers a bend in each.
-func (p *placed) bend(layers [][]*box) {
+func (p *laidOut) bend(layers [][]*box) {
 	bends := 0
 	for _, e := range p.paths {
 		if e.back {
@@ -245,7 +245,7 @@ func middle(of []*box) (x float64) {
 }
 
 // place gives each node of ordered layers its place.
-func (p *placed) place(layers [][]*box) {
+func (p *laidOut) place(layers [][]*box) {
 	apart := func(a, b *box) float64 { return (a.w+b.w)/2 + gapX }
 	for _, layer := range layers {
 		x := 0.0
@@ -318,7 +318,7 @@ func (p *placed) place(layers [][]*box) {
 }
 
 // route draws the edges from point to point.
-func (p *placed) route() {
+func (p *laidOut) route() {
 	outs, ins := map[*box][]*path{}, map[*box][]*path{}
 	for _, e := range p.paths {
 		if !e.back {

@@ -102,7 +102,7 @@ var paint = map[string]struct{ stroke, width, dash string }{
 	"skipped": {"#8c959f", "1.5", "5 4"}, "missing": {"#e5534b", "1.5", "5 4"},
 }
 
-func (s *svg) graph(p *placed, dx, dy float64) {
+func (s *svg) graph(p *laidOut, dx, dy float64) {
 	for _, e := range p.paths {
 		s.edge(e, dx, dy)
 	}

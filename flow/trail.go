@@ -116,13 +116,13 @@ func (t *trail) walk(at string, f func(at string, v *visit)) {
 	for _, v := range t.visits {
 		f(at+v.step.id, v)
 		for _, name := range v.names {
-			v.inner[name].walk(at+v.step.id+within(v.step, name), f)
+			v.inner[name].walk(at+v.step.id+insideOf(v.step, name), f)
 		}
 	}
 }
 
-// within is how a place in a branch of a step goes on: /email/ of a parallel, [3]/ of a map.
-func within(s *step, name string) string {
+// insideOf is how a place in a branch of a step goes on: /email/ of a parallel, [3]/ of a map.
+func insideOf(s *step, name string) string {
 	if s.kind == "map" {
 		return "[" + name + "]/"
 	}

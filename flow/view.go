@@ -151,7 +151,7 @@ func (l *looked) result(v *visit, at string) StepResult {
 	}
 	for _, name := range v.names {
 		inner := v.inner[name]
-		b := BranchResult{Status: "running", Steps: l.results(inner, at+within(v.step, name))}
+		b := BranchResult{Status: "running", Steps: l.results(inner, at+insideOf(v.step, name))}
 		switch {
 		case inner.ended && inner.err == nil:
 			b.Status = "completed"

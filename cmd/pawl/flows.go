@@ -85,16 +85,20 @@ func (a *app) flowFiles(paths []string) (files []string, err error) {
 
 // filesAt lists a file, or those below a folder that end as flows do. What begins with a dot is left out there.
 func filesAt(path string) (files []string, err error) {
-	err = filepath.WalkDir(path, func(at string, entry fs.DirEntry, err error) error {
+	root := path
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		root = strings.TrimRight(path, string(filepath.Separator)) + string(filepath.Separator) // what a link leads to
+	}
+	err = filepath.WalkDir(root, func(at string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case at != path && strings.HasPrefix(entry.Name(), "."):
+		case at != root && strings.HasPrefix(entry.Name(), "."):
 			if entry.IsDir() {
 				return fs.SkipDir
 			}
 		case entry.IsDir():
-		case at == path || slices.Contains(flowEndings, strings.ToLower(filepath.Ext(at))):
+		case at == root || slices.Contains(flowEndings, strings.ToLower(filepath.Ext(at))):
 			files = append(files, at)
 		}
 		return nil
