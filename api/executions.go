@@ -208,7 +208,7 @@ func (s *server) dashboard(ctx context.Context, in *dashboardInput) (*output[Das
 
 // wantsPage reports whether a request is a browser's that is to show a page.
 func wantsPage(r *http.Request) bool {
-	return strings.Contains(r.Header.Get("Accept"), htmlType)
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
 // Media types of a graph.
