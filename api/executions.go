@@ -120,7 +120,7 @@ func (s *server) executionRoutes() {
 			c, err := flows.Costs(ctx, tenantOf(ctx), in.ID, span)
 			return &output[flow.Costs]{c}, err
 		})
-	add(s, route{id: "dashboard", method: http.MethodGet, path: "/dashboard", scope: RunsRead, page: "/ui/", summary: "All flows at a glance",
+	add(s, route{id: "dashboard", method: http.MethodGet, path: "/dashboard", scope: RunsRead, page: "/ui/", also: []int{http.StatusSeeOther}, summary: "All flows at a glance",
 		about: "A browser, which accepts text/html, is sent to the dashboard at /ui/."}, s.dashboard)
 }
 
