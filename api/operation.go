@@ -128,7 +128,7 @@ func add[I, O any](s *server, r route, handle func(ctx context.Context, in *I) (
 	for _, status := range r.also {
 		answer := *op.Responses[first]
 		answer.Description = http.StatusText(status)
-		if status == http.StatusNoContent {
+		if status == http.StatusNoContent || status == http.StatusSeeOther {
 			answer.Content = nil
 		}
 		op.Responses[strconv.Itoa(status)] = &answer

@@ -218,7 +218,8 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	took(w, pattern)
 	if o.page != "" && wantsPage(r) {
-		http.Redirect(w, r, o.page, http.StatusSeeOther)
+		w.Header().Set("Location", o.page)
+		send(w, http.StatusSeeOther, "", nil)
 		return
 	}
 	r, err := s.admit(w, r, o)
