@@ -88,6 +88,9 @@ type Store interface {
 	// not taken. Neither reads more than most of them, nor returns more.
 	Queued(ctx context.Context, tenant string, most int) (int, error)
 	Unread(ctx context.Context, run int64, most int) (int, error)
+	// Tally counts the runs of a workflow and tells how long they took; it looks at no more than
+	// f.Most of them, the newest.
+	Tally(ctx context.Context, f TallyFilter) (Tally, error)
 	// Stats counts.
 	Stats(ctx context.Context, now time.Time) (Stats, error)
 	// Close waits for calls under way and gives everything back.

@@ -148,6 +148,8 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.workflowRoutes()
 	s.flowRoutes()
 	s.executeRoutes()
+	s.executionRoutes()
+	s.graphRoutes()
 	s.runRoutes()
 	s.startRoutes()
 	s.orderRoutes()
@@ -215,6 +217,11 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	took(w, pattern)
+	if o.page != "" && wantsPage(r) {
+		w.Header().Set("Location", o.page)
+		send(w, http.StatusSeeOther, "", nil)
+		return
+	}
 	r, err := s.admit(w, r, o)
 	if err == nil {
 		defer callerOf(r.Context()).done()
