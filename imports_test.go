@@ -39,7 +39,7 @@ var rooms = []room{
 	{"agent", []string{"pawl", "llm", "approval"}},
 	{"agent/mcp", []string{"pawl", "agent"}},
 	{"service", nil},
-	{"flow", []string{"pawl", "llm", "agent", "approval", "service"}},
+	{"flow", []string{"pawl", "llm", "agent", "approval", "service", "trigger"}},
 	{"trigger", []string{"pawl"}},
 	{"api", []string{"pawl", "flow", "trigger", "llm", "agent", "approval"}},
 	{"telemetry", []string{"pawl"}},

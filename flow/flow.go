@@ -24,6 +24,7 @@ type Flow struct {
 
 	root   *node
 	limits limits
+	starts []start
 	main   graph
 }
 
@@ -101,6 +102,7 @@ func read(f *findings, root *node, w World) *Flow {
 		made.Inputs = schemaOf(f, inputs)
 	}
 	made.Hash = hash(root)
+	made.starts = readStarts(f, root)
 	made.main = readGraph(f, root.get("steps"), w)
 	return made
 }

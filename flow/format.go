@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // Ends of a flow, as targets of next.
@@ -33,8 +35,8 @@ var document = record{doc: "A flow: a workflow as data, which pawl runs durably.
 	{name: "name", doc: "says it to people", is: text{most: 200}},
 	{name: "description", doc: "what it is for", is: text{most: 10_000}},
 	{name: "version", doc: "a number that grows; left out, it is the next free one", is: num{whole: true, least: 1, most: 1 << 31}},
-	{name: "trigger", doc: "what starts it; left out, only people and programs do", is: trigger},
-	{name: "triggers", doc: "several things that start it", is: list{of: trigger, least: 1, most: 50}},
+	{name: "trigger", doc: "what starts it; left out, only people and programs do", is: triggerOf},
+	{name: "triggers", doc: "several things that start it", is: list{of: triggerOf, least: 1, most: 50}},
 	{name: "inputs", doc: "JSON Schema of the variables with which a run starts; a start with others is refused", is: jsonSchema{}},
 	{name: "limits", is: limitsShape},
 	{name: "steps", doc: "the steps; a run begins with the first", is: list{of: nested, least: 1, most: MaxSteps}, required: true},
@@ -201,7 +203,7 @@ func (stepShape) schema() map[string]any {
 	return m
 }
 
-var trigger = triggerShape{}
+var triggerOf = triggerShape{}
 
 // triggerShape is a record that depends on its type.
 type triggerShape struct{}
@@ -211,10 +213,16 @@ var triggerTypes = map[string]record{
 	"webhook": {doc: "A request starts it.", attrs: []attr{
 		{name: "path", doc: "the path of the URL, as it is served: /webhooks/orders", is: text{least: 2, most: 512, pattern: regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`), means: "begin with /, go on with letters, digits, - _ . ~ and /"}, required: true},
 		{name: "secret", doc: "the name of the secret that signs requests", is: plain},
-		{name: "scheme", doc: "how requests are signed", is: text{one: []string{"github", "stripe", "slack", "standard", "hmac", "none"}}},
-		{name: "dedupe", doc: "header:Name or a path into the body, whose value names a delivery", is: plain},
-		{name: "respond", doc: "the answer to a request", is: anything{}},
-		{name: "variables", doc: "the run's variables and the paths into the request that they come from; left out, the body", is: table{of: plain}},
+		{name: "scheme", doc: "how requests are signed, with the secret; write \"none\" to let in whoever knows the path", required: true, is: text{one: []string{"github", "stripe", "slack", "standard", "hmac", "none"}}},
+		{name: "dedupe", doc: "header:Name, or a path such as body.id, whose value names a delivery; one that comes again within 24 hours starts nothing; left out, what the scheme says", is: plain},
+		{name: "methods", doc: "what requests may be; GET has its values in query", is: list{of: text{one: trigger.RouteMethods}, least: 1, most: 5}, usual: []string{"POST"}},
+		{name: "form", doc: "the body is a form, as a browser or Slack sends it, instead of JSON", is: truth{}},
+		{name: "respond", doc: "the answer to a request that has started a run; left out, 202 and the run's id", is: record{attrs: []attr{
+			{name: "status", is: num{whole: true, least: 200, most: 299}, usual: 200},
+			{name: "headers", is: table{of: text{most: 4096}}},
+			{name: "body", doc: "a text is sent as it is, anything else as JSON", is: anything{}},
+		}}},
+		{name: "variables", doc: "the run's variables and the paths they come from, into body, headers, query, id, method and path; left out, they are the body", is: table{of: plain}},
 	}},
 	"schedule": {doc: "The clock starts it.", attrs: []attr{
 		{name: "cron", doc: "minute hour day month weekday", is: plain, required: true},
@@ -226,7 +234,8 @@ var triggerTypes = map[string]record{
 	}},
 	"event": {doc: "An event starts it, also the end of another flow's run: workflow.completed, workflow.failed.", attrs: []attr{
 		{name: "eventName", is: text{least: 1, most: 256}, required: true},
-		{name: "where", doc: "an expression over event; left out, all", is: plain},
+		{name: "where", doc: "an expression over event, with its id, name and data; left out, all", is: plain},
+		{name: "variables", doc: "the run's variables and the paths into event that they come from: event.data.order; left out, they are the event's data", is: table{of: plain}},
 	}},
 	"database-change": {doc: "New rows of a database start it.", attrs: []attr{
 		{name: "query", doc: "rows above the cursor, which is $1", is: plain},

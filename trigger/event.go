@@ -71,6 +71,7 @@ type EventStart struct {
 	Subscription string `json:"subscription"` // its id
 	Workflow     string `json:"workflow"`
 	Run          string `json:"run"`
+	Input        Places `json:"input,omitempty"`   // the subscription's
 	Done         bool   `json:"done,omitempty"`    // it was started, or refused
 	Unknown      bool   `json:"unknown,omitempty"` // for a minute no Runner has known the workflow
 }
@@ -184,7 +185,7 @@ func (r *eventRow) match(ctx context.Context, e *pawl.Engine) error {
 			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.ID, err))
 		}
 		if fits {
-			r.Starts = append(r.Starts, EventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID)})
+			r.Starts = append(r.Starts, EventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID), Input: s.Input})
 		}
 	}
 	return nil
@@ -281,12 +282,11 @@ func (r *eventRow) dispatch(ctx context.Context, e *pawl.Engine, version int64) 
 		if s.Done || !slices.Contains(known, s.Workflow) {
 			continue
 		}
-		_, err := e.StartRun(ctx, s.Workflow, r.Data, pawl.ID(s.Run), pawl.Tenant(r.Tenant), pawl.OnConflict(pawl.ReturnExisting),
-			pawl.Attributes(map[string]any{TriggerAttribute: s.Subscription}))
+		err := r.start(ctx, e, s)
 		switch {
 		case err == nil:
 			s.Done = true
-		case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrTooLarge), errors.Is(err, pawl.ErrEncoding), errors.Is(err, pawl.ErrConflict):
+		case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrTooLarge), errors.Is(err, pawl.ErrEncoding), errors.Is(err, pawl.ErrConflict), errors.Is(err, pawl.ErrState):
 			s.Done = true
 			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.Subscription, err))
 		default:
@@ -311,6 +311,23 @@ func (r *eventRow) dispatch(ctx context.Context, e *pawl.Engine, version int64) 
 	}
 	_, err := r.write(ctx, e, version, old)
 	return errors.Join(failed, ignoreConflict(err))
+}
+
+// start starts one of the runs.
+func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) error {
+	input := r.Data
+	if s.Input != nil {
+		data, err := exact(r.Data)
+		if err == nil {
+			input, err = s.Input.fill(map[string]any{"event": map[string]any{"id": r.ID, "name": r.Name, "data": data}})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	l := launch{trigger: s.Subscription, tenant: r.Tenant, workflow: s.Workflow, run: s.Run, input: input}
+	_, err := l.start(ctx, e)
+	return err
 }
 
 // TriggerAttribute is the attribute of a run that names the subscription or webhook that started it.
