@@ -50,21 +50,28 @@ func (v *Variables) UnmarshalJSON(data []byte) error {
 // Define makes a workflow of a flow, for programs that bring their flows along. Its input are the variables, its result is
 // the output of the last step.
 func Define(f *Flow, opt Options) *pawl.Workflow[Variables, json.RawMessage] {
-	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost), pawl.Version(strconv.Itoa(f.Version))}
-	if f.Inputs != nil {
-		options = append(options, pawl.CheckInput(func(input json.RawMessage) error {
-			if string(input) == "null" {
-				input = json.RawMessage("{}")
-			}
-			return conform(f.Inputs, input)
-		}))
-	}
+	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost), pawl.Version(strconv.Itoa(f.Version)), pawl.CheckInput(f.checkInput)}
 	if f.limits.timeout > 0 {
 		options = append(options, pawl.Timeout(f.limits.timeout))
 	}
 	return pawl.Define(f.ID, func(c *pawl.Context, in Variables) (json.RawMessage, error) {
 		return interpret(c, f, opt, in)
 	}, options...)
+}
+
+// checkInput refuses what no run of the flow can start with.
+func (f *Flow) checkInput(input json.RawMessage) error {
+	var v Variables
+	if err := json.Unmarshal(input, &v); err != nil {
+		return err
+	}
+	if f.Inputs == nil {
+		return nil
+	}
+	if v == nil {
+		input = json.RawMessage("{}")
+	}
+	return conform(f.Inputs, input)
 }
 
 // model is a model's name with its provider.

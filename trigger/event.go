@@ -64,6 +64,8 @@ type eventRow struct {
 	Count  int             `json:"count,omitempty"`
 	Errors []string        `json:"errors,omitempty"`
 	Due    time.Time       `json:"due,omitzero"`
+
+	How map[string]Places `json:"how,omitempty"` // by subscription: what makes the input, where the data is not it
 }
 
 // EventStart is a run that an event starts.
@@ -71,7 +73,6 @@ type EventStart struct {
 	Subscription string `json:"subscription"` // its id
 	Workflow     string `json:"workflow"`
 	Run          string `json:"run"`
-	Input        Places `json:"input,omitempty"`   // the subscription's
 	Done         bool   `json:"done,omitempty"`    // it was started, or refused
 	Unknown      bool   `json:"unknown,omitempty"` // for a minute no Runner has known the workflow
 }
@@ -185,7 +186,13 @@ func (r *eventRow) match(ctx context.Context, e *pawl.Engine) error {
 			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.ID, err))
 		}
 		if fits {
-			r.Starts = append(r.Starts, EventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID), Input: s.Input})
+			r.Starts = append(r.Starts, EventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID)})
+			if s.Input != nil {
+				if r.How == nil {
+					r.How = map[string]Places{}
+				}
+				r.How[s.ID] = s.Input
+			}
 		}
 	}
 	return nil
@@ -316,10 +323,10 @@ func (r *eventRow) dispatch(ctx context.Context, e *pawl.Engine, version int64) 
 // start starts one of the runs.
 func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) error {
 	input := r.Data
-	if s.Input != nil {
+	if places := r.How[s.Subscription]; places != nil {
 		data, err := exact(r.Data)
 		if err == nil {
-			input, err = s.Input.fill(map[string]any{"event": map[string]any{"id": r.ID, "name": r.Name, "data": data}})
+			input, err = places.fill(map[string]any{"event": map[string]any{"id": r.ID, "name": r.Name, "data": data}})
 		}
 		if err != nil {
 			return err

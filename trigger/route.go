@@ -167,8 +167,19 @@ func token(s string) bool {
 	})
 }
 
-// takes reports whether a request may have a method.
-func (r *Route) takes(method string) bool {
+// Type is the media type that a body must have.
+func (r *Route) Type() string {
+	if r.Form {
+		return "application/x-www-form-urlencoded"
+	}
+	return "application/json"
+}
+
+// TakesType reports whether a Content-Type is that of the route, whatever its parameters.
+func (r *Route) TakesType(contentType string) bool { return isType(contentType, r.Type()) }
+
+// Takes reports whether a request may have a method.
+func (r *Route) Takes(method string) bool {
 	if r.Methods == nil {
 		return method == http.MethodPost
 	}
