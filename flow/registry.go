@@ -20,6 +20,7 @@ import (
 type Registry struct {
 	engine *pawl.Engine
 	opt    Options
+	ends   *trigger.Ends
 
 	mu     sync.Mutex
 	known  map[string]bool           // flows whose name the engine knows from here
@@ -34,7 +35,7 @@ type place struct {
 
 // NewRegistry makes the registry of an engine's store. Call [Registry.Refresh] before the engine runs.
 func NewRegistry(e *pawl.Engine, opt Options) *Registry {
-	r := &Registry{engine: e, opt: opt, known: map[string]bool{}, loaded: map[place]pawl.Definition{}}
+	r := &Registry{engine: e, opt: opt, ends: trigger.NewEnds(e), known: map[string]bool{}, loaded: map[place]pawl.Definition{}}
 	return r
 }
 
@@ -205,6 +206,9 @@ func (r *Registry) write(ctx context.Context, tenant string, was int64, next Inf
 		return next, fmt.Errorf("flow %s: %w", next.ID, err)
 	}
 	next.Revision = versions[0]
+	if err := r.ends.Refresh(ctx); err != nil && r.opt.Logger != nil { // Watch tries again
+		r.opt.Logger.Warn("pawl: deployed flows", "error", err)
+	}
 	return next, nil
 }
 
@@ -380,8 +384,11 @@ func (r *Registry) World() World {
 	return World{Services: r.opt.Services, Model: r.opt.Model}
 }
 
-// Refresh tells the engine the flows of the store that it does not know yet.
+// Refresh tells the engine the flows of the store that it does not know yet, and finds out which runs are to tell of their ends.
 func (r *Registry) Refresh(ctx context.Context) error {
+	if err := r.ends.Refresh(ctx); err != nil {
+		return err
+	}
 	for after := ""; ; {
 		records, err := r.engine.Records(ctx, headSpace, "", after, 1000)
 		if err != nil {
@@ -403,11 +410,15 @@ func (r *Registry) Refresh(ctx context.Context) error {
 	}
 }
 
-// Watch refreshes whenever another process deploys a new flow, until ctx ends.
+// Watch refreshes whenever another process deploys a new flow, until ctx ends; every second it finds out which runs are to tell of their ends.
 func (r *Registry) Watch(ctx context.Context) error {
 	var seen int64
 	for {
-		record, err := r.engine.Record(ctx, countSpace, "names")
+		err := r.ends.Refresh(ctx)
+		var record pawl.Record
+		if err == nil {
+			record, err = r.engine.Record(ctx, countSpace, "names")
+		}
 		if err == nil && record.Version != seen {
 			if err = r.Refresh(ctx); err == nil {
 				seen = record.Version

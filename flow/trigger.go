@@ -2,6 +2,7 @@ package flow
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -232,6 +233,15 @@ func (made *Flow) checkStarts(f *findings) {
 				if err := conform(made.Inputs, s.schedule.Input); err != nil {
 					f.fault(s.at, "give them in variables", "its variables are not what inputs asks for: %s", why(err))
 				}
+			}
+		case "event":
+			s.event.Workflow = made.ID
+			if s.event.ByItself(context.Background()) {
+				at := s.at.get("where")
+				if at == nil {
+					at = s.at.get("eventName")
+				}
+				f.fault(at, `say in where whose: event.data.workflowId == "another"`, "the end of a run of this flow would start the next")
 			}
 		case "webhook":
 			if at := s.at.get("path"); paths[s.route.Path] != nil {

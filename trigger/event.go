@@ -65,7 +65,9 @@ type eventRow struct {
 	Errors []string        `json:"errors,omitempty"`
 	Due    time.Time       `json:"due,omitzero"`
 
-	How map[string]Places `json:"how,omitempty"` // by subscription: what makes the input, where the data is not it
+	From  string            `json:"from,omitempty"`  // of a run's end: its workflow
+	Depth int               `json:"depth,omitempty"` // of a run's end: that of the runs which it starts
+	How   map[string]Places `json:"how,omitempty"`   // by subscription: what makes the input, where the data is not it
 }
 
 // EventStart is a run that an event starts.
@@ -104,6 +106,9 @@ func Publish(ctx context.Context, e *pawl.Engine, ev Event) (Published, error) {
 	if err != nil {
 		return Published{}, fmt.Errorf("%w: data of event %s: %w", pawl.ErrInput, ev.Name, err)
 	}
+	if err := reserved(ev.Name); err != nil {
+		return Published{}, err
+	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	row := &eventRow{ID: cmp.Or(ev.ID, rand.Text()), Name: ev.Name, Tenant: ev.Tenant, Data: data, At: now, Until: now.Add(max(ev.Keep, leastKept))}
 	if first, err := firstEvent(ctx, e, ev.Tenant, row.ID); err != nil || first != nil {
@@ -112,17 +117,23 @@ func Publish(ctx context.Context, e *pawl.Engine, ev Event) (Published, error) {
 	if err := row.match(ctx, e); err != nil {
 		return Published{}, err
 	}
-	row.Due = now.Add(claimFor) // whoever publishes comes first
-	version, err := row.write(ctx, e, 0, time.Time{})
+	return row.publish(ctx, e)
+}
+
+// publish writes an event that was matched, and does what follows.
+func (r *eventRow) publish(ctx context.Context, e *pawl.Engine) (Published, error) {
+	r.Due = r.At.Add(claimFor) // whoever publishes comes first
+	r.Told = isEnd(r.Name)     // it is for subscriptions
+	version, err := r.write(ctx, e, 0, time.Time{})
 	if errors.Is(err, pawl.ErrConflict) {
-		first, err := firstEvent(ctx, e, ev.Tenant, row.ID)
+		first, err := firstEvent(ctx, e, r.Tenant, r.ID)
 		return first.published(true), err
 	}
 	if err != nil {
-		return Published{}, fmt.Errorf("publish %s: %w", ev.Name, err)
+		return Published{}, fmt.Errorf("publish %s: %w", r.Name, err)
 	}
-	_ = row.dispatch(ctx, e, version) // it is published; a Runner does what is left
-	return row.published(false), nil
+	_ = r.dispatch(ctx, e, version) // it is published; a Runner does what is left
+	return r.published(false), nil
 }
 
 // nameable reports whether the core takes a name for an event's.
@@ -186,6 +197,13 @@ func (r *eventRow) match(ctx context.Context, e *pawl.Engine) error {
 			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.ID, err))
 		}
 		if fits {
+			ok, why := r.chained(&s)
+			if why != "" {
+				r.Errors = append(r.Errors, why)
+			}
+			if !ok {
+				continue
+			}
 			r.Starts = append(r.Starts, EventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID)})
 			if s.Input != nil {
 				if r.How == nil {
@@ -332,7 +350,7 @@ func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) err
 			return err
 		}
 	}
-	l := launch{trigger: s.Subscription, tenant: r.Tenant, workflow: s.Workflow, run: s.Run, input: input}
+	l := launch{trigger: s.Subscription, tenant: r.Tenant, workflow: s.Workflow, run: s.Run, input: input, depth: r.Depth}
 	_, err := l.start(ctx, e)
 	return err
 }

@@ -17,6 +17,7 @@ type launch struct {
 	workflow string
 	run      string // the id that it gets; whoever starts it again finds it by that
 	input    json.RawMessage
+	depth    int // of runs that start each other by their ends
 }
 
 // name gives the run the id that a delivery's id makes, or returns that of the run which the delivery has started within
@@ -39,6 +40,9 @@ func (l *launch) name(ctx context.Context, e *pawl.Engine, delivery string) (fir
 
 // start starts the run, or finds it. ErrConflict: it is there with another input.
 func (l *launch) start(ctx context.Context, e *pawl.Engine) (pawl.RunInfo, error) {
-	return e.StartRun(ctx, l.workflow, l.input, pawl.ID(l.run), pawl.Tenant(l.tenant), pawl.OnConflict(pawl.ReturnExisting),
-		pawl.Attributes(map[string]any{TriggerAttribute: l.trigger}))
+	attrs := map[string]any{TriggerAttribute: l.trigger}
+	if l.depth > 0 {
+		attrs[DepthAttribute] = l.depth
+	}
+	return e.StartRun(ctx, l.workflow, l.input, pawl.ID(l.run), pawl.Tenant(l.tenant), pawl.OnConflict(pawl.ReturnExisting), pawl.Attributes(attrs))
 }

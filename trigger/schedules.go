@@ -470,6 +470,10 @@ type dueEntry struct {
 	Tenant string `json:"tenant,omitempty"`
 	ID     string `json:"id,omitempty"`
 	Event  string `json:"event,omitempty"` // the key of an event, in place of an id
+
+	Run   string     `json:"run,omitempty"` // a run that has ended, in place of an id
+	Seq   int64      `json:"seq,omitempty"` // of its last entry
+	State pawl.State `json:"state,omitempty"`
 }
 
 func (s *Schedule) dueKey(due time.Time) string { return dueKey(due, "s", s.Tenant, s.ID) }

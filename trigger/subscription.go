@@ -81,12 +81,22 @@ func (s *Subscription) puts(old *Subscription, version int64, now time.Time) ([]
 	if version != 0 && old.Event != s.Event {
 		puts = append(puts, pawl.Put{Space: byEventSpace + s.Tenant, Key: old.key(), If: pawl.AnyVersion})
 	}
+	switch {
+	case isEnd(s.Event):
+		puts = append(puts, s.asks())
+	case isEnd(old.Event):
+		puts = append(puts, s.asksNoMore())
+	}
 	return puts, nil
 }
 
 // removal takes a subscription of a version away.
 func (s *Subscription) removal(version int64) []pawl.Put {
-	return []pawl.Put{{Space: subscriptionSpace + s.Tenant, Key: s.ID, If: version}, {Space: byEventSpace + s.Tenant, Key: s.key(), If: pawl.AnyVersion}}
+	puts := []pawl.Put{{Space: subscriptionSpace + s.Tenant, Key: s.ID, If: version}, {Space: byEventSpace + s.Tenant, Key: s.key(), If: pawl.AnyVersion}}
+	if isEnd(s.Event) {
+		puts = append(puts, s.asksNoMore())
+	}
+	return puts
 }
 
 // same compares what was given.
