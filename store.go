@@ -282,6 +282,7 @@ const (
 type Start struct {
 	Run    NewRun
 	Policy Policy
+	Exact  bool  // with CancelOld and Queue: a taken id is answered with the run that has it, and not with another id
 	Copy   *Copy // a fork: entries to begin with
 
 	// Answers.

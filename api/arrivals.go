@@ -114,7 +114,7 @@ func (s *server) signed(route *trigger.Route, header http.Header, body []byte) (
 // Started is the answer to a request that has started a run of a flow.
 type Started struct {
 	ExecutionID string `json:"executionId"`
-	Status      string `json:"status"`
+	Status      string `json:"status"` // started; waiting, for more or for nothing more to come; or skipped, for that run
 }
 
 func (s *server) arrivalTaken(w http.ResponseWriter, route *trigger.Route, got trigger.Accepted) {
@@ -127,7 +127,14 @@ func (s *server) arrivalTaken(w http.ResponseWriter, route *trigger.Route, got t
 	}
 	answer := route.Response
 	if answer == nil {
-		body, _ := json.Marshal(Started{got.Run, "started"}) // texts
+		status := "started"
+		switch {
+		case got.Skipped:
+			status = "skipped"
+		case got.Waits:
+			status = "waiting"
+		}
+		body, _ := json.Marshal(Started{got.Run, status}) // texts
 		send(w, http.StatusAccepted, "application/json", body)
 		return
 	}

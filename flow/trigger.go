@@ -87,6 +87,7 @@ func (s *start) readSchedule(f *findings) {
 func (s *start) readEvent(f *findings) {
 	at := s.at
 	s.event = trigger.Subscription{Event: at.get("eventName").str(), Where: at.get("where").str(), Input: places(f, at.get("variables"), "event")}
+	s.event.Control = control(f, at)
 	if name := at.get("eventName"); strings.HasPrefix(name.str(), "$") {
 		f.fault(name, "", "names that begin with $ are not for events of yours")
 	}
@@ -108,6 +109,7 @@ func (s *start) readWebhook(f *findings) {
 			r.Methods = append(r.Methods, m)
 		}
 	}
+	r.Control = control(f, at)
 	if p := at.get("path"); p.is(textKind) {
 		if err := trigger.CheckPath(r.Path); err != nil {
 			f.fault(p, "", "%s", why(err))
@@ -127,13 +129,52 @@ func (s *start) readWebhook(f *findings) {
 	if answer := at.get("respond"); answer.is(objectKind) {
 		r.Response = response(answer)
 		if check := r; check.Response != nil { // what is wrong elsewhere was told
-			check.ID, check.Workflow, check.Path, check.Scheme, check.Secret, check.Dedupe, check.Input, check.Methods = "x", "x", "/x", trigger.None, "", "", nil, nil
+			check.ID, check.Workflow, check.Path, check.Scheme, check.Secret, check.Dedupe, check.Input, check.Methods, check.Control = "x", "x", "/x", trigger.None, "", "", nil, nil, nil
 			if err := trigger.CheckRoute(check); err != nil {
 				f.fault(answer, "", "%s", why(err))
 			}
 		}
 	}
 	s.route = r
+}
+
+// control is what holds the starts of a trigger together, or apart; nil: nothing does.
+func control(f *findings, at *node) *trigger.Control {
+	key := func(of *node) string {
+		k := of.get("key")
+		if k.is(textKind) && k.text != "" {
+			if _, err := trigger.ParseKey(k.text); err != nil {
+				f.fault(k, "", "%s", why(err))
+			}
+		}
+		return k.str()
+	}
+	c := &trigger.Control{}
+	if d := at.get("debounce"); d.is(objectKind) {
+		c.Debounce = &trigger.Debounce{Period: milliseconds(d.get("periodMs")), Timeout: milliseconds(d.get("timeoutMs")), Key: key(d)}
+		if c.Debounce.Timeout > 0 && c.Debounce.Timeout < c.Debounce.Period {
+			f.fault(d.get("timeoutMs"), "", "it is shorter than periodMs: nothing would ever wait so long")
+		}
+	}
+	if b := at.get("batch"); b.is(objectKind) {
+		c.Batch = &trigger.Batch{MaxSize: b.get("maxSize").int(1), Timeout: milliseconds(b.get("timeoutMs")), Key: key(b)}
+		if c.Debounce != nil {
+			f.fault(b, "choose one", "debounce keeps the newest and batch keeps all")
+		}
+		if at.get("singleton") != nil {
+			f.fault(b, "choose one", "a batch that singleton skips would be lost")
+		}
+	}
+	if r := at.get("rateLimit"); r.is(objectKind) {
+		c.RateLimit = &trigger.RateLimit{Limit: r.get("limit").int(1), Period: milliseconds(r.get("periodMs")), Key: key(r)}
+	}
+	if o := at.get("singleton"); o.is(objectKind) {
+		c.Singleton = &trigger.Singleton{Key: key(o), Cancel: o.get("mode").str() == "cancel"}
+	}
+	if *c == (trigger.Control{}) {
+		return nil
+	}
+	return c
 }
 
 // dedupe is where a delivery's id is, as a route has it.

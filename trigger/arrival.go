@@ -28,6 +28,8 @@ type Arrival struct {
 type Accepted struct {
 	Run      string `json:"run"`                // the id of the run that it starts, or has started
 	Repeated bool   `json:"repeated,omitempty"` // it came before: nothing was started
+	Waits    bool   `json:"waits,omitempty"`    // the run starts when more has come, or nothing more comes: see [Control]
+	Skipped  bool   `json:"skipped,omitempty"`  // nothing was started, as this run of the same [Singleton] key has not ended
 	// Challenge is what Slack wants to hear to know whether the address is ours. Nothing was started.
 	Challenge string `json:"challenge,omitempty"`
 }
@@ -64,7 +66,22 @@ func (r *Route) Accept(ctx context.Context, e *pawl.Engine, a Arrival) (Accepted
 	if err != nil {
 		return Accepted{}, err
 	}
-	l := launch{trigger: r.ID, tenant: r.Tenant, workflow: r.Workflow, input: input}
+	data, err := json.Marshal(body)
+	if err != nil {
+		return Accepted{}, err
+	}
+	b, gate, err := r.Control.bind(ctx, r.ID, id, r.Path, data)
+	if err != nil {
+		return Accepted{}, &ArrivalError{err.Error()}
+	}
+	l := launch{trigger: r.ID, tenant: r.Tenant, workflow: r.Workflow, input: input, bounds: b}
+	if r.Control.gathers() {
+		if err := l.check(ctx, e, r.Control); err != nil {
+			return Accepted{}, err
+		}
+		run, repeated, err := l.gather(ctx, e, r.Control, gate, id, time.Now().Add(DedupeFor))
+		return Accepted{Run: run, Repeated: repeated, Waits: true}, err
+	}
 	if id == "" {
 		l.run = r.ID + "@" + hashOf(rand.Text())
 	} else if first, err := l.name(ctx, e, id); err != nil || first != "" {
@@ -77,7 +94,7 @@ func (r *Route) Accept(ctx context.Context, e *pawl.Engine, a Arrival) (Accepted
 	case err != nil:
 		return Accepted{}, err
 	}
-	return Accepted{Run: info.ID, Repeated: info.Existed}, nil
+	return Accepted{Run: info.ID, Repeated: info.Existed && info.ID == l.run, Skipped: info.ID != l.run}, nil
 }
 
 // read decodes the body, by what the route says and not by what the request says of itself; nil: there is none.

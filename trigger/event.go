@@ -67,7 +67,13 @@ type eventRow struct {
 
 	From  string            `json:"from,omitempty"`  // of a run's end: its workflow
 	Depth int               `json:"depth,omitempty"` // of a run's end: that of the runs which it starts
-	How   map[string]Places `json:"how,omitempty"`   // by subscription: what makes the input, where the data is not it
+	How   map[string]manner `json:"how,omitempty"`   // by subscription: how it starts its run, where that is not with the data and at once
+}
+
+// manner is how an event starts a run.
+type manner struct {
+	Input   Places   `json:"input,omitempty"`
+	Control *Control `json:"control,omitempty"`
 }
 
 // EventStart is a run that an event starts.
@@ -205,11 +211,11 @@ func (r *eventRow) match(ctx context.Context, e *pawl.Engine) error {
 				continue
 			}
 			r.Starts = append(r.Starts, EventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID)})
-			if s.Input != nil {
+			if s.Input != nil || s.Control != nil {
 				if r.How == nil {
-					r.How = map[string]Places{}
+					r.How = map[string]manner{}
 				}
-				r.How[s.ID] = s.Input
+				r.How[s.ID] = manner{s.Input, s.Control}
 			}
 		}
 	}
@@ -341,7 +347,8 @@ func (r *eventRow) dispatch(ctx context.Context, e *pawl.Engine, version int64) 
 // start starts one of the runs.
 func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) error {
 	input := r.Data
-	if places := r.How[s.Subscription]; places != nil {
+	how := r.How[s.Subscription]
+	if places := how.Input; places != nil {
 		data, err := exact(r.Data)
 		if err == nil {
 			input, err = places.fill(map[string]any{"event": map[string]any{"id": r.ID, "name": r.Name, "data": data}})
@@ -350,8 +357,22 @@ func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) err
 			return err
 		}
 	}
-	l := launch{trigger: s.Subscription, tenant: r.Tenant, workflow: s.Workflow, run: s.Run, input: input, depth: r.Depth}
-	_, err := l.start(ctx, e)
+	b, gate, err := how.Control.bind(ctx, s.Subscription, r.ID, r.Name, r.Data)
+	if err != nil {
+		return fmt.Errorf("%w: %w", pawl.ErrInput, err)
+	}
+	l := launch{trigger: s.Subscription, tenant: r.Tenant, workflow: s.Workflow, run: s.Run, input: input, depth: r.Depth, bounds: b}
+	if how.Control.gathers() {
+		if err := l.check(ctx, e, how.Control); err != nil {
+			return err
+		}
+		s.Run, _, err = l.gather(ctx, e, how.Control, gate, r.ID, r.Until)
+		return err
+	}
+	info, err := l.start(ctx, e)
+	if err == nil && info.ID != s.Run {
+		r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: skipped, as run %s has not ended", s.Subscription, info.ID))
+	}
 	return err
 }
 

@@ -18,6 +18,7 @@ type launch struct {
 	run      string // the id that it gets; whoever starts it again finds it by that
 	input    json.RawMessage
 	depth    int // of runs that start each other by their ends
+	bounds   bounds
 }
 
 // name gives the run the id that a delivery's id makes, or returns that of the run which the delivery has started within
@@ -44,5 +45,18 @@ func (l *launch) start(ctx context.Context, e *pawl.Engine) (pawl.RunInfo, error
 	if l.depth > 0 {
 		attrs[DepthAttribute] = l.depth
 	}
-	return e.StartRun(ctx, l.workflow, l.input, pawl.ID(l.run), pawl.Tenant(l.tenant), pawl.OnConflict(pawl.ReturnExisting), pawl.Attributes(attrs))
+	return e.StartRun(ctx, l.workflow, l.input, append(l.bounds.options(), pawl.ID(l.run), pawl.Tenant(l.tenant), pawl.Attributes(attrs))...)
+}
+
+// check says what the workflow would refuse of a delivery that gathers with others.
+func (l *launch) check(ctx context.Context, e *pawl.Engine, c *Control) error {
+	input := l.input
+	if c.Batch != nil {
+		var err error
+		if input, err = batchOf([]json.RawMessage{input}); err != nil {
+			return err
+		}
+	}
+	_, err := e.CheckStart(ctx, l.workflow, input, pawl.Tenant(l.tenant))
+	return err
 }

@@ -46,7 +46,10 @@ var matchEnv = sync.OnceValues(func() (*cel.Env, error) {
 })
 
 // ParseMatch reads and checks an expression. It must yield a bool. *MatchError, an ErrInput.
-func ParseMatch(source string) (*Match, error) {
+func ParseMatch(source string) (*Match, error) { return parse(source, false) }
+
+// parse reads a Match, or an expression whose value may be anything.
+func parse(source string, anything bool) (*Match, error) {
 	bad := func(format string, args ...any) (*Match, error) {
 		return nil, &MatchError{Source: source, Err: fmt.Errorf("%w: %w", pawl.ErrInput, fmt.Errorf(format, args...))}
 	}
@@ -67,7 +70,7 @@ func ParseMatch(source string) (*Match, error) {
 	if field := strayField(checked.NativeRep().Expr()); field != "" {
 		return bad("event has no %s%s; it has id, name and data, in which the event's own fields are", field, likely(field, []string{"id", "name", "data"}))
 	}
-	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
+	if t := checked.OutputType(); !anything && !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return bad("it yields %s and must yield bool", t)
 	}
 	program, err := env.Program(checked, cel.CostLimit(maxMatchCost), cel.InterruptCheckFrequency(100))
@@ -119,19 +122,28 @@ func (m *Match) Fits(ctx context.Context, id, name string, data json.RawMessage)
 	if m == nil {
 		return true, nil
 	}
+	out, err := m.value(ctx, id, name, data)
+	if err != nil {
+		return false, err
+	}
+	fits, ok := out.(bool)
+	if !ok {
+		return false, &MatchError{Source: m.source, Err: fmt.Errorf("it yielded %T and no bool", out)}
+	}
+	return fits, nil
+}
+
+// value evaluates the expression on an event. *MatchError.
+func (m *Match) value(ctx context.Context, id, name string, data json.RawMessage) (any, error) {
 	value, err := plain(data)
 	if err != nil {
-		return false, &MatchError{Source: m.source, Err: err}
+		return nil, &MatchError{Source: m.source, Err: err}
 	}
 	out, _, err := m.program.ContextEval(ctx, map[string]any{"event": map[string]any{"id": id, "name": name, "data": value}})
 	if err != nil {
-		return false, &MatchError{Source: m.source, Err: err}
+		return nil, &MatchError{Source: m.source, Err: err}
 	}
-	fits, ok := out.Value().(bool)
-	if !ok {
-		return false, &MatchError{Source: m.source, Err: fmt.Errorf("it yielded a %s and no bool", out.Type())}
-	}
-	return fits, nil
+	return out.Value(), nil
 }
 
 // plain decodes JSON, with ints where it has whole numbers.

@@ -35,7 +35,8 @@ type Route struct {
 	// Form takes application/x-www-form-urlencoded in place of JSON, as an object of the first value of each field.
 	Form bool `json:"form,omitempty"`
 	// Input makes an object of the request, to be the input of the run in place of the body.
-	Input Places `json:"input,omitempty"`
+	Input   Places   `json:"input,omitempty"`
+	Control *Control `json:"control,omitempty"` // nil: each delivery starts a run at once
 	// Response is what a request is answered with that has started a run. nil: 202 and the run's id.
 	Response *Response `json:"response,omitempty"`
 
@@ -116,7 +117,7 @@ func CheckRoute(r Route) error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: webhook %.160q: %w", pawl.ErrInput, r.ID, fmt.Errorf(format, args...))
 	}
-	if err := errors.Join(checkID(r.ID), checkTenant(r.Tenant), r.Input.check()); err != nil {
+	if err := errors.Join(checkID(r.ID), checkTenant(r.Tenant), r.Input.check(), r.Control.check()); err != nil {
 		return bad("%w", err)
 	}
 	if err := CheckPath(r.Path); err != nil {

@@ -135,6 +135,9 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger, w *watch) (did bool
 
 // one moves a row on until it rests, and logs what could not be started or was missed. moved: something was written.
 func (r *Runner) one(ctx context.Context, log *slog.Logger, e dueEntry, key string, w *watch) (moved bool, err error) {
+	if e.Gate != "" {
+		return turnGate(ctx, r.Engine, e.Tenant, e.Gate)
+	}
 	if e.Run != "" {
 		err = turnEnd(ctx, r.Engine, e, key)
 		return err == nil, err // after an error it stays due

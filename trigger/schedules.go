@@ -471,8 +471,9 @@ type dueEntry struct {
 	ID     string `json:"id,omitempty"`
 	Event  string `json:"event,omitempty"` // the key of an event, in place of an id
 
-	Run   string     `json:"run,omitempty"` // a run that has ended, in place of an id
-	Seq   int64      `json:"seq,omitempty"` // of its last entry
+	Gate  string     `json:"gate,omitempty"` // the key of a gate, in place of an id
+	Run   string     `json:"run,omitempty"`  // a run that has ended, in place of an id
+	Seq   int64      `json:"seq,omitempty"`  // of its last entry
 	State pawl.State `json:"state,omitempty"`
 }
 

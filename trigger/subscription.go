@@ -19,7 +19,8 @@ type Subscription struct {
 	Where    string `json:"where,omitempty"` // a [Match]; "" fits all
 	Workflow string `json:"workflow"`        // its input is the event's data
 	// Input makes an object of the event, to be the input in place of its data. nil: the data is.
-	Input Places `json:"input,omitempty"`
+	Input   Places   `json:"input,omitempty"`
+	Control *Control `json:"control,omitempty"` // nil: each event that fits starts a run at once
 	// Owner is who alone changes it: see [Owned]. "": everybody may.
 	Owner string `json:"owner,omitempty"`
 
@@ -123,7 +124,7 @@ func (s *Subscription) check() error {
 	if _, err := matchOf(s.Where); err != nil {
 		return bad(err)
 	}
-	if err := s.Input.check(); err != nil {
+	if err := errors.Join(s.Input.check(), s.Control.check()); err != nil {
 		return bad(err)
 	}
 	return nil
