@@ -89,9 +89,13 @@ func (l *launch) gather(ctx context.Context, e *pawl.Engine, c *Control, key, id
 		}
 		_, err = g.write(ctx, e, key, version, old, puts...)
 		var faster *pawl.RecordConflictError
-		if !errors.As(err, &faster) {
-			return run, false, err
+		if errors.As(err, &faster) {
+			continue
 		}
+		if err == nil && len(g.Closed) > 0 { // whoever fills it starts it; a Runner does what is left
+			_, _ = turnGate(ctx, e, l.tenant, key)
+		}
+		return run, false, err
 	}
 }
 
