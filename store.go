@@ -394,9 +394,14 @@ type Order struct {
 	Hooks []HookSpec
 	Also  []*Order // Retry: children, failed or cancelled, that go on with it; their ends so far are dropped
 
+	// Migrate: the version that the run is to go on with, if its epoch is still this. One that waits or is blocked begins
+	// to look for what it waits for anew; one that is paused stays so.
+	Version string
+	Epoch   int64
+
 	// Answers.
 	Info RunInfo
-	Err  error // ErrNotFound, ErrEnded, ErrState; of a Retry *HookConflictError
+	Err  error // ErrNotFound, ErrEnded, ErrState; of a Retry *HookConflictError; of a Migrate ErrConflict: it has another epoch
 }
 
 // ReasonParentEnded is the Reason of a run that is cancelled because its parent has ended.
@@ -413,9 +418,10 @@ const (
 	VerbWake
 	VerbRetry
 	VerbDelete
+	VerbMigrate
 )
 
-var verbNames = [...]string{"", "cancel", "pause", "resume", "wake", "retry", "delete"}
+var verbNames = [...]string{"", "cancel", "pause", "resume", "wake", "retry", "delete", "migrate"}
 
 func (v Verb) String() string { return verbNames[v] }
 

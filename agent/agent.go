@@ -28,6 +28,7 @@ type Config struct {
 	Handoffs    []*Agent // agents that may be given the conversation, each as a tool transfer_to_<name>
 	Shape       *Shape   // what the last answer must be; nil means any text
 	MaxTurns    int      // how often the model is asked; 0 means 20
+	MaxCost     int64    // what its answers may cost, in millionths of a US dollar: asked before each turn, so one turn more may be paid; 0 means no limit but the run's budgets
 	Parallel    int      // how many tools of one turn run at once; 0 means 8
 	Temperature *float64
 	MaxTokens   int
@@ -78,10 +79,11 @@ type Task struct {
 	Conversation string `json:"conversation,omitempty"`
 
 	// Of a run that goes on from another.
-	Agent  string  `json:"agent,omitempty"` // who has the conversation
-	Turns  int     `json:"turns,omitempty"` // made so far
-	Cost   int64   `json:"cost,omitempty"`
-	Window *Window `json:"window,omitempty"` // what it remembers
+	Agent  string    `json:"agent,omitempty"` // who has the conversation
+	Turns  int       `json:"turns,omitempty"` // made so far
+	Cost   int64     `json:"cost,omitempty"`
+	Usage  llm.Usage `json:"usage,omitzero"`
+	Window *Window   `json:"window,omitempty"` // what it remembers
 }
 
 // Validate reports a task that no agent can begin with. It is called when a run is started.
@@ -101,8 +103,9 @@ type Result struct {
 	Value    json.RawMessage `json:"value,omitempty"` // with Config.Shape
 	Agent    string          `json:"agent"`           // who gave the last answer
 	Turns    int             `json:"turns"`
-	Cost     int64           `json:"cost"`     // of all model calls that were answered, in millionths of a US dollar; the ledger has failed ones too
-	Messages []llm.Message   `json:"messages"` // the whole conversation; nil with Task.Conversation, where they can be read from
+	Cost     int64           `json:"cost"`           // of all model calls that were answered, in millionths of a US dollar; the ledger has failed ones too
+	Usage    llm.Usage       `json:"usage,omitzero"` // of the same calls
+	Messages []llm.Message   `json:"messages"`       // the whole conversation; nil with Task.Conversation, where they can be read from
 
 	// With Task.Conversation: where in it this run's messages are.
 	First int `json:"first,omitempty"` // position of the first one, from 1
@@ -142,8 +145,8 @@ func NewAgent(name string, cfg Config) (*Agent, error) {
 	if cfg.Models == nil {
 		problems = append(problems, errors.New("it has no Models"))
 	}
-	if cfg.MaxTurns < 0 || cfg.Parallel < 0 || cfg.GoOn < 0 {
-		problems = append(problems, errors.New("MaxTurns, Parallel and GoOn must not be negative"))
+	if cfg.MaxTurns < 0 || cfg.Parallel < 0 || cfg.GoOn < 0 || cfg.MaxCost < 0 {
+		problems = append(problems, errors.New("MaxTurns, Parallel, GoOn and MaxCost must not be negative"))
 	}
 	if cfg.Remember.Messages < 0 || cfg.Remember.Tokens < 0 {
 		problems = append(problems, errors.New("the limits of Remember must not be negative"))
@@ -218,10 +221,11 @@ type talk struct {
 	known    int           // how many of them the model was asked with before
 	turns    int
 	cost     int64
+	usage    llm.Usage
 }
 
 func (a *Agent) run(c *pawl.Context, task Task) (Result, error) {
-	t := &talk{agent: a, task: task, messages: slices.Clone(task.Messages), turns: task.Turns, cost: task.Cost}
+	t := &talk{agent: a, task: task, messages: slices.Clone(task.Messages), turns: task.Turns, cost: task.Cost, usage: task.Usage}
 	if task.Agent != "" {
 		if t.agent = a.all[task.Agent]; t.agent == nil {
 			return Result{}, fmt.Errorf("%w: the conversation is agent %q's, whom %q can't hand over to any more", pawl.ErrInput, task.Agent, a.name)
@@ -265,6 +269,9 @@ func (t *talk) takeTurns(c *pawl.Context, first *Agent) (r Result, more bool, er
 		if t.turns >= t.agent.cfg.MaxTurns {
 			return r, false, &TurnsError{Agent: t.agent.name, Turns: t.turns}
 		}
+		if most := t.agent.cfg.MaxCost; most > 0 && t.cost >= most {
+			return r, false, &CostError{Agent: t.agent.name, Cost: t.cost, Max: most}
+		}
 		if here >= first.cfg.GoOn {
 			return r, true, nil
 		}
@@ -278,7 +285,7 @@ func (t *talk) takeTurns(c *pawl.Context, first *Agent) (r Result, more bool, er
 			}
 			continue
 		}
-		r = Result{Text: answer.Text, Value: answer.Value, Agent: t.agent.name, Turns: t.turns, Cost: t.cost}
+		r = Result{Text: answer.Text, Value: answer.Value, Agent: t.agent.name, Turns: t.turns, Cost: t.cost, Usage: t.usage}
 		if t.memory == nil {
 			r.Messages = t.messages
 		}
@@ -340,6 +347,7 @@ func (t *talk) ask(c *pawl.Context) (*Answer, error) {
 	}
 	t.turns++
 	t.cost += answer.Cost
+	t.usage = t.usage.Add(answer.Usage)
 	t.known = len(t.messages)
 	t.messages = append(t.messages, answer.Message())
 	for _, h := range cfg.Hooks {

@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/pawlrun/pawl"
 )
@@ -44,7 +46,9 @@ func (p Prompt) Render(ctx context.Context, vars map[string]any) (Rendered, erro
 		return Rendered{}, err
 	}
 	var v PromptVersion
-	if number := h.pick(p.Name, run); number > 0 {
+	if p.Text == "" && p.Version > 0 {
+		v, err = s.Version(ctx, p.Name, p.Version)
+	} else if number := h.pick(p.Name, run); number > 0 {
 		v, err = s.Version(ctx, p.Name, number)
 	} else if p.Text == "" {
 		err = noneActive(p.Name)
@@ -53,6 +57,10 @@ func (p Prompt) Render(ctx context.Context, vars map[string]any) (Rendered, erro
 	}
 	if err != nil {
 		return Rendered{}, err
+	}
+	if p.Loose {
+		vars = maps.Clone(vars)
+		maps.DeleteFunc(vars, func(name string, _ any) bool { return !slices.Contains(v.Vars, name) })
 	}
 	return v.Render(vars)
 }

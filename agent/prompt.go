@@ -20,6 +20,10 @@ type Prompt struct {
 	// leave some of them out, as one of two versions that are compared might. Nil means those
 	// that Text has.
 	Vars []string `json:"vars,omitempty"`
+
+	// Of a prompt without Text, where it is filled in:
+	Version int  `json:"-"` // this one, whatever is active; 0: the one that the run gets
+	Loose   bool `json:"-"` // there may be more variables than it declares
 }
 
 // PromptUse tells which version of a prompt a call used.

@@ -51,6 +51,7 @@ func (t *talk) summarize(c *pawl.Context, limits Memory, r recalled) error {
 		return err
 	}
 	t.cost += answer.Cost
+	t.usage = t.usage.Add(answer.Usage)
 	return pawl.Do(c, "summary:keep", func(ctx context.Context) error {
 		return chatOf(ctx, r.Conversation).keep(ctx, r.Space, r.Summarize, digest{Text: answer.Text, Run: pawl.InfoOf(ctx).RunID})
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/postgres"
+	"github.com/pawlrun/pawl/secret"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
 )
@@ -140,7 +141,7 @@ func TestEveryStatementIsBoundToTheTenant(t *testing.T) {
 		if err := engine.Register(workflows(func() error { return nil })...); err != nil {
 			t.Fatal(err)
 		}
-		handler := api.New(engine, api.Options{Auth: unlimited()})
+		handler := api.New(engine, api.Options{Auth: unlimited(), Secrets: &secret.Store{Engine: engine, Keys: encryptionKeys(t, secret.NewKey())}})
 		drive := func(d documented, path string) int {
 			path = strings.TrimSuffix(path, "?kind=no-such-kind")
 			r := httptest.NewRequest(d.method, "http://localhost"+path, strings.NewReader(cmp.Or(told[d.OperationID], bodies[d.OperationID])))
@@ -256,6 +257,8 @@ var allowed = []allowance{
 		why: "what was delivered is remembered under the hash of tenant, addressee and name"},
 	{query: "records", arg: "trigger.due",
 		why: "when schedules and events are due is one list for the runner; its keys are hashes of the tenant and the id, worked out of a record that was found by its tenant"},
+	{query: "records", arg: "secret.", operations: "secrets?$|putSecret|deleteSecret",
+		why: "secrets are kept under the hash of the tenant and the name"},
 	{query: "records", arg: "approval", operations: "approvals|approval|decide",
 		why: "approvals are kept under the hash of tenant and id"},
 	{query: "hooks AS h JOIN runs", operations: "retry",
@@ -278,6 +281,7 @@ var allowed = []allowance{
 // notForTenants are the operations that a tenant's key can't succeed with here, and why.
 var notForTenants = map[string]string{
 	"prompts": "global", "prompt": "global", "promptVersion": "global", "putPrompt": "global", "activatePrompt": "global", "rollbackPrompt": "global", "stats": "global", "metrics": "global",
+	"secretKeys": "global", "rewrapSecrets": "global",
 	"backtest": "no run has asked a model", "forkAsked": "no run has asked a model",
 	"showApprovalLink": "a link has its tenant in it, signed", "decideApprovalLink": "a link has its tenant in it, signed",
 	"login": "there is no provider", "loginCallback": "there is no provider",
@@ -317,10 +321,10 @@ type belongings struct {
 }
 
 // furnish makes one of everything that routes ask for by a name.
-func furnish(h *house, secret, prefix string) *belongings {
+func furnish(h *house, bearing, prefix string) *belongings {
 	h.t.Helper()
 	b := &belongings{prefix: prefix, runs: []string{"hooks", "fails", "echo", "waits", "streams", "sleeps", "approves"}, other: map[string]string{}}
-	c, ctx := h.as(secret), h.t.Context()
+	c, ctx := h.as(bearing), h.t.Context()
 	must := func(err error) {
 		h.t.Helper()
 		if err != nil {
@@ -354,6 +358,8 @@ func furnish(h *house, secret, prefix string) *belongings {
 	must(err)
 	_, err = c.PutSubscription(ctx, prefix+"id", api.SubscriptionRequest{Workflow: "sleeps", Event: "never"})
 	must(err)
+	_, err = c.PutSecret(ctx, prefix+"name", api.SecretRequest{Value: "hush"})
+	must(err)
 	key, err := c.CreateKey(ctx, api.KeySpec{Name: "spare", Scopes: []api.Scope{api.RunsRead}})
 	must(err)
 	b.other["keys"] = key.Key.ID
@@ -381,7 +387,7 @@ func (b *belongings) fill(d documented, run string) func(param string) string {
 			return b.other["keys"]
 		case "approvals/id", "approval-links/id":
 			return b.prefix + "approves/pay"
-		case "budgets/name", "schedules/id", "subscriptions/id":
+		case "budgets/name", "secrets/name", "schedules/id", "subscriptions/id":
 			return b.prefix + param
 		case "events/name": // both tenants have a run that waits for it
 			return "go/now"

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/postgres"
+	"github.com/pawlrun/pawl/secret"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
 	"github.com/pawlrun/pawl/telemetry"
@@ -194,6 +196,16 @@ func eachHouse(t *testing.T, f func(t *testing.T, h *house), defs ...pawl.Defini
 	eachStore(t, func(t *testing.T, store func() pawl.Store) { f(t, openOn(t, store(), api.Options{}, defs...)) })
 }
 
+// encryptionKeys makes a key ring.
+func encryptionKeys(t testing.TB, keys ...string) *secret.Keyring {
+	t.Helper()
+	ring, err := secret.ParseKeys(strings.Join(keys, ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
 // openOn serves a store, which the test closes.
 func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Definition) *house {
 	t.Helper()
@@ -212,6 +224,9 @@ func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Defini
 	go func() { ran <- h.engine.Run(ctx) }()
 	if opt.Logger == nil {
 		opt.Logger = logger
+	}
+	if opt.Secrets == nil {
+		opt.Secrets = &secret.Store{Engine: h.engine, Keys: encryptionKeys(t, secret.NewKey())}
 	}
 	if opt.Metrics == nil {
 		metrics.Watch(h.engine)

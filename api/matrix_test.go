@@ -20,14 +20,14 @@ import (
 
 // bodies are what operations need to get as far as an id. Others are sent nothing.
 var bodies = map[string]string{
-	"forkAsked": `{"step":"x","change":{"prompt":"y"}}`, "setBudget": `{"limit":1}`, "wake": `{}`, "fork": `{}`,
+	"forkAsked": `{"step":"x","change":{"prompt":"y"}}`, "setBudget": `{"limit":1}`, "putSecret": `{"value":"x"}`, "wake": `{}`, "fork": `{}`,
 	"putSubscription":  `{"event":"e","workflow":"w"}`,
 	"backfillSchedule": `{"from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z"}`,
 	"putSchedule":      `{"workflow":"echo","cron":"@daily"}`, "putPrompt": `{"text":"x"}`, "decide": `{"approved":true,"by":"ann","shown":"x"}`, "activatePrompt": `{"weights":{}}`,
 }
 
 // global are the operations about what belongs to no tenant.
-var global = []string{"stats", "metrics", "prompts", "prompt", "promptVersion", "putPrompt", "activatePrompt", "rollbackPrompt"}
+var global = []string{"stats", "metrics", "prompts", "prompt", "promptVersion", "putPrompt", "activatePrompt", "rollbackPrompt", "secretKeys", "rewrapSecrets"}
 
 // pathOf fills in a path; fill is asked for the value of each parameter.
 func pathOf(d documented, fill func(param string) string) string {
@@ -191,6 +191,9 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			if _, err := them.PutSubscription(t.Context(), name, api.SubscriptionRequest{Event: "e-" + foreign, Workflow: "echo"}); err != nil {
 				t.Fatal(err)
 			}
+			if _, err := them.PutSecret(t.Context(), name, api.SecretRequest{Value: "theirs"}); err != nil {
+				t.Fatal(err)
+			}
 			keyID, _ := h.key(foreign, api.RunsRead)
 			if _, err := them.Start(t.Context(), api.StartRequest{Workflow: "approves", ID: "p" + name, Input: json.RawMessage(`{}`)}, 0); err != nil {
 				t.Fatal(err)
@@ -205,7 +208,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			}
 
 			// What there is, by the first part of a path and the parameter; and what there is not.
-			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "approvals/id": asked}
+			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "secrets/name": name, "approvals/id": asked}
 			made := func(v string) string {
 				last := "x"
 				if strings.HasSuffix(v, "x") {
@@ -244,7 +247,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 						of = resource + "/" + p.Name
 					}
 				}
-				if of == "" || d.OperationID == "setBudget" || d.OperationID == "putSchedule" || d.OperationID == "putSubscription" { // which makes what is not there
+				if of == "" || d.OperationID == "setBudget" || d.OperationID == "putSchedule" || d.OperationID == "putSubscription" || d.OperationID == "putSecret" { // which makes what is not there
 					continue
 				}
 				is, none := real[of], made(real[of])
@@ -289,7 +292,10 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			if sch, err := them.Schedule(t.Context(), name); err != nil || sch.Paused || len(sch.Live) > 0 {
 				t.Errorf("their schedule: %+v %v", sch, err)
 			}
-			for _, path := range []string{"/api/runs", "/api/budgets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/subscriptions", "/api/approvals"} {
+			if one, err := them.Secret(t.Context(), name); err != nil || one.Name != name {
+				t.Errorf("their secret: %+v %v", one, err)
+			}
+			for _, path := range []string{"/api/runs", "/api/budgets", "/api/secrets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/subscriptions", "/api/approvals"} {
 				r := h.send("GET", path, "", bearer(ours))
 				if r.status != 200 || strings.Contains(string(r.body), name) || strings.Contains(string(r.body), keyID) {
 					t.Errorf("%s: %d %s", path, r.status, r.body)

@@ -229,6 +229,44 @@ func (c *Client) SubscriptionEvents(ctx context.Context, id string, since time.T
 	return call[MatchedPage](ctx, c, http.MethodGet, subscriptionPath(id)+"/events", query, nil)
 }
 
+// Secrets returns a page of secrets whose name begins with prefix, by name, without their values. limit 0 means 50; at most 500.
+func (c *Client) Secrets(ctx context.Context, prefix, cursor string, limit int) (SecretPage, error) {
+	query := paged(cursor, limit)
+	if prefix != "" {
+		query.Set("q", prefix)
+	}
+	return call[SecretPage](ctx, c, http.MethodGet, "/api/secrets", query, nil)
+}
+
+func secretPath(name string) string { return "/api/secrets/" + segment(name) }
+
+// Secret tells of a secret, without its value.
+func (c *Client) Secret(ctx context.Context, name string) (Secret, error) {
+	return call[Secret](ctx, c, http.MethodGet, secretPath(name), nil, nil)
+}
+
+// PutSecret sets a secret: with [WithIfMatch] only if it still has an ETag.
+func (c *Client) PutSecret(ctx context.Context, name string, q SecretRequest) (Secret, error) {
+	return call[Secret](ctx, c, http.MethodPut, secretPath(name), nil, q)
+}
+
+// DeleteSecret removes a secret.
+func (c *Client) DeleteSecret(ctx context.Context, name string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, secretPath(name), nil, nil)
+	return err
+}
+
+// SecretKeys tells which encryption keys the server has, and how many secrets of all tenants are sealed with each.
+func (c *Client) SecretKeys(ctx context.Context) (SecretKeyList, error) {
+	return call[SecretKeyList](ctx, c, http.MethodGet, "/api/secret-keys", nil, nil)
+}
+
+// RewrapSecrets seals the secrets of all tenants with the first encryption key, as many as there is time for: call it
+// until it is Done.
+func (c *Client) RewrapSecrets(ctx context.Context) (Rewrapped, error) {
+	return call[Rewrapped](ctx, c, http.MethodPost, "/api/secret-keys/rewrap", nil, nil)
+}
+
 // Whoami says what the server takes the client for.
 func (c *Client) Whoami(ctx context.Context) (Whoami, error) {
 	return call[Whoami](ctx, c, http.MethodGet, "/api/whoami", nil, nil)

@@ -539,6 +539,55 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				must(true, c.DeleteSchedule(ctx, "daily:echo"), "")
 				must(errors.Is(c.DeleteSchedule(ctx, "daily:echo"), pawl.ErrNotFound), nil, "")
 			}},
+			{"putSecret", func() {
+				v, err := c.PutSecret(ctx, "stripe", api.SecretRequest{Value: "s1"})
+				must(v.Name == "stripe" && strings.Contains(v.By, "test") && v.KeyID != "" && v.ETag != "" && v.PreviousUntil.IsZero(), err, v)
+				was, until := v, time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+				v, err = c.PutSecret(api.WithIfMatch(ctx, was.ETag), "stripe", api.SecretRequest{Value: "s2", PreviousUntil: until})
+				must(v.Revision > was.Revision && v.PreviousUntil.Equal(until), err, v)
+				var p *api.Problem
+				_, err = c.PutSecret(api.WithIfMatch(ctx, was.ETag), "stripe", api.SecretRequest{Value: "s3"})
+				must(errors.As(err, &p) && p.Status == 412, nil, err)
+				r := h.send("PUT", "/api/secrets/stripe", `{"value":"s3"}`, bearer(secret), func(r *http.Request) { r.Header.Set("If-None-Match", "*") })
+				must(r.status == 412, nil, r)
+				r = h.send("PUT", "/api/secrets/stripe", `{"value":"s3"}`, bearer(secret), func(r *http.Request) { r.Header.Set("Idempotency-Key", "once") })
+				must(r.status == 400, nil, r) // it would keep a hash of it
+				for name, bad := range map[string]api.SecretRequest{"1st": {Value: "x"}, "empty": {}, "past": {Value: "x", PreviousUntil: time.Unix(1, 0)}} {
+					_, err := c.PutSecret(ctx, name, bad)
+					must(errors.As(err, &p) && p.Status == 400, nil, err)
+				}
+				_, err = c.PutSecret(ctx, "large", api.SecretRequest{Value: strings.Repeat("x", 64<<10+1)})
+				must(errors.As(err, &p) && p.Status == 413, nil, err)
+				_, err = c.PutSecret(ctx, "mail", api.SecretRequest{Value: "m"})
+				must(true, err, "")
+			}},
+			{"secrets", func() {
+				v, err := c.Secrets(ctx, "", "", 1)
+				must(len(v.Items) == 1 && v.Items[0].Name == "mail" && v.NextCursor != "", err, v)
+				v, err = c.Secrets(ctx, "", v.NextCursor, 0)
+				must(len(v.Items) == 1 && v.Items[0].Name == "stripe" && v.NextCursor == "", err, v)
+				v, err = c.Secrets(ctx, "m", "", 0)
+				must(len(v.Items) == 1, err, v)
+			}},
+			{"secret", func() {
+				v, err := c.Secret(ctx, "stripe")
+				must(v.Name == "stripe" && v.KeyID != "", err, v)
+				must(errors.Is(second(c.Secret(ctx, "none")), pawl.ErrNotFound), nil, "")
+			}},
+			{"secretKeys", func() {
+				v, err := c.SecretKeys(ctx)
+				must(len(v.Items) == 1 && v.Items[0].Seals && v.Items[0].Given && v.Items[0].Secrets == 3, err, v) // one has a value before
+			}},
+			{"rewrapSecrets", func() {
+				v, err := c.RewrapSecrets(ctx)
+				must(v.Rewrapped == 0 && v.Done && len(v.Keys) == 1, err, v)
+			}},
+			{"deleteSecret", func() {
+				var p *api.Problem
+				must(errors.As(c.DeleteSecret(api.WithIfMatch(ctx, `"1"`), "stripe"), &p) && p.Status == 412, nil, "")
+				must(true, c.DeleteSecret(ctx, "stripe"), "")
+				must(errors.Is(c.DeleteSecret(ctx, "stripe"), pawl.ErrNotFound), nil, "")
+			}},
 			{"createKey", func() {
 				var err error
 				key, err = c.CreateKey(ctx, api.KeySpec{Name: "ci", Scopes: []api.Scope{api.RunsRead}})

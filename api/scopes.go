@@ -19,13 +19,15 @@ const (
 	ModelsRead      Scope = "models:read"      // look at what models were asked, and at prompts
 	ModelsWrite     Scope = "models:write"     // prompts, backtests, forks with another question
 	SchedulesWrite  Scope = "schedules:write"  // schedules
+	SecretsRead     Scope = "secrets:read"     // which secrets there are, never their values
+	SecretsWrite    Scope = "secrets:write"    // set and delete secrets; in the default tenant also change the keys that all are sealed with
 	KeysWrite       Scope = "keys:write"       // keys of the tenant
 	Admin           Scope = "admin"            // all of these, and in the default tenant what belongs to no tenant
 )
 
 // Scopes lists all scopes.
 func Scopes() []Scope {
-	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, KeysWrite, Admin}
+	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, SecretsRead, SecretsWrite, KeysWrite, Admin}
 }
 
 // Scopes of routes that no key has.

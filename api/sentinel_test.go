@@ -20,6 +20,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/postgres"
+	"github.com/pawlrun/pawl/secret"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
 	"github.com/pawlrun/pawl/trigger"
@@ -133,7 +134,11 @@ func TestSecretsAreNowhere(t *testing.T) {
 				}
 				return "", pawl.Fatal(fmt.Errorf("it fails after the request"))
 			})
-			h := openOn(t, store, api.Options{Auth: auth, Hosts: []string{"pawl.test"}, Logger: logger, Verify: trigger.VerifyFunc(map[string]*trigger.Verifier{"hub": verifier})}, append(workflows(func() error { return nil }), hook)...)
+			const kept, keptBefore, encryptionKey = "SENTINEL-kept-5e0c77d1b2a9", "SENTINEL-before-d41d8cd98f00", "U0VOVElORUwtZW5jcnlwdGlvbi0zMi1ieXRlcy1sb24="
+			secrets := &secret.Store{Engine: pawl.New(store, nil), Keys: encryptionKeys(t, encryptionKey)}
+			t.Cleanup(func() { secrets.Engine.Close() })
+			calls := guarded(t, "guarded", guard{func(string) string { return kept }}, secrets.Value)
+			h := openOn(t, store, api.Options{Auth: auth, Hosts: []string{"pawl.test"}, Logger: logger, Secrets: secrets, Verify: trigger.VerifyFunc(map[string]*trigger.Verifier{"hub": verifier})}, append(workflows(func() error { return nil }), hook, calls)...)
 			_, key := h.key("", api.Admin)
 			login := h.send("GET", "/login?return=/", "")
 			code, state := p.authorize(login.header.Get("Location"))
@@ -154,15 +159,15 @@ func TestSecretsAreNowhere(t *testing.T) {
 				}
 				return web.Token != ""
 			})
-			secrets := map[string]string{
+			told := map[string]string{
 				"the key": key[strings.LastIndex(key, "_")+1:], "the session": session.Value, "the secret of signatures": signing, "the engine's secret": strings.Repeat("s", 32),
-				"the code": code, "the webhook's token": web.Token,
+				"the code": code, "the webhook's token": web.Token, "a kept secret": kept, "its value before": keptBefore, "the encryption key": encryptionKey, "the encryption key in bytes": "SENTINEL-encryption-32-bytes-lon",
 			}
 			answers := 0
 			try := func(d documented, path string, edit ...func(*http.Request)) {
 				r := h.send(d.method, path, bodies[d.OperationID], edit...)
 				answers++
-				for what, secret := range secrets {
+				for what, secret := range told {
 					if what == "the webhook's token" && r.status < 300 { // who may send to it is told
 						continue
 					}
@@ -171,6 +176,28 @@ func TestSecretsAreNowhere(t *testing.T) {
 							t.Errorf("%s stands, %s, in the answer of %s %s: %d %s", what, form, d.method, path, r.status, r.body)
 						}
 					}
+				}
+			}
+			// A value is set, changed, used by a flow that succeeds and by one that fails, and sent in requests that are refused.
+			for _, value := range []string{keptBefore, kept} {
+				if _, err := boss.PutSecret(t.Context(), "door", api.SecretRequest{Value: value, PreviousUntil: time.Now().Add(time.Hour)}); err != nil {
+					t.Fatal(err)
+				}
+				run, err := boss.Start(t.Context(), api.StartRequest{Workflow: "guarded", Input: []byte(`{}`)}, 20*time.Second)
+				if want := map[string]pawl.State{keptBefore: pawl.Failed, kept: pawl.Completed}[value]; err != nil || run.State != want {
+					t.Fatalf("%+v %v, want %s", run, err, want)
+				}
+			}
+			for body, want := range map[string]int{
+				`{"value":"` + kept + `","previousUntil":1}`: 400, `{"value":"` + kept: 400, `{"value":"` + kept + `","value":"` + kept + `"}`: 400, `{"value":["` + kept + `"]}`: 400, `"` + kept + `"`: 400,
+				`{"value":"` + kept + `","previousUntil":"2001-01-01T00:00:00Z"}`: 400, `{"value":"` + kept + strings.Repeat("x", 64<<10) + `"}`: 413, `{"value":"` + kept + strings.Repeat("x", 3<<20) + `"}`: 413,
+			} {
+				r := h.send("PUT", "/api/secrets/door", body, bearer(key), withJSON)
+				if r.status != want || strings.Contains(string(r.body), "SENTINEL") {
+					t.Errorf("%.60s: %d %s", body, r.status, r.body)
+				}
+				if r := h.send("PUT", "/api/secrets/1door", body, bearer(key), withJSON, func(r *http.Request) { r.Header.Set("Idempotency-Key", "k") }); r.status != 400 || strings.Contains(string(r.body), "SENTINEL") {
+					t.Errorf("%.60s: %d %s", body, r.status, r.body)
 				}
 			}
 			operations := newContract(t).operations
@@ -200,7 +227,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 				t.Errorf("only %d requests were made", answers)
 			}
 			for where, text := range map[string]string{"the log": log.String() + h.log.String(), "the store": dump(t, place)} {
-				for what, secret := range secrets {
+				for what, secret := range told {
 					for form, s := range forms(secret) {
 						if i := strings.Index(text, s); i >= 0 {
 							t.Errorf("%s stands, %s, in %s: …%q…", what, form, where, text[max(0, i-200):min(len(text), i+60)])
@@ -208,7 +235,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 					}
 				}
 			}
-			if text := dump(t, place); !strings.Contains(text, "o-echo") || !strings.Contains(text, "it fails after the request") {
+			if text := dump(t, place); !strings.Contains(text, "o-echo") || !strings.Contains(text, "it fails after the request") || !strings.Contains(text, secrets.Keys.IDs()[0]) || !strings.Contains(text, "the door stays closed") {
 				t.Error("the dump has not what is in the store")
 			}
 		})

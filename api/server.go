@@ -15,6 +15,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/secret"
 )
 
 // Options are a handler's settings. The zero value works.
@@ -63,9 +64,12 @@ type Options struct {
 	// Verify checks the signature of a request to a webhook that is pawl.Signed, by its scheme and
 	// with the secret of a name, and returns what names the delivery; "": nothing does. An error
 	// that wraps pawl.ErrState or pawl.ErrNotFound is the server's fault, such as a secret that is
-	// not there, and answered with 503; any other with 401 and its text. nil: such webhooks
-	// answer 503.
+	// not there, and answered with 503; any other with 401 and its text. nil: it knows no name.
 	Verify func(scheme, secretName string, header http.Header, body []byte, now time.Time) (deliveryID string, err error)
+	// Secrets keeps the secrets of tenants, as /api/secrets sets them. A webhook that is pawl.Signed with a name that Verify
+	// does not know (pawl.ErrNotFound) is checked with the secret of that name of the run's tenant, by any scheme but
+	// hmac, which needs the settings that Verify has. nil: there are none.
+	Secrets *secret.Store
 	// Draw returns the Mermaid text of a workflow that is a state machine, as its Mermaid method has
 	// it; "": it is none. nil: none is.
 	Draw func(workflow string) string
@@ -155,6 +159,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.scheduleRoutes()
 	s.subscriptionRoutes()
 	s.statRoutes()
+	s.secretRoutes()
 	s.keyRoutes()
 	s.sessionRoutes()
 	s.healthRoutes()

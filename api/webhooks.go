@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // webhooks answers requests to webhooks that workflows have made (pawl.NewWebhook). It is public:
@@ -128,7 +129,7 @@ func (s *webhooks) receive(w http.ResponseWriter, r *http.Request) (*pawl.Respon
 	if err != nil {
 		return nil, err
 	}
-	once, err := s.delivery(r, &h, &a, body)
+	once, err := s.delivery(ctx, r, &h, &a, body)
 	if err != nil {
 		return nil, err
 	}
@@ -157,19 +158,17 @@ func (s *webhooks) body(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 
 // delivery checks the request's signature, where the webhook asks for one, and names the
 // delivery; "": it has no name.
-func (s *webhooks) delivery(r *http.Request, h *pawl.HookInfo, a *pawl.Answer, body []byte) (string, error) {
+func (s *webhooks) delivery(ctx context.Context, r *http.Request, h *pawl.HookInfo, a *pawl.Answer, body []byte) (string, error) {
 	id := ""
 	if a.Scheme != "" {
-		if s.opt.Verify == nil {
-			return "", fmt.Errorf("%w: webhook %s of run %s wants requests signed by %s, and the server has no Options.Verify to check that", pawl.ErrState, h.Key, h.Run.ID, a.Scheme)
-		}
 		var err error
-		id, err = s.opt.Verify(a.Scheme, a.Secret, r.Header, body, time.Now())
+		id, err = s.verify(ctx, r, h.Run.Tenant, a, body)
+		var bad *badSignature
 		switch {
-		case errors.Is(err, pawl.ErrState), errors.Is(err, pawl.ErrNotFound):
-			return "", fmt.Errorf("%w: webhook %s of run %s: check the signature with the secret %q: %v", pawl.ErrState, h.Key, h.Run.ID, a.Secret, err)
-		case err != nil:
+		case errors.As(err, &bad):
 			return "", &refusal{status: http.StatusUnauthorized, why: err.Error()}
+		case err != nil:
+			return "", fmt.Errorf("%w: webhook %s of run %s: check the signature with the secret %q: %v", pawl.ErrState, h.Key, h.Run.ID, a.Secret, err)
 		}
 	}
 	if a.Dedupe != "" {
@@ -184,6 +183,44 @@ func (s *webhooks) delivery(r *http.Request, h *pawl.HookInfo, a *pawl.Answer, b
 	}
 	sum := sha256.Sum256([]byte(id)) // it may be long, and is the sender's
 	return "webhook " + hex.EncodeToString(sum[:]), nil
+}
+
+// badSignature is an error that is the caller's fault; its text may be told.
+type badSignature struct{ error }
+
+// verify checks a request's signature with the settings that the server has under the secret's name, else with the secret of
+// the run's tenant, of which two values may be good.
+func (s *webhooks) verify(ctx context.Context, r *http.Request, tenant string, a *pawl.Answer, body []byte) (string, error) {
+	now := time.Now()
+	if s.opt.Verify != nil {
+		id, err := s.opt.Verify(a.Scheme, a.Secret, r.Header, body, now)
+		switch {
+		case errors.Is(err, pawl.ErrNotFound) && s.opt.Secrets != nil:
+		case err == nil, errors.Is(err, pawl.ErrState), errors.Is(err, pawl.ErrNotFound):
+			return id, err
+		default:
+			return "", &badSignature{err}
+		}
+	}
+	if s.opt.Secrets == nil {
+		return "", fmt.Errorf("it wants requests signed by %s, and the server has neither Options.Verify nor Options.Secrets to check that", a.Scheme)
+	}
+	values, err := s.opt.Secrets.Values(ctx, tenant, a.Secret)
+	if errors.Is(err, pawl.ErrNotFound) {
+		return "", fmt.Errorf("%w of tenant %q, and none of that name in the server's settings: set it", err, tenant)
+	}
+	if err != nil {
+		return "", err
+	}
+	v, err := trigger.NewVerifier(trigger.SignatureOptions{Scheme: trigger.Scheme(a.Scheme), Secrets: values})
+	if err != nil {
+		return "", err
+	}
+	signed, err := v.Verify(r.Header, body, now)
+	if err != nil {
+		return "", &badSignature{err}
+	}
+	return signed.ID, nil
 }
 
 // first is what is remembered of the first of several deliveries of one name.

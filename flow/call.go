@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/pawlrun/pawl"
@@ -16,39 +16,43 @@ import (
 type call struct {
 	service string
 	action  service.Action
-	params  map[string]value
-	fills   map[string]service.Fill // of parameters at the top; of those below, none differ
+	params  *params
+	allow   []string // parameters into which a model's words may flow
 }
 
 // ofCall are the fields of a service step's config that are no parameters.
 var ofCall = []string{"service", "action", "outputVariable", "allowModel"}
 
 func readCall(f *findings, config *node, w World) worker {
-	k := &call{service: config.get("service").str(), params: map[string]value{}}
-	for _, field := range config.fieldsOf() {
-		if !slices.Contains(ofCall, field.name) {
-			k.params[field.name] = readValue(f, field.value)
+	k := &call{service: config.get("service").str(), allow: config.get("allowModel").strs()}
+	k.action = findAction(f, config, w)
+	k.params = readParams(f, k.service+"."+k.action.Name, k.action, config, ofCall...)
+	for i, name := range k.allow {
+		if _, is := k.params.fields[name]; !is {
+			f.fault(config.get("allowModel").items[i], did(name, sortedNames(k.params.fields)), "the step has no parameter %q", name)
 		}
 	}
+	return k
+}
+
+// findAction finds the action that a config names by service and action. It is empty if there is none, which is said.
+func findAction(f *findings, config *node, w World) service.Action {
+	name := config.get("service").str()
 	named := config.get("service")
 	if !named.is(textKind) {
-		return k
+		return service.Action{}
 	}
-	found := w.Services[k.service]
+	found := w.Services[name]
 	if found == nil {
-		names := make([]string, 0, len(w.Services))
-		for name := range w.Services {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		hint := did(k.service, names)
-		if hint == "" {
+		names := sortedNames(w.Services)
+		hint := did(name, names)
+		if hint == "" && len(names) > 0 {
 			hint = "there are " + strings.Join(names, ", ")
 		}
-		f.fault(named, hint, "there is no service %q", k.service)
-		return k
+		f.fault(named, hint, "there is no service %q", name)
+		return service.Action{}
 	}
-	_, action, err := w.Services.Find(k.service, config.get("action").str())
+	_, action, err := w.Services.Find(name, config.get("action").str())
 	if err != nil {
 		var names []string
 		for _, a := range found.Actions() {
@@ -58,87 +62,22 @@ func readCall(f *findings, config *node, w World) worker {
 		if hint == "" {
 			hint = "it has " + strings.Join(names, ", ")
 		}
-		f.fault(config.get("action"), hint, "the service %s has no action %q", k.service, config.get("action").str())
-		return k
+		f.fault(config.get("action"), hint, "the service %s has no action %q", name, config.get("action").str())
 	}
-	k.action = action
-	k.checkParams(f, config)
-	return k
-}
-
-// checkParams holds the parameters against the action's schema as far as they are known before a run.
-func (k *call) checkParams(f *findings, config *node) {
-	var schema struct {
-		Properties map[string]json.RawMessage `json:"properties"`
-		Required   []string                   `json:"required"`
-		Additional any                        `json:"additionalProperties"`
-	}
-	if err := json.Unmarshal(k.action.Params, &schema); err != nil {
-		f.fault(config.get("service"), "", "the service %s describes its action %s with something else than a JSON Schema: %v", k.service, k.action.Name, err)
-		return
-	}
-	names := make([]string, 0, len(schema.Properties))
-	for name := range schema.Properties {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	k.fills = map[string]service.Fill{}
-	for _, field := range config.fields {
-		if slices.Contains(ofCall, field.name) {
-			continue
-		}
-		property, known := schema.Properties[field.name]
-		if !known && schema.Additional == false {
-			hint := did(field.name, names)
-			if hint == "" {
-				hint = "it takes " + strings.Join(names, ", ")
-			}
-			f.fault(field.at, hint, "the action %s of %s has no parameter %q", k.action.Name, k.service, field.name)
-			continue
-		}
-		var leaf struct {
-			Fill service.Fill `json:"x-pawl-fill"`
-		}
-		if known && json.Unmarshal(property, &leaf) == nil {
-			k.fills[field.name] = leaf.Fill
-		}
-		holds := false
-		k.params[field.name].each(func(*node, *template) { holds = true })
-		switch {
-		case holds && leaf.Fill == service.FillNone:
-			f.fault(field.value, "bind values instead, as values: [\"{{…}}\"] with $1 in the text", "%s takes no templates", field.name)
-		case !holds && known:
-			if err := fits(property, field.value.value()); err != nil {
-				f.fault(field.value, "", "%v", err)
-			}
-		}
-	}
-	for _, name := range schema.Required {
-		if config.get(name) == nil {
-			f.fault(config, "", "the action %s of %s needs the parameter %q", k.action.Name, k.service, name)
-		}
-	}
+	return action
 }
 
 func (k *call) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
 	out, err := pawl.Step(c, s.id, func(ctx context.Context) (json.RawMessage, error) {
-		found, _, err := x.opt.Services.Find(k.service, k.action.Name)
+		root, secrets, err := x.withSecrets(ctx, k.params.reads, in)
 		if err != nil {
 			return nil, err
 		}
-		params, err := k.fill(ctx, x, in)
+		data, err := k.params.fill(root)
 		if err != nil {
-			return nil, err
+			return nil, service.NewRedactor(secrets...).Error(err) // a fault may quote what does not fit
 		}
-		data, err := json.Marshal(params)
-		if err != nil {
-			return nil, pawl.Fatal(err)
-		}
-		answer, err := found.Call(ctx, service.Call{Action: k.action.Name, Params: data, Key: pawl.InfoOf(ctx).StepID})
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(answer)
+		return x.call(ctx, k.service, service.Call{Action: k.action.Name, Params: data}, secrets)
 	}, s.options()...)
 	if err != nil {
 		return result{}, err
@@ -147,39 +86,30 @@ func (k *call) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	return result{output: v}, err
 }
 
-// fill makes the parameters. Secrets are found now, and stay in this call.
-func (k *call) fill(ctx context.Context, x *run, in *scope) (map[string]any, error) {
-	root, err := x.withSecrets(ctx, k, in)
+// call carries out an action of a service, as a part of the step of ctx. Secrets that come back are taken out of what goes
+// into the journal.
+func (x *run) call(ctx context.Context, name string, c service.Call, secrets []string) (json.RawMessage, error) {
+	found, _, err := x.opt.Services.Find(name, c.Action)
 	if err != nil {
 		return nil, err
 	}
-	params := make(map[string]any, len(k.params))
-	for name, v := range k.params {
-		switch k.fills[name] {
-		case service.FillURL:
-			if v.template != nil && !v.template.whole() {
-				params[name], err = v.template.text(root, intoURL)
-				break
-			}
-			params[name], err = v.fill(root)
-		case service.FillHTML:
-			params[name], err = v.fillHTML(root)
-		default:
-			params[name], err = v.fill(root)
-		}
-		if err != nil {
-			return nil, err
-		}
+	c.Key = pawl.InfoOf(ctx).StepID
+	redact := service.NewRedactor(secrets...)
+	answer, err := found.Call(ctx, c)
+	if err != nil {
+		return nil, redact.Error(err)
 	}
-	return params, nil
+	data, err := redact.JSON(answer)
+	if err != nil {
+		return nil, pawl.Fatal(fmt.Errorf("what the service %s returned has no JSON form: %w", name, err))
+	}
+	return data, nil
 }
 
-// withSecrets is the scope with the secrets that the call names.
-func (x *run) withSecrets(ctx context.Context, k *call, in *scope) (map[string]any, error) {
-	var root map[string]any
-	var failed error
+// withSecrets is the scope with the secrets that something reads, and these themselves.
+func (x *run) withSecrets(ctx context.Context, reads func(func(at *node, u use)), in *scope) (root map[string]any, values []string, failed error) {
 	secrets := map[string]any{}
-	k.reads(func(_ *node, u use) {
+	reads(func(_ *node, u use) {
 		if u.path[0].Name != "secrets" || len(u.path) != 2 || failed != nil {
 			return
 		}
@@ -188,21 +118,20 @@ func (x *run) withSecrets(ctx context.Context, k *call, in *scope) (map[string]a
 			failed = pawl.Fatal(fmt.Errorf("there is no secret %q: the program knows none", name))
 			return
 		}
-		secret, err := x.opt.Secret(ctx, name)
+		secret, err := x.opt.Secret(ctx, pawl.InfoOf(ctx).Tenant, name)
 		if err != nil {
 			failed = fmt.Errorf("secret %q: %w", name, err)
+			return
 		}
 		secrets[name] = secret
+		values = append(values, secret)
 	})
-	if failed != nil {
-		return nil, failed
+	if failed != nil || len(secrets) == 0 {
+		return in.root, nil, failed
 	}
-	root = make(map[string]any, len(in.root)+1)
-	for name, v := range in.root {
-		root[name] = v
-	}
+	root = maps.Clone(in.root)
 	root["secrets"] = secrets
-	return root, nil
+	return root, values, nil
 }
 
 // intoURL escapes what is put into an address for its place: its path, or its query. It can't be put where the scheme
@@ -220,8 +149,4 @@ func intoURL(before string, p part, v any) (string, error) {
 	return "", pawl.Fatal(fmt.Errorf("{{%s}} stands where the scheme and the host of an address belong", p.path))
 }
 
-func (k *call) reads(f func(at *node, u use)) {
-	for _, name := range sortedNames(k.params) {
-		k.params[name].reads(f)
-	}
-}
+func (k *call) reads(f func(at *node, u use)) { k.params.reads(f) }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pawlrun/pawl/expr"
 )
 
 // check looks at what a flow's steps have to do with each other.
@@ -13,9 +15,10 @@ func check(f *findings, made *Flow, w World) {
 	}
 	made.unbuilt(f)
 	made.checkStarts(f)
-	k := &checker{f: f, flow: made, world: w, read: map[string]bool{}}
+	k := &checker{f: f, flow: made, world: w, read: map[string]bool{}, words: wordsOf(made.main)}
 	k.graph(made.main, facts{}, map[string]*step{}, inside{})
 	k.unread(made.main)
+	k.trust(made.main, false, made.main.by)
 }
 
 // unbuilt refuses what the format has and this version of pawl does not carry out: it would be accepted and never happen.
@@ -25,17 +28,6 @@ func (made *Flow) unbuilt(f *findings) {
 			f.fault(kind, "leave the trigger out, and start runs by calls", "triggers of type %s are not carried out yet", kind.text)
 		}
 	}
-	made.main.each(func(s *step) {
-		config := s.at.get("config")
-		if s.kind == "agent" {
-			f.fault(s.at.get("type"), "use ai-decision for a single answer", "steps of type agent are not carried out yet")
-		}
-		for _, name := range []string{"promptRef", "vars", "allowModel"} {
-			if at := config.get(name); at != nil && stepTypes[s.kind].has(name) {
-				f.fault(at, "leave it out", "%s is not carried out yet", name)
-			}
-		}
-	})
 }
 
 // each calls f with every step of a graph and of those within it.
@@ -54,6 +46,7 @@ type checker struct {
 	flow  *Flow
 	world World
 	read  map[string]bool // steps and variables that something reads: "step:id", "variable:name"
+	words words           // what a model may have written
 }
 
 // inside tells what is around a graph.
@@ -264,8 +257,13 @@ func (s *step) routes() (values []string, known bool, what string) {
 	case *parallel, *each:
 		return nil, true, "its output is no text: use conditions"
 	case *transform:
-		if w.set != nil {
+		switch is := w.expression.typeOf(); {
+		case w.set != nil || is == expr.Object:
 			return nil, true, "its output is an object: use conditions"
+		case is == expr.List || is == expr.Null:
+			return nil, true, "its output is no text: use conditions"
+		case is == expr.Bool:
+			return []string{"true", "false"}, true, "it is true or false"
 		}
 	}
 	return nil, false, ""

@@ -14,7 +14,7 @@ import (
 
 // world knows a desk and a workflow.
 func world() flow.World {
-	return flow.World{Services: service.Set{"desk": &desk{}}, Model: "test/m", Workflows: func(name string) bool { return name == "known" }}
+	return flow.World{Services: service.Set{"desk": &desk{}}, Model: "test/m", Toolboxes: []string{"files"}, Workflows: func(name string) bool { return name == "known" }}
 }
 
 // of is a flow of these steps.
@@ -79,7 +79,7 @@ func TestFaultsAreTold(t *testing.T) {
 		"skipped":           {of(ask("a", `{"a": "end", "b": "end"}`, enum, `"onFailure": "skip"`)), []string{`/steps/0/next: step "a" may be skipped, and then has no output by which to go on; give "default"`}},
 		"service":           {of(`{"id": "a", "type": "service", "config": {"service": "desks"}, "next": "end"}`), []string{`/steps/0/config/service: there is no service "desks"; did you mean "desk"?`}},
 		"action":            {of(send("a", end, `, "action": "sent"`)), []string{`/steps/0/config/action: the service desk has no action "sent"; did you mean "send"?`}},
-		"parameters":        {of(`{"id": "a", "type": "service", "config": {"service": "desk", "txt": "x", "n": 0, "sql": "a {{variables.x}}"}, "next": "end"}`), []string{`/steps/0/config: the action send of desk needs the parameter "to"`, `/steps/0/config/txt: the action send of desk has no parameter "txt"; did you mean "text"?`, "/steps/0/config/n: ", "/steps/0/config/sql: sql takes no templates; bind values"}},
+		"parameters":        {of(`{"id": "a", "type": "service", "config": {"service": "desk", "txt": "x", "n": 0, "sql": "a {{variables.x}}"}, "next": "end"}`), []string{`/steps/0/config: desk.send needs the parameter "to"`, `/steps/0/config/txt: desk.send has no parameter "txt"; did you mean "text"?`, "/steps/0/config/n: ", "/steps/0/config/sql: sql takes no templates; bind values"}},
 		"template":          {of(send("a", end, `, "text": "{{variables.x"`), send("b", end, `, "text": "{{a + b}}"`)), []string{"/steps/0/config/text: {{variables.x: it has no end", "", `/steps/1/config/text: {{a + b}}: "+ b" can't follow`}},
 		"filter":            {of(send("a", end, `, "text": "{{variables.x | uper}}"`)), []string{`there is no filter "uper"; did you mean "upper"?`}},
 		"root":              {of(step("classify", `"b"`), send("b", end, `, "text": "{{variable.x}} {{classify.output}}"`)), []string{`{{variable.x}}: there is nothing called "variable"; did you mean "variables"?`, `{{classify.output}}: there is nothing called "classify"; write stepResults.classify.output`}},
@@ -98,7 +98,14 @@ func TestFaultsAreTold(t *testing.T) {
 		"waits":             {of(`{"id": "w", "type": "wait", "config": {"for": "delay", "approvers": ["a"]}, "next": "end"}`), []string{"a delay needs its length", "approvers has no meaning where the wait is for \"delay\""}},
 		"child":             {of(`{"id": "w", "type": "workflow", "config": {"workflow": "unknown"}, "next": "end"}`), []string{`there is no workflow "unknown"`}},
 		"webhook":           {`{"id": "f", "trigger": {"type": "webhook", "path": "x y"}, "steps": [` + step("a", end) + `]}`, []string{`the field "scheme" is missing; how requests are signed, with the secret; write "none"`, `/trigger/path: "x y" can't be used here; begin with /`, "begin with a slash"}},
-		"not yet":           {`{"id": "f", "trigger": {"type": "database-change"}, "steps": [` + ask("a", `"b"`, `, "promptRef": "p"`) + `, {"id": "b", "type": "agent", "config": {"instructions": "x"}, "next": "end"}]}`, []string{"/trigger/type: triggers of type database-change are not carried out yet", `nothing reads the output of step "a"`, "prompt and promptRef can't both be asked", "promptRef is not carried out yet", "steps of type agent are not carried out yet"}},
+		"not yet":           {`{"id": "f", "trigger": {"type": "database-change"}, "steps": [` + step("a", end) + `]}`, []string{"/trigger/type: triggers of type database-change are not carried out yet"}},
+		"two prompts":       {of(ask("a", end, `, "promptRef": "p"`)), []string{"prompt and promptRef can't both be asked"}},
+		"vars alone":        {of(ask("a", end, `, "vars": {"x": 1}`)), []string{"vars have no meaning without promptRef"}},
+		"version of prompt": {of(`{"id": "a", "type": "ai-decision", "config": {"promptRef": "p@x"}, "next": "end"}`), []string{`"x" is no version of a prompt`}},
+		"a model's words":   {of(ask("a", `"b"`, ""), `{"id": "b", "type": "transform", "config": {"set": {"who": "steps.a.output"}}, "next": "c"}`, `{"id": "c", "type": "service", "config": {"service": "desk", "to": "{{variables.who}}", "text": "{{steps.a.output}}"}, "next": "end"}`), []string{"{{variables.who}}: a model may have written it, and to of desk.send says who or what is reached"}},
+		"of an unknown":     {of(`{"id": "c", "type": "service", "config": {"service": "desk", "to": "x", "allowModel": ["too"]}, "next": "end"}`), []string{`the step has no parameter "too"; did you mean "to"?`}},
+		"agents":            {of(agentStep(`"tools": ["desk.send", "desk.sendd", "flow:unknown", "mcp:x", {"use": "desk.look", "with": {"a": "{{secrets.x}}"}, "input": {}}], "approve": ["desk.lok"], "instructions": "{{secrets.x}}"`)), []string{"the model would write sql of desk.send", "the model would choose to of desk.send", `the service desk has no action "sendd"`, `there is no workflow "unknown"`, `there is no server of tools called "x"`, "input has no meaning for a tool that is a service", `the step has no tool "desk.lok"`, "{{secrets.x}}: secrets go to services only"}},
+		"quorum of a map":   {of(`{"id": "m", "type": "map", "config": {"over": "variables.x", "quorum": 2, "steps": [` + step("a", end) + `]}, "next": "end"}`), []string{"quorum has no meaning for failureMode"}},
 		"trigger":           {`{"id": "f", "trigger": {"type": "cron"}, "steps": [` + step("a", end) + `]}`, []string{`/trigger/type: "cron" is not known here; write one of `}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/agent"
@@ -15,7 +17,8 @@ type decision struct {
 	prompt  value
 	system  value
 	ref     string // name or name@version of the registry's prompt, instead of prompt
-	vars    value
+	version int    // of ref; 0: the one that the run gets
+	vars    *value // nil: the variables
 	format  string
 	values  []string // of an enum
 	shape   *agent.Shape
@@ -28,9 +31,7 @@ func readDecision(f *findings, s *step, config *node, w World) worker {
 		prompt: readValue(f, config.get("prompt")), system: readValue(f, config.get("system")), ref: config.get("promptRef").str(),
 		format: config.get("outputFormat").str(), values: config.get("allowedValues").strs(),
 	}
-	if vars := config.get("vars"); vars != nil {
-		d.vars = readValue(f, vars)
-	}
+	d.readPrompt(f, config, w)
 	if model := config.get("model").str(); model != "" {
 		d.models = append(d.models, model)
 	}
@@ -56,6 +57,49 @@ func readDecision(f *findings, s *step, config *node, w World) worker {
 		Cache: agent.CacheFor{For: milliseconds(config.get("cacheTtlMs"))},
 	}
 	return d
+}
+
+// readPrompt reads which prompt of the registry is asked.
+func (d *decision) readPrompt(f *findings, config *node, w World) {
+	at, vars := config.get("promptRef"), config.get("vars")
+	if vars != nil {
+		v := readValue(f, vars)
+		d.vars = &v
+	}
+	if at == nil {
+		if vars != nil {
+			f.fault(vars, `write "promptRef"`, "vars have no meaning without promptRef: a prompt of the document reads {{variables.name}} itself")
+		}
+		return
+	}
+	name, version, pinned := strings.Cut(d.ref, "@")
+	d.ref = name
+	if pinned {
+		n, err := strconv.Atoi(version)
+		if err != nil || n < 1 {
+			f.fault(at, "write name, or name@3", "%q is no version of a prompt", version)
+			return
+		}
+		d.version = n
+	}
+	if w.Prompt == nil {
+		return
+	}
+	names, err := w.Prompt(name, d.version)
+	if err != nil {
+		f.fault(at, "put and activate it first: pawl prompts put, pawl prompts activate", "%v", err)
+		return
+	}
+	for _, name := range names {
+		if vars.is(objectKind) && vars.get(name) == nil {
+			f.fault(vars, "", "the prompt %s needs the variable %q", at.text, name)
+		}
+	}
+	for _, field := range vars.fieldsOf() {
+		if !slices.Contains(names, field.name) {
+			f.warn(field.at, did(field.name, names), "the prompt %s has no variable %q", at.text, field.name)
+		}
+	}
 }
 
 // readShape reads what the answer must be.
@@ -167,7 +211,7 @@ func (d *decision) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 
 // fill makes the question.
 func (d *decision) fill(call *agent.Call, in *scope) error {
-	system, err := d.text(d.system, in)
+	system, err := asked(d.system, in)
 	if err != nil {
 		return err
 	}
@@ -175,11 +219,33 @@ func (d *decision) fill(call *agent.Call, in *scope) error {
 	if system != "" {
 		call.System = system + "\n\n" + agent.UntrustedRule
 	}
-	call.Prompt, err = d.text(d.prompt, in)
-	return err
+	if d.ref == "" {
+		call.Prompt, err = asked(d.prompt, in)
+		return err
+	}
+	call.Template = &agent.Prompt{Name: d.ref, Version: d.version, Loose: true}
+	call.Vars = map[string]any{}
+	if d.vars == nil {
+		for name, v := range in.variables {
+			call.Vars[name], _ = marked("", part{}, v) // it has no error
+		}
+		return nil
+	}
+	for name, v := range d.vars.fields {
+		if v.template != nil {
+			call.Vars[name], err = v.template.text(in.root, marked)
+		} else {
+			call.Vars[name], err = v.fill(in.root)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (d *decision) text(v value, in *scope) (string, error) {
+// asked is a text of a question.
+func asked(v value, in *scope) (string, error) {
 	if v.template == nil {
 		text, _ := v.constant.(string)
 		return text, nil
@@ -201,7 +267,9 @@ func marked(_ string, p part, v any) (string, error) {
 }
 
 func (d *decision) reads(f func(at *node, u use)) {
-	for _, v := range []value{d.prompt, d.system, d.vars} {
-		v.reads(f)
+	d.prompt.reads(f)
+	d.system.reads(f)
+	if d.vars != nil {
+		d.vars.reads(f)
 	}
 }

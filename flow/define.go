@@ -17,17 +17,28 @@ import (
 type Options struct {
 	Models   *agent.Models // asked by decisions; nil: they fail
 	Services service.Set
-	// Secret finds a secret that a service's parameter names as {{secrets.name}}. It is asked at the last moment, and what it
-	// returns goes to the service and nowhere else. nil: there are none.
-	Secret func(ctx context.Context, name string) (string, error)
+	// Secret finds a secret of the run's tenant that a service's parameter names as {{secrets.name}}, such as
+	// secret.Store.Value. It is asked at the last moment, in each attempt, and what it returns goes to the service and nowhere
+	// else. nil: there are none.
+	Secret func(ctx context.Context, tenant, name string) (string, error)
 	// Model is asked where a step names none.
 	Model string
 	// Provider finds the provider of a model that a step names without one: "openai" of "gpt-4o-mini". nil: none is found.
 	Provider func(model string) string
+	// Toolboxes are the servers of tools that agents may name, as mcp:name.
+	Toolboxes map[string]Toolbox
 	// Logger tells what has nobody to tell it to. nil: nobody.
 	Logger *slog.Logger
 	// BaseURL is where people and services reach the API, for links of approvals; see approval.Request.
 	BaseURL string
+}
+
+// Toolbox is a server of tools. See package agent/mcp, whose Snapshot and Bind these are.
+type Toolbox struct {
+	// List asks what there is, in a form that a journal can keep. It is a step of the run.
+	List func(ctx context.Context) (json.RawMessage, error)
+	// Bind makes the tools of what List has returned, asking nobody.
+	Bind func(list json.RawMessage) ([]agent.Tool, error)
 }
 
 // Variables are what a run of a flow starts with: an object.
@@ -71,7 +82,7 @@ func (f *Flow) checkInput(input json.RawMessage) error {
 	if v == nil {
 		input = json.RawMessage("{}")
 	}
-	return conform(f.Inputs, input)
+	return f.inputs.check("the variables", input)
 }
 
 // model is a model's name with its provider.

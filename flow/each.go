@@ -5,15 +5,17 @@ import (
 	"fmt"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/expr"
 )
 
 // each runs steps for each item of a list.
 type each struct {
-	over  *condition
-	at    *node
-	graph graph
-	limit int
-	all   bool // go on when one fails
+	over   *condition
+	at     *node
+	graph  graph
+	limit  int
+	mode   string // failFast, continue, quorum
+	quorum int
 }
 
 // maxItems bounds the list of a map.
@@ -22,9 +24,10 @@ const maxItems = 100_000
 func readEach(f *findings, config *node, w World) worker {
 	e := &each{at: config.get("over"), graph: readGraph(f, config.get("steps"), w), limit: config.get("concurrency").int(defaultConcurrency)}
 	if e.at.is(textKind) {
-		e.over = readCondition(f, e.at)
+		e.over = readCondition(f, e.at, within, expr.List)
 	}
-	e.all = config.get("failureMode").str() == "continue"
+	e.mode, e.quorum = config.get("failureMode").str(), config.get("quorum").int(0)
+	checkQuorum(f, config, e.mode, e.quorum)
 	return e
 }
 
@@ -57,7 +60,7 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		end := ended{output: output, cost: inner.cost - in.cost, err: err}
 		switch {
 		case err == nil || cancelled(err):
-		case e.all:
+		case e.mode == "continue" || e.mode == "quorum":
 			return end, nil
 		default:
 			err = &BranchError{Step: s.id, Branch: fmt.Sprintf("item %d", item.index), Need: len(items), Err: err}
@@ -69,14 +72,27 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	}
 	r := result{}
 	outputs := make([]any, len(ends))
+	first, done := -1, 0
 	for i, end := range ends {
-		if outputs[i] = end.output; end.err != nil {
+		if outputs[i] = end.output; end.err == nil {
+			done++
+		} else {
+			if first < 0 {
+				first = i
+			}
 			f := failureOf(end.err)
 			outputs[i] = map[string]any{"error": map[string]any{"message": f.message, "code": f.code}}
 		}
 		r.cost += end.cost
 	}
 	r.output = outputs
+	if e.mode == "quorum" && done < e.quorum {
+		err := &BranchError{Step: s.id, Branch: "the list", Done: done, Need: e.quorum, Err: fmt.Errorf("it has %d items", len(list))}
+		if first >= 0 {
+			err.Branch, err.Err = fmt.Sprintf("item %d", first), ends[first].err
+		}
+		return r, err
+	}
 	return r, nil
 }
 

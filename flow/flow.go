@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pawlrun/pawl/expr"
 	"github.com/pawlrun/pawl/service"
 )
 
@@ -23,6 +24,7 @@ type Flow struct {
 	Warnings    Problems        // what does not stop a deployment
 
 	root   *node
+	inputs schema // of Inputs
 	limits limits
 	starts []start
 	main   graph
@@ -52,6 +54,10 @@ type World struct {
 	Services  service.Set
 	Workflows func(name string) bool // reports whether a workflow can be started; nil: none is known, and none is refused
 	Model     string                 // is asked where a step names none; "" is none
+	// Prompt returns the variables of a prompt of the registry: of a version, or of all that are active for version 0. nil: none is
+	// known, and none is refused.
+	Prompt    func(name string, version int) ([]string, error)
+	Toolboxes []string // servers of tools that agents may name as mcp:name; nil: none is known, and none is refused
 }
 
 // Parse reads a flow, JSON or YAML, and looks at all of it. The error is of type [Problems], and holds everything that
@@ -99,7 +105,9 @@ func read(f *findings, root *node, w World) *Flow {
 		},
 	}
 	if inputs := root.get("inputs"); inputs.is(objectKind) {
-		made.Inputs = schemaOf(f, inputs)
+		if made.Inputs = schemaOf(f, inputs); made.Inputs != nil {
+			made.inputs, _ = compile(made.Inputs) // it is one
+		}
 	}
 	made.Hash = hash(root)
 	made.starts = readStarts(f, root)
@@ -213,7 +221,7 @@ func readStep(f *findings, at *node, w World) *step {
 		f.fault(policy, "maxRetries counts the tries after the first", "give maxAttempts or maxRetries, not both")
 	}
 	if when := at.get("when"); when.is(textKind) {
-		s.when = readCondition(f, when)
+		s.when = readCondition(f, when, within, expr.Bool)
 	}
 	s.work = readWork(f, s, at.get("config"), w)
 	return s
@@ -238,7 +246,7 @@ func readNext(f *findings, at *node) next {
 			to, when := item.get("to").str(), item.get("when")
 			switch {
 			case when.is(textKind):
-				n.when = append(n.when, way{item, readCondition(f, when), to})
+				n.when = append(n.when, way{item, readCondition(f, when, behind, expr.Bool), to})
 			case i < len(at.items)-1:
 				f.fault(item, "put it at the end of the list", "only the last way may go without a condition")
 			default:
@@ -286,11 +294,10 @@ func (s *step) targets() []target {
 
 // schemaOf is a JSON Schema of the document, as JSON; a fault if it is none.
 func schemaOf(f *findings, at *node) json.RawMessage {
-	var b bytes.Buffer
-	at.canonical(&b)
-	if err := compile(b.Bytes()); err != nil {
+	data := schemaText(at)
+	if _, err := compile(data); err != nil {
 		f.fault(at, "", "it is no JSON Schema: %s", strings.TrimPrefix(err.Error(), "jsonschema: "))
 		return nil
 	}
-	return b.Bytes()
+	return data
 }

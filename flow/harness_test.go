@@ -31,7 +31,7 @@ type desk struct {
 
 var deskActions = []service.Action{
 	{Name: "send", Effect: service.Writes, Params: json.RawMessage(`{"type":"object","required":["to"],"additionalProperties":false,
-		"properties":{"to":{"type":"string"},"text":{},"url":{"type":"string","x-pawl-fill":"url"},"html":{"type":"string","x-pawl-fill":"html"},"sql":{"type":"string","x-pawl-fill":"none"},"n":{"type":"integer","minimum":1}}}`)},
+		"properties":{"to":{"type":"string","x-pawl-trusted":true},"text":{},"url":{"type":"string","x-pawl-fill":"url"},"html":{"type":"string","x-pawl-fill":"html"},"sql":{"type":"string","x-pawl-fill":"none"},"n":{"type":"integer","minimum":1}}}`)},
 	{Name: "look", Effect: service.Reads, Params: json.RawMessage(`{"type":"object"}`)},
 }
 
@@ -80,7 +80,7 @@ func options(t testing.TB, d *desk, rules ...llmtest.Rule) flow.Options {
 	return flow.Options{
 		Models: models(t, rules...), Model: "test/m", Provider: func(string) string { return "test" },
 		Services: service.Set{"desk": d},
-		Secret:   func(_ context.Context, name string) (string, error) { return "s3cret-" + name, nil },
+		Secret:   func(_ context.Context, tenant, name string) (string, error) { return "s3cret-" + tenant + name, nil },
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/pawlrun/pawl/expr"
 )
 
 // Path names a value in what a step can see: variables.order['line items'][0].price. It is the one grammar of paths
@@ -11,13 +13,8 @@ import (
 // .name, ['any name'], ["any name"] and [0]. A name in quotes may hold \' \" and \\.
 type Path []Segment
 
-// Segment is one name or index of a path.
-type Segment struct {
-	Name  string
-	Index int // of a list, if IsIndex
-	// IsIndex tells [0] from .name.
-	IsIndex bool
-}
+// Segment is one name or index of a path, also of one that an expression reads.
+type Segment = expr.Segment
 
 const maxPath = 1024 // bytes
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/expr"
 )
 
 // Problem is one thing that is wrong with a document.
@@ -16,6 +17,7 @@ type Problem struct {
 	Column  int    `json:"column,omitempty"`
 	Message string `json:"message"`           // a sentence
 	Hint    string `json:"hint,omitempty"`    // what to write instead, where that is known
+	Caret   string `json:"caret,omitempty"`   // of an expression: the line that is wrong, and below it a ^ under the place
 	Warning bool   `json:"warning,omitempty"` // it does not stop a deployment
 }
 
@@ -30,6 +32,9 @@ func (p Problem) String() string {
 	b.WriteString(p.Message)
 	if p.Hint != "" {
 		fmt.Fprintf(&b, "; %s", p.Hint)
+	}
+	if p.Caret != "" {
+		b.WriteString("\n    " + strings.ReplaceAll(p.Caret, "\n", "\n    "))
 	}
 	return b.String()
 }
@@ -105,58 +110,8 @@ func (f *findings) sorted() Problems {
 
 // did returns `did you mean "…"?` for the name most like one that is not there, or "".
 func did(name string, names []string) string {
-	best, least := "", 1+max(1, len(name)/3)
-	for _, n := range names {
-		if d := distance(fold(name), fold(n)); d < least {
-			best, least = n, d
-		}
+	if best := expr.Likely(name, names); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", best)
-}
-
-// fold makes names alike that people take for the same: sendMessage, send-message, send_message.
-func fold(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '-' || r == '_' || r == ' ' {
-			return -1
-		}
-		return r
-	}, strings.ToLower(s))
-}
-
-// distance is the number of single changes (an insert, a delete, a change, two neighbours that change places) that make
-// b of a: Damerau–Levenshtein, optimal string alignment. Names longer than 64 are told apart by equality.
-func distance(a, b string) int {
-	if a == b {
-		return 0
-	}
-	x, y := []rune(a), []rune(b)
-	if len(x) > 64 || len(y) > 64 {
-		return 64
-	}
-	var rows [3][]int
-	for i := range rows {
-		rows[i] = make([]int, len(y)+1)
-	}
-	for j := range rows[1] {
-		rows[1][j] = j
-	}
-	for i := 1; i <= len(x); i++ {
-		before, last, row := rows[(i+2)%3], rows[i%3], rows[(i+1)%3]
-		row[0] = i
-		for j := 1; j <= len(y); j++ {
-			cost := 1
-			if x[i-1] == y[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-	}
-	return rows[(len(x)+1)%3][len(y)]
+	return ""
 }

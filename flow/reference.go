@@ -128,7 +128,7 @@ func (k *checker) reference(s *step, at *node, u use, known facts, steps map[str
 		k.read["step:"+second] = true
 		k.stepResult(s, at, second, u, known, steps)
 	case "secrets":
-		if _, is := s.work.(*call); !is || at == s.at.get("when") {
+		if u.condition || !s.sends(at) {
 			k.f.fault(at, "", "{{%s}}: secrets go to services only", u.path)
 		} else if len(u.path) != 2 {
 			k.f.fault(at, "name one: {{secrets.name}}", "{{%s}} names no secret", u.path)
@@ -148,11 +148,33 @@ func (k *checker) reference(s *step, at *node, u use, known facts, steps map[str
 	}
 }
 
+// sends reports whether a place of the document is a parameter of a service, which may hold secrets.
+func (s *step) sends(at *node) bool {
+	var all []*params
+	switch w := s.work.(type) {
+	case *call:
+		all = append(all, w.params)
+	case *agentWork:
+		for _, t := range w.tools {
+			if t.with != nil {
+				all = append(all, t.with)
+			}
+		}
+	}
+	found := false
+	for _, p := range all {
+		for _, v := range p.fields {
+			v.each(func(here *node, _ *template) { found = found || here == at })
+		}
+	}
+	return found
+}
+
 // variable checks the name of a variable that no step is sure to have set.
 func (k *checker) variable(s *step, at *node, name string, u use, steps map[string]*step) {
 	for _, id := range sortedNames(steps) {
 		if steps[id].brings()["variable:"+name] {
-			k.f.fault(at, "let all ways set it, or say what stands for it: {{"+u.path.String()+" ?? '…'}}", "{{%s}}: step %q sets %q, but is not on every way to step %q", u.path, id, name, s.id)
+			k.f.fault(at, "let all ways set it, or say what stands for it: "+u.instead(), "{{%s}}: step %q sets %q, but is not on every way to step %q", u.path, id, name, s.id)
 			return
 		}
 	}
@@ -170,7 +192,7 @@ func (k *checker) variable(s *step, at *node, name string, u use, steps map[stri
 	case !is:
 		k.f.fault(at, did(name, sortedNames(inputs.Properties)), "{{%s}}: inputs have no %q, and no step sets it", u.path, name)
 	case !slices.Contains(inputs.Required, name):
-		k.f.warn(at, "let inputs require it, or say what stands for it: {{"+u.path.String()+" ?? '…'}}", "{{%s}}: a run may start without %q, and then the step fails", u.path, name)
+		k.f.warn(at, "let inputs require it, or say what stands for it: "+u.instead(), "{{%s}}: a run may start without %q, and then the step fails", u.path, name)
 	}
 }
 
@@ -188,12 +210,12 @@ func (k *checker) stepResult(s *step, at *node, id string, u use, known facts, s
 		if id == s.id {
 			k.f.fault(at, "", "{{%s}}: step %q reads its own result", u.path, id)
 		} else {
-			k.f.fault(at, "let all ways go over it, or say what stands for it: {{"+u.path.String()+" ?? '…'}}", "{{%s}}: step %q is not on every way to step %q", u.path, id, s.id)
+			k.f.fault(at, "let all ways go over it, or say what stands for it: "+u.instead(), "{{%s}}: step %q is not on every way to step %q", u.path, id, s.id)
 		}
 		return
 	}
 	if (of.when != nil || of.onFailure == "skip") && !u.optional && !failed(u.path) {
-		k.f.warn(at, "say what stands for it then: {{"+u.path.String()+" ?? '…'}}", "{{%s}}: step %q may be skipped, and then has no output", u.path, id)
+		k.f.warn(at, "say what stands for it then: "+u.instead(), "{{%s}}: step %q may be skipped, and then has no output", u.path, id)
 	}
 	if len(u.path) < 3 {
 		return

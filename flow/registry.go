@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/trigger"
 )
 
@@ -381,7 +384,43 @@ func (r *Registry) Versions(ctx context.Context, tenant, id string, after, limit
 
 // World is what flows that are deployed here can refer to.
 func (r *Registry) World() World {
-	return World{Services: r.opt.Services, Model: r.opt.Model}
+	w := World{Services: r.opt.Services, Model: r.opt.Model, Toolboxes: []string{}}
+	w.Prompt = r.prompt
+	w.Toolboxes = append(w.Toolboxes, sortedNames(r.opt.Toolboxes)...)
+	return w
+}
+
+// promptWait bounds the look at a prompt while a document is read.
+const promptWait = 10 * time.Second
+
+// prompt returns the variables that a prompt needs.
+func (r *Registry) prompt(name string, version int) (vars []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), promptWait)
+	defer cancel()
+	prompts := agent.Prompts{Engine: r.engine}
+	versions := []int{version}
+	if version == 0 {
+		info, err := prompts.Get(ctx, name)
+		switch {
+		case err != nil:
+			return nil, err
+		case info.Active == nil:
+			return nil, fmt.Errorf("no version of prompt %q is active", name)
+		}
+		versions = slices.Sorted(maps.Keys(info.Active.Weights))
+	}
+	for _, number := range versions {
+		v, err := prompts.Version(ctx, name, number)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range v.Vars {
+			if !slices.Contains(vars, name) {
+				vars = append(vars, name)
+			}
+		}
+	}
+	return vars, nil
 }
 
 // Refresh tells the engine the flows of the store that it does not know yet, and finds out which runs are to tell of their ends.

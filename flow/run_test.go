@@ -156,6 +156,14 @@ func TestMapRunsStepsForEachItem(t *testing.T) {
 	equal(t, "all", completes(t, strings.Replace(doc, "MODE", "failFast", 1), list, options(t, d)), `["a","b","c"]`)
 	d = &desk{fail: bad}
 	equal(t, "continue", completes(t, strings.Replace(doc, "MODE", "continue", 1), list, options(t, d)), `["a",{"error":{"code":"denied","message":"no"}},"c"]`)
+	for need, enough := range map[string]bool{"2": true, "3": false} {
+		quorum := strings.Replace(doc, `"MODE"`, `"quorum", "quorum": `+need, 1)
+		if enough {
+			equal(t, "quorum", completes(t, quorum, list, options(t, &desk{fail: bad})), `["a",{"error":{"code":"denied","message":"no"}},"c"]`)
+		} else {
+			fails(t, quorum, list, options(t, &desk{fail: bad}), "each: 2 completed and 3 must; item 1: ", "no")
+		}
+	}
 	d = &desk{fail: bad}
 	fails(t, strings.Replace(doc, "MODE", "failFast", 1), list, options(t, d), "each: ", "item 1: ", "no")
 	fails(t, strings.Replace(doc, "MODE", "failFast", 1), `{"list": 5}`, options(t, d), "it is a number and must be a list")
@@ -258,4 +266,17 @@ func TestParallelBranches(t *testing.T) {
 	equal(t, "quorum of 2 without c", completes(t, doc("quorum", `, "quorum": 2`), `{}`, options(t, d)), `{"a":"completed","b":"completed","c":"cancelled"}`)
 	d = &desk{fail: bad}
 	fails(t, doc("quorum", `, "quorum": 3`), `{}`, options(t, d), "3 must")
+}
+
+// A secret that a service sends back, in an answer or an error, stands in no journal; what kind of error it was stays.
+func TestSecretsThatComeBackAreTakenOut(t *testing.T) {
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x", "text": "{{secrets.token}}"}, "onFailure": "skip", "next": {"default": "b"}}`,
+		`{"id": "b", "type": "transform", "config": {"expression": "[steps.a.error.code, steps.a.error.message]"}, "next": "end"}`)
+	d := &desk{fail: func(said string) error {
+		return &service.Error{Code: service.Denied, Message: "no to " + said}
+	}}
+	equal(t, "error", completes(t, doc, `{}`, options(t, d)), `["denied","no to send text=[secret] to=x"]`)
+	if !strings.Contains(d.said()[0], "s3cret-token") {
+		t.Errorf("the service got %q", d.said())
+	}
 }

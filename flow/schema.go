@@ -5,36 +5,130 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
-	"github.com/pawlrun/pawl/agent"
-	"github.com/pawlrun/pawl/approval"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"github.com/pawlrun/pawl"
 )
 
-// compile reports why JSON is no JSON Schema, or none that may be used here: it refers to nothing outside of itself.
-func compile(schema json.RawMessage) error {
-	_, err := agent.JSON(schema)
+// schema is a JSON Schema that was compiled. It refers to nothing outside of itself.
+type schema struct{ *jsonschema.Schema }
+
+// schemaURL is what references in a schema without $id are relative to. Nothing is there.
+const schemaURL = "pawl://flow/schema"
+
+// compile reads a JSON Schema.
+func compile(data json.RawMessage) (schema, error) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		return schema{}, err
+	}
+	c := jsonschema.NewCompiler()
+	c.UseLoader(loadsNothing{})
+	c.AssertFormat()
+	if err := c.AddResource(schemaURL, doc); err != nil {
+		return schema{}, err
+	}
+	s, err := c.Compile(schemaURL)
+	return schema{s}, err
+}
+
+// loadsNothing stands between a schema and the files and networks that it refers to.
+type loadsNothing struct{}
+
+func (loadsNothing) Load(url string) (any, error) {
+	return nil, fmt.Errorf("%s is outside of the schema: copy it into $defs", url)
+}
+
+// SchemaError reports data that does not fit its JSON Schema. It is a pawl.ErrInput.
+type SchemaError struct {
+	Of     string // what did not fit: "the variables"
+	Faults []SchemaFault
+}
+
+// SchemaFault is one thing that does not fit.
+type SchemaFault struct {
+	Pointer string `json:"pointer"` // RFC 6901, "" for the whole
+	Why     string `json:"why"`
+}
+
+func (e *SchemaError) Error() string {
+	var parts []string
+	for _, f := range e.Faults {
+		if f.Pointer == "" {
+			parts = append(parts, f.Why)
+		} else {
+			parts = append(parts, f.Pointer+": "+f.Why)
+		}
+	}
+	return e.Of + " don't fit: " + strings.Join(parts, "; ")
+}
+
+// Is makes it a pawl.ErrInput.
+func (e *SchemaError) Is(target error) bool { return target == pawl.ErrInput }
+
+// Fatal reports true: the same data does not fit again.
+func (e *SchemaError) Fatal() bool { return true }
+
+// maxFaults bounds what is told of one value.
+const maxFaults = 20
+
+// check holds JSON against the schema.
+func (s schema) check(of string, data json.RawMessage) error {
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("%w: %s are no JSON: %w", pawl.ErrInput, of, err)
+	}
+	err = s.Validate(v)
+	var invalid *jsonschema.ValidationError
+	if errors.As(err, &invalid) {
+		return &SchemaError{of, leaves(invalid, nil)}
+	}
 	return err
 }
 
-// conform holds an object against a schema. The error says what does not fit and where.
-func conform(schema, object json.RawMessage) error {
-	_, err := approval.CheckForm(schema, object)
-	return err
+// English is how faults are told.
+var english = message.NewPrinter(language.English)
+
+// leaves adds the leaves of what a validation found.
+func leaves(e *jsonschema.ValidationError, to []SchemaFault) []SchemaFault {
+	if len(e.Causes) == 0 && len(to) < maxFaults {
+		fault := SchemaFault{Why: e.ErrorKind.LocalizedString(english)}
+		for _, name := range e.InstanceLocation {
+			fault.Pointer = pointer(fault.Pointer, name)
+		}
+		if !slices.Contains(to, fault) {
+			to = append(to, fault)
+		}
+	}
+	for _, cause := range e.Causes {
+		to = leaves(cause, to)
+	}
+	return to
 }
 
-// fits holds any value against a schema that refers to nothing.
-func fits(schema json.RawMessage, v any) error {
-	within, err := json.Marshal(map[string]any{"type": "object", "properties": map[string]any{"value": schema}})
+// fits holds a value against a schema that is a part of a document, and returns what does not fit.
+func fits(data json.RawMessage, v any) error {
+	s, err := compile(data)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(map[string]any{"value": v})
+	value, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	var form *approval.FormError
-	if err = conform(within, data); errors.As(err, &form) && len(form.Faults) > 0 {
-		return fmt.Errorf("%s", form.Faults[0].Why)
+	err = s.check("", value)
+	var bad *SchemaError
+	if errors.As(err, &bad) {
+		fault := bad.Faults[0]
+		if fault.Pointer != "" {
+			return fmt.Errorf("%s: %s", fault.Pointer, fault.Why)
+		}
+		return errors.New(fault.Why)
 	}
 	return err
 }

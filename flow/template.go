@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/expr"
 )
 
 // template is a text with places that are filled in: "Which queue? {{variables.text}}". It holds no logic: a place is a
@@ -156,8 +157,17 @@ func (t *template) paths() (out []use) {
 
 // use is a path that something reads.
 type use struct {
-	path     Path
-	optional bool // it may name nothing
+	path      Path
+	optional  bool // it may name nothing
+	condition bool // it stands in a condition or an expression, else in a template
+}
+
+// instead is how to say what stands for the path if it names nothing.
+func (u use) instead() string {
+	if u.condition {
+		return "default(" + expr.Use{Path: u.path}.String() + ", …)"
+	}
+	return "{{" + u.path.String() + " ?? '…'}}"
 }
 
 // into says how a value is written into a text behind what is there.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/expr"
 )
 
 // transform makes a value of others.
@@ -22,12 +23,12 @@ func readTransform(f *findings, s *step, config *node) worker {
 	case (expression == nil) == (set == nil):
 		f.fault(s.at, "", `a transform has either "expression" or "set"`)
 	case expression.is(textKind):
-		t.expression = readCondition(f, expression)
+		t.expression = readCondition(f, expression, within, expr.Unknown)
 	default:
 		t.set = map[string]*condition{}
 		for _, field := range set.fieldsOf() {
 			if field.value.is(textKind) {
-				t.set[field.name] = readCondition(f, field.value)
+				t.set[field.name] = readCondition(f, field.value, within, expr.Unknown)
 			}
 		}
 	}
@@ -37,7 +38,10 @@ func readTransform(f *findings, s *step, config *node) worker {
 func (t *transform) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error) {
 	out, err := pawl.Step(c, s.id, func(ctx context.Context) (json.RawMessage, error) {
 		v, err := t.value(ctx, in.root)
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, err
+		case err != nil:
 			return nil, pawl.Fatal(err) // it would fail again
 		}
 		return json.Marshal(v)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/expr"
 	"github.com/pawlrun/pawl/trigger"
 )
 
@@ -93,7 +94,7 @@ func (s *start) readEvent(f *findings) {
 	}
 	if where := at.get("where"); where.is(textKind) && where.text != "" {
 		if _, err := trigger.ParseMatch(where.text); err != nil {
-			f.fault(where, "", "%s", why(err))
+			badExpression(f, where, err)
 		}
 	}
 }
@@ -144,7 +145,7 @@ func control(f *findings, at *node) *trigger.Control {
 		k := of.get("key")
 		if k.is(textKind) && k.text != "" {
 			if _, err := trigger.ParseKey(k.text); err != nil {
-				f.fault(k, "", "%s", why(err))
+				badExpression(f, k, err)
 			}
 		}
 		return k.str()
@@ -255,6 +256,17 @@ func placeOf(path Path) string {
 	return out
 }
 
+// badExpression tells of an expression over event that is none.
+func badExpression(f *findings, at *node, err error) {
+	var e *expr.Error
+	if !errors.As(err, &e) {
+		f.fault(at, "", "%s", why(err))
+		return
+	}
+	f.add(at, e.Message, e.Hint, false)
+	f.list[len(f.list)-1].Caret = e.Caret()
+}
+
 // why is an error's text without what it was wrapped in for programs.
 func why(err error) string {
 	var match *trigger.MatchError
@@ -271,7 +283,7 @@ func (made *Flow) checkStarts(f *findings) {
 		switch s.kind {
 		case "schedule":
 			if made.Inputs != nil {
-				if err := conform(made.Inputs, s.schedule.Input); err != nil {
+				if err := made.checkInput(s.schedule.Input); err != nil {
 					f.fault(s.at, "give them in variables", "its variables are not what inputs asks for: %s", why(err))
 				}
 			}

@@ -4,6 +4,8 @@ import (
 	"html"
 	"maps"
 	"slices"
+
+	"github.com/pawlrun/pawl/service"
 )
 
 // value is a value of a document in which texts may be templates. It is filled in leaf by leaf: data can't change its form.
@@ -13,6 +15,7 @@ type value struct {
 	template *template
 	items    []value
 	fields   map[string]value
+	as       service.Fill // what a parameter's schema says of templates
 }
 
 // readValue reads a value; the faults of its templates are told.
@@ -49,6 +52,10 @@ func readText(f *findings, at *node) *template {
 // fill is the value with its templates filled in.
 func (v value) fill(scope map[string]any) (any, error) {
 	switch {
+	case v.template != nil && v.as == service.FillURL && !v.template.whole():
+		return v.template.text(scope, intoURL)
+	case v.template != nil && v.as == service.FillHTML:
+		return v.template.text(scope, intoHTML)
 	case v.template != nil:
 		return v.template.fill(scope, nil)
 	case v.at.is(listKind):
@@ -103,13 +110,8 @@ func (v value) reads(f func(at *node, u use)) {
 	})
 }
 
-// fillHTML is fill for a text that is HTML: what is put in is escaped.
-func (v value) fillHTML(scope map[string]any) (any, error) {
-	if v.template == nil {
-		return v.fill(scope)
-	}
-	return v.template.text(scope, func(_ string, _ part, v any) (string, error) { return html.EscapeString(textOf(v)), nil })
-}
+// intoHTML escapes what is put into HTML.
+func intoHTML(_ string, _ part, v any) (string, error) { return html.EscapeString(textOf(v)), nil }
 
 // sortedNames are the names of a map, sorted.
 func sortedNames[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,9 +1,11 @@
 package flow
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -19,6 +21,7 @@ type wait struct {
 	event     string
 	correlate value
 	schema    json.RawMessage
+	form      *schema // the same, of an event or a request
 	title     value
 	message   value
 	details   value
@@ -35,7 +38,9 @@ func readWait(f *findings, s *step, config *node) worker {
 		remind: milliseconds(config.get("remindMs")), approvers: config.get("approvers").strs(), need: config.get("need").int(0),
 	}
 	if n := config.get("schema"); n.is(objectKind) {
-		w.schema = schemaOf(f, n)
+		if w.schema = schemaOf(f, n); w.schema != nil && w.what == "approval" && n.get("type").str() != "object" {
+			f.fault(n, `give it "type": "object"`, "the schema of an approval is that of a form, which is an object")
+		}
 	}
 	only := func(what string, names ...string) {
 		for _, name := range names {
@@ -43,6 +48,13 @@ func readWait(f *findings, s *step, config *node) worker {
 				f.fault(n, "", "%s has no meaning where the wait is for %q", name, w.what)
 			}
 		}
+	}
+	if w.schema != nil && w.what != "approval" {
+		form, _ := compile(w.schema) // it is one
+		w.form = &form
+	}
+	if n := config.get("schema"); n != nil && w.what == "delay" {
+		f.fault(n, "", "schema has no meaning for a delay: nothing comes")
 	}
 	only("approval", "approvers", "need", "title", "message", "details", "remindMs")
 	only("event", "event", "correlate")
@@ -96,7 +108,10 @@ func (w *wait) await(c *pawl.Context, s *step, in *scope) (result, error) {
 			return result{}, err
 		}
 		v, err := decode(data)
-		return result{output: v}, err
+		if err != nil {
+			return result{}, err
+		}
+		return w.came(c, "the data of event "+w.event, v, v)
 	default: // a webhook
 		hook, err := pawl.NewWebhook(c)
 		if err != nil {
@@ -109,8 +124,23 @@ func (w *wait) await(c *pawl.Context, s *step, in *scope) (result, error) {
 		if err := hook.Close(c); err != nil {
 			return result{}, err
 		}
-		return result{output: requestValue(request)}, nil
+		v := requestValue(request)
+		return w.came(c, "the body of the request", v["body"], v)
 	}
+}
+
+// came makes what came the output, if it is what the schema says.
+func (w *wait) came(c *pawl.Context, what string, body, output any) (result, error) {
+	if w.form != nil {
+		data, err := json.Marshal(body)
+		if err == nil {
+			err = w.form.check(what, data)
+		}
+		if err != nil {
+			return result{}, pawl.Do(c, "schema", func(context.Context) error { return pawl.Fatal(err) })
+		}
+	}
+	return result{output: output}, nil
 }
 
 // ask asks a person.
@@ -149,11 +179,16 @@ func (w *wait) ask(x *run, c *pawl.Context, s *step, in *scope) (result, error) 
 	return result{output: out, by: by}, nil
 }
 
+// credentials are headers that go into no journal.
+var credentials = []string{"Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key"}
+
 // requestValue is a request as templates see it: its body is JSON where it can be read as such.
 func requestValue(r *pawl.Request) map[string]any {
 	headers := map[string]any{}
 	for name := range r.Header {
-		headers[name] = r.Header.Get(name)
+		if !slices.Contains(credentials, name) {
+			headers[name] = r.Header.Get(name)
+		}
 	}
 	out := map[string]any{"method": r.Method, "url": r.URL, "headers": headers}
 	if body, err := decode(r.Body); err == nil {

@@ -6,11 +6,11 @@ import (
 	"github.com/pawlrun/pawl"
 )
 
-// noWork is a step of a type that is not carried out; such a flow is refused.
+// noWork is a step of a type that there is not; such a flow is refused.
 type noWork struct{}
 
 func (noWork) work(_ *run, c *pawl.Context, s *step, _ *scope) (result, error) {
-	return result{}, refuse(c, s, fmt.Errorf("steps of type %s are not carried out", s.kind))
+	return result{}, refuse(c, s, fmt.Errorf("there are no steps of type %s", s.kind))
 }
 
 func (noWork) reads(func(at *node, u use)) {}
@@ -32,6 +32,8 @@ func readWork(f *findings, s *step, config *node, w World) worker {
 		return readEach(f, config, w)
 	case "workflow":
 		return readChild(f, config, w)
+	case "agent":
+		return readAgent(f, s, config, w)
 	}
 	return noWork{}
 }

@@ -87,6 +87,15 @@ func (w *work) order(o *pawl.Order) error {
 		default:
 			return refuse("only a failed or blocked run can be retried")
 		}
+	case pawl.VerbMigrate:
+		switch {
+		case r.Worker != 0:
+			return refuse("migrate it when it waits, or pause it first")
+		case r.Epoch != o.Epoch:
+			o.Err = fmt.Errorf("%w: it has gone on meanwhile; try again", pawl.ErrConflict)
+			return nil
+		}
+		err = w.migrate(r, o)
 	case pawl.VerbDelete:
 		if !r.State.Terminal() {
 			return refuse("cancel it first")
@@ -101,6 +110,27 @@ func (w *work) order(o *pawl.Order) error {
 		o.Info = r.RunInfo
 	}
 	return err
+}
+
+// migrate gives a run that nobody holds another version. Its epoch grows, so that no worker goes on with goroutines of
+// the old one; one that waits is replayed, as the new one may wait for something else.
+func (w *work) migrate(r *run, o *pawl.Order) error {
+	if r.Epoch > 0 { // one that never began has no journal
+		if err := w.note(r.Key, &pawl.Entry{Kind: pawl.KindOrder, Key: "$migrate", At: w.now, Data: o.Data}); err != nil {
+			return err
+		}
+	}
+	w.flush() // the run may have been started in this batch
+	w.exec("UPDATE runs SET version = nullif($2, '') WHERE key = $1", r.Key, o.Version)
+	w.touch(r)
+	r.Version = o.Version
+	if r.Epoch > 0 {
+		r.Epoch++
+	}
+	if r.State == pawl.Waiting || r.State == pawl.Blocked {
+		w.unpause(r)
+	}
+	return nil
 }
 
 // unpause lets a run go on: as it never began, or from its journal.

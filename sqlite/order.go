@@ -74,6 +74,15 @@ func (t *tx) order(o *pawl.Order) error {
 		default:
 			return refuse("only a failed or blocked run can be retried")
 		}
+	case pawl.VerbMigrate:
+		switch {
+		case info.Worker != 0:
+			return refuse("migrate it when it waits, or pause it first")
+		case info.Epoch != o.Epoch:
+			o.Err = fmt.Errorf("%w: it has gone on meanwhile; try again", pawl.ErrConflict)
+			return nil
+		}
+		err = t.migrate(&info, o)
 	case pawl.VerbDelete:
 		if !info.State.Terminal() {
 			return refuse("cancel it first")
@@ -85,6 +94,23 @@ func (t *tx) order(o *pawl.Order) error {
 	}
 	o.Info, _, err = t.get(info.Key)
 	return err
+}
+
+// migrate gives a run that nobody holds another version. Its epoch grows, so that no worker goes on with goroutines of
+// the old one; one that waits is replayed, as the new one may wait for something else.
+func (t *tx) migrate(info *pawl.RunInfo, o *pawl.Order) error {
+	if info.Epoch > 0 { // one that never began has no journal
+		if err := t.note(info.Key, pawl.Entry{Kind: pawl.KindOrder, Key: "$migrate", At: t.now, Data: o.Data}); err != nil {
+			return err
+		}
+	}
+	if _, err := t.exec("UPDATE runs SET version = ?, epoch = epoch + (epoch > 0), updated = ? WHERE key = ?", text(o.Version), t.us, info.Key); err != nil {
+		return err
+	}
+	if info.State == pawl.Waiting || info.State == pawl.Blocked {
+		return t.unpause(info)
+	}
+	return nil
 }
 
 // unpause lets a run go on: as it never began, or from its journal.

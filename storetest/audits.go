@@ -248,7 +248,7 @@ func (s *storm) post() {
 }
 
 func (s *storm) command() {
-	v, id := pawl.Verb(1+s.rand.IntN(int(pawl.VerbDelete))), s.id()
+	v, id := pawl.Verb(1+s.rand.IntN(int(pawl.VerbMigrate))), s.id()
 	s.note("%s %s: %v", v, id, s.order(v, id))
 }
 

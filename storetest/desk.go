@@ -306,6 +306,14 @@ func (d *desk) order(v pawl.Verb, id string) error {
 	return o.Err
 }
 
+// migrate gives a run of an epoch the version 2.
+func (d *desk) migrate(id string, epoch int64) error {
+	d.Helper()
+	o := &pawl.Order{Verb: pawl.VerbMigrate, RunID: id, Version: "2", Epoch: epoch, Data: json.RawMessage(`{"to":"2"}`)}
+	d.commit(&pawl.Batch{Orders: []*pawl.Order{o}})
+	return o.Err
+}
+
 // journal reads the whole journal of a run.
 func (d *desk) journal(run int64) []pawl.Entry {
 	d.Helper()

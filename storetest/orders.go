@@ -11,7 +11,7 @@ import (
 // orders: what an operator may do to a run in each state, and what comes of it.
 var orders = []promise{
 	{"an order for an unknown run is ErrNotFound", func(d *desk) {
-		for v := pawl.VerbCancel; v <= pawl.VerbDelete; v++ {
+		for v := pawl.VerbCancel; v <= pawl.VerbMigrate; v++ {
 			d.is(v.String(), d.order(v, "nobody"), pawl.ErrNotFound)
 		}
 	}},
@@ -24,15 +24,15 @@ var orders = []promise{
 			want  error
 		}{
 			{pawl.Pending, []pawl.Verb{pawl.VerbUnpause, pawl.VerbRetry, pawl.VerbDelete}, unfit},
-			{pawl.Running, []pawl.Verb{pawl.VerbUnpause, pawl.VerbRetry, pawl.VerbDelete}, unfit},
+			{pawl.Running, []pawl.Verb{pawl.VerbUnpause, pawl.VerbRetry, pawl.VerbDelete, pawl.VerbMigrate}, unfit},
 			{pawl.Waiting, []pawl.Verb{pawl.VerbUnpause, pawl.VerbRetry, pawl.VerbDelete}, unfit},
 			{pawl.Paused, []pawl.Verb{pawl.VerbPause, pawl.VerbRetry, pawl.VerbDelete}, unfit},
 			{pawl.Blocked, []pawl.Verb{pawl.VerbPause, pawl.VerbDelete}, unfit},
 			{pawl.Completed, []pawl.Verb{pawl.VerbRetry}, unfit},
 			{pawl.Cancelled, []pawl.Verb{pawl.VerbRetry}, unfit},
-			{pawl.Completed, []pawl.Verb{pawl.VerbCancel, pawl.VerbPause, pawl.VerbUnpause, pawl.VerbWake}, ended},
-			{pawl.Failed, []pawl.Verb{pawl.VerbCancel, pawl.VerbPause, pawl.VerbUnpause, pawl.VerbWake}, ended},
-			{pawl.Cancelled, []pawl.Verb{pawl.VerbCancel, pawl.VerbPause, pawl.VerbUnpause, pawl.VerbWake}, ended},
+			{pawl.Completed, []pawl.Verb{pawl.VerbCancel, pawl.VerbPause, pawl.VerbUnpause, pawl.VerbWake, pawl.VerbMigrate}, ended},
+			{pawl.Failed, []pawl.Verb{pawl.VerbCancel, pawl.VerbPause, pawl.VerbUnpause, pawl.VerbWake, pawl.VerbMigrate}, ended},
+			{pawl.Cancelled, []pawl.Verb{pawl.VerbCancel, pawl.VerbPause, pawl.VerbUnpause, pawl.VerbWake, pawl.VerbMigrate}, ended},
 		} {
 			for _, v := range c.verbs {
 				id := c.state.String() + " " + v.String() + " " + c.want.Error()
@@ -218,6 +218,43 @@ var orders = []promise{
 		d.claimed(w)
 		d.ok(d.order(pawl.VerbUnpause, "a"))
 		d.same("mail", texts(d.again(w, "a").Mail), []string{`wake={"reason":"because"}`})
+	}},
+
+	{"migrate gives a run that waits another version, has it claimed anew, and notes it", func(d *desk) {
+		w := d.join("w")
+		r := d.hold(w, "a")
+		d.sleep(r, d.now.Add(time.Hour))
+		d.ok(d.migrate("a", d.look("a").Epoch))
+		c := d.again(w, "a")
+		d.same("version", c.Info.Version, "2")
+		if c.Info.Epoch < r.Epoch+2 {
+			d.Errorf("its epoch is %d, and a worker may think that nobody had it since %d", c.Info.Epoch, r.Epoch)
+		}
+		journal := d.journal(r.Key)
+		d.same("noted", journal[len(journal)-1].Key, "$migrate")
+	}},
+	{"migrate leaves a paused run paused, lets a blocked one go on, and touches no journal of one that never began", func(d *desk) {
+		w := d.join("w")
+		d.inState(w, "paused", pawl.Paused)
+		d.ok(d.migrate("paused", d.look("paused").Epoch))
+		d.same("paused", []any{d.look("paused").State, d.look("paused").Version}, []any{pawl.Paused, "2"})
+		d.claimed(w)
+		d.inState(w, "blocked", pawl.Blocked)
+		d.ok(d.migrate("blocked", d.look("blocked").Epoch))
+		d.same("version", d.again(w, "blocked").Info.Version, "2")
+		fresh := d.start("fresh")
+		before := len(d.journal(fresh.Key))
+		d.ok(d.migrate("fresh", 0))
+		d.same("journal", len(d.journal(fresh.Key)), before)
+		d.same("version of one that never began", d.again(w, "fresh").Info.Version, "2")
+	}},
+	{"migrate of a run that has gone on is ErrConflict, and changes nothing", func(d *desk) {
+		w := d.join("w")
+		d.sleep(d.hold(w, "a"), d.now.Add(time.Hour))
+		before := d.look("a")
+		d.is("migrate", d.migrate("a", before.Epoch+1), pawl.ErrConflict)
+		d.same("the run", d.look("a"), before)
+		d.claimed(w)
 	}},
 
 	{"retry reopens a failed run with its journal, and notes it there", func(d *desk) {

@@ -5,31 +5,25 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
-
-	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common/ast"
-	"cel.dev/cel-go/common/operators"
+	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/expr"
 )
 
-// Match is an expression that an event fits or not, in the Common Expression Language, of which
-// it has the core library: "event.data.amount > 100 && event.data.country in ['de', 'fr']". The
-// one variable is event, with id, name and data. Whole numbers of JSON that fit into 64 bits are ints, with all
-// their digits, others doubles. They compare with each other by value, and + - * / take one beside the other, as doubles;
-// % takes ints only. It is immutable and safe for concurrent use.
+// Match is an expression that an event fits or not, in the language of package [expr]: "event.data.amount > 100 &&
+// event.data.country in ['de', 'fr']". The one variable is event, with id, name and data. It is immutable and safe for
+// concurrent use.
 type Match struct {
 	source  string
-	program cel.Program
+	program *expr.Program
 }
 
-// Bounds of a Match. What an evaluation costs is counted by CEL, about one for each operation.
-const (
-	MaxMatch     = 16 << 10 // bytes of source
-	maxMatchCost = 100_000
-)
+// MaxMatch is how many bytes of source a Match may have.
+const MaxMatch = 16 << 10
 
 // MatchError reports an expression that is none, or that could not be evaluated on an event.
 type MatchError struct {
@@ -40,10 +34,8 @@ type MatchError struct {
 func (e *MatchError) Error() string { return fmt.Sprintf("expression %.100q: %v", e.Source, e.Err) }
 func (e *MatchError) Unwrap() error { return e.Err }
 
-var matchEnv = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewCustomEnv(append(matchOptions(), cel.Variable("event", cel.DynType),
-		cel.ParserExpressionSizeLimit(MaxMatch), cel.ParserRecursionLimit(100))...)
-})
+// matches are bounded by steps and bytes. A machine that is busy must not decide whether an event fits.
+var matches = expr.New("event").With(expr.Limits{Source: MaxMatch, Time: 10 * time.Second})
 
 // ParseMatch reads and checks an expression. It must yield a bool. *MatchError, an ErrInput.
 func ParseMatch(source string) (*Match, error) { return parse(source, false) }
@@ -56,68 +48,37 @@ func parse(source string, anything bool) (*Match, error) {
 	if strings.TrimSpace(source) == "" {
 		return bad("it is empty; leave it out to match all")
 	}
-	if len(source) > MaxMatch {
-		return bad("it is %d bytes long, the limit is %d", len(source), MaxMatch)
-	}
-	env, err := matchEnv()
+	program, err := matches.Parse(source)
 	if err != nil {
 		return bad("%w", err)
 	}
-	checked, issues := env.Compile(source)
-	if issues.Err() != nil {
-		return bad("%w", issues.Err())
-	}
-	if field := strayField(checked.NativeRep().Expr()); field != "" {
-		return bad("event has no %s%s; it has id, name and data, in which the event's own fields are", field, likely(field, []string{"id", "name", "data"}))
-	}
-	if t := checked.OutputType(); !anything && !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
+	if t := program.TypeOf(); !anything && t != expr.Bool && t != expr.Unknown {
 		return bad("it yields %s and must yield bool", t)
 	}
-	program, err := env.Program(checked, cel.CostLimit(maxMatchCost), cel.InterruptCheckFrequency(100))
-	if err != nil {
-		return bad("%w", err)
+	for _, u := range program.Uses() {
+		if len(u.Path) > 1 && !slices.Contains(eventFields, u.Path[1].Name) {
+			return bad("event has no %s%s; it has id, name and data, in which the event's own fields are", u.Path[1].Name, likely(u.Path[1].Name, eventFields))
+		}
 	}
 	return &Match{source: source, program: program}, nil
 }
 
-// strayField finds a field of event that no event has, which would fail on each; "": there is none.
-func strayField(e ast.Expr) (field string) {
-	shadowed := false
-	ast.PreOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
-		var of ast.Expr
-		name := ""
-		switch e.Kind() {
-		case ast.ComprehensionKind:
-			c := e.AsComprehension()
-			shadowed = shadowed || c.IterVar() == "event" || c.IterVar2() == "event"
-			return
-		case ast.SelectKind:
-			of, name = e.AsSelect().Operand(), e.AsSelect().FieldName()
-		case ast.CallKind:
-			args := e.AsCall().Args()
-			if e.AsCall().FunctionName() != operators.Index || args[1].Kind() != ast.LiteralKind {
-				return
-			}
-			of = args[0]
-			name, _ = args[1].AsLiteral().Value().(string)
-		default:
-			return
-		}
-		if of.Kind() == ast.IdentKind && of.AsIdent() == "event" && name != "id" && name != "name" && name != "data" && field == "" {
-			field = name
-		}
-	}))
-	if shadowed { // its event is another one
-		return ""
+// eventFields are those of every event; another one would fail on each.
+var eventFields = []string{"id", "name", "data"}
+
+// likely is " (did you mean …?)" with the one of names that somebody who wrote got may have meant; "": none is near.
+func likely(got string, names []string) string {
+	if best := expr.Likely(got, names); best != "" {
+		return fmt.Sprintf(" (did you mean %s?)", best)
 	}
-	return field
+	return ""
 }
 
 // String returns the source.
 func (m *Match) String() string { return m.source }
 
 // Fits evaluates the expression on an event. *MatchError: it failed, as of a field that the event does
-// not have (ask with has()), cost too much, yielded no bool, or ctx ended. A nil Match fits all.
+// not have (ask with has()), went beyond a limit, yielded no bool, or ctx ended. A nil Match fits all.
 func (m *Match) Fits(ctx context.Context, id, name string, data json.RawMessage) (bool, error) {
 	if m == nil {
 		return true, nil
@@ -128,7 +89,7 @@ func (m *Match) Fits(ctx context.Context, id, name string, data json.RawMessage)
 	}
 	fits, ok := out.(bool)
 	if !ok {
-		return false, &MatchError{Source: m.source, Err: fmt.Errorf("it yielded %T and no bool", out)}
+		return false, &MatchError{Source: m.source, Err: fmt.Errorf("it yielded %.60v and no bool", out)}
 	}
 	return fits, nil
 }
@@ -139,11 +100,11 @@ func (m *Match) value(ctx context.Context, id, name string, data json.RawMessage
 	if err != nil {
 		return nil, &MatchError{Source: m.source, Err: err}
 	}
-	out, _, err := m.program.ContextEval(ctx, map[string]any{"event": map[string]any{"id": id, "name": name, "data": value}})
+	out, err := m.program.Eval(ctx, map[string]any{"event": map[string]any{"id": id, "name": name, "data": value}})
 	if err != nil {
 		return nil, &MatchError{Source: m.source, Err: err}
 	}
-	return out.Value(), nil
+	return out, nil
 }
 
 // plain decodes JSON, with ints where it has whole numbers.

@@ -14,6 +14,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/secret"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/telemetry"
 	"github.com/spf13/cobra"
@@ -22,6 +23,7 @@ import (
 type devOptions struct {
 	listen string
 	store  string
+	forget bool // secrets whose key is lost
 	source demo.Source
 }
 
@@ -40,7 +42,9 @@ script answers in place of a model.
 webhook-demo and approval-demo ask no model: the one waits for a request, the other for a
 person. The secret that tokens of hooks are derived from is kept beside the store, as
 pawl.db.secret; for a database in ./pawl.secret, or give PAWL_SECRET. Secrets of senders that sign
-their webhooks are given as to "pawl serve", in PAWL_WEBHOOKS or PAWL_WEBHOOKS_FILE.`,
+their webhooks are given as to "pawl serve", in PAWL_WEBHOOKS or PAWL_WEBHOOKS_FILE; or set with "pawl secrets set", as those
+of services are, sealed with a key that is kept in pawl.db.encryption-keys, for a database in
+./pawl.encryption-keys, or given in PAWL_ENCRYPTION_KEYS.`,
 		Example: a.examples("dev", "dev --model anthropic/claude-haiku-4-5") + "\n  OPENAI_BASE_URL=http://localhost:11434/v1 " + a.self + " dev --model llama3.2 --embedder nomic-embed-text",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
@@ -48,6 +52,7 @@ their webhooks are given as to "pawl serve", in PAWL_WEBHOOKS or PAWL_WEBHOOKS_F
 	flags := cmd.Flags()
 	flags.StringVar(&o.listen, "listen", defaultListen, "address to serve on, of this machine only")
 	flags.StringVar(&o.store, "store", "./pawl.db", "where the runs are kept: a file, or a postgres:// URL")
+	flags.BoolVar(&o.forget, "forget-lost-secrets", false, "delete secrets whose encryption key is not there: it is lost, and they are to be set again")
 	models := flag.NewFlagSet("", flag.ContinueOnError)
 	o.source.Flags(models)
 	flags.AddGoFlagSet(models)
@@ -71,19 +76,23 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
-	secret, verify, err := a.devSecrets(o.store)
+	derived, encryption, verify, err := a.devSecrets(o.store)
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
 	metrics := telemetry.New()
-	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: drain, PublicURL: address, Secret: secret, CheckSchema: checkSchema})
+	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: drain, PublicURL: address, Secret: derived, CheckSchema: checkSchema})
+	secrets, err := a.keepSecrets(ctx, engine, encryption, o.forget)
+	if err != nil {
+		return errors.Join(err, engine.Close(), store.Close())
+	}
 	defs := exampleWorkflows(found.Models)
 	if err := engine.Register(defs...); err != nil {
 		return errors.Join(err, store.Close())
 	}
 	a.banner(engine, o, address, found)
 	err = errors.Join(a.work(ctx, server{engine: engine, works: true, l: l, drain: drain, log: log,
-		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Draw: drawings(defs)}}), engine.Close())
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Secrets: secrets, Draw: drawings(defs)}}), engine.Close())
 	if cerr := store.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
 	}
@@ -93,25 +102,30 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	return err
 }
 
-// devSecrets are what tokens of hooks are derived of, and what checks signatures. The first is made
-// beside the store; for a database, in this directory; for a store in memory it is kept nowhere.
-func (a *app) devSecrets(store string) ([]byte, verifyFunc, error) {
+// devSecrets are what tokens of hooks are derived of, what secrets are sealed with, and what checks signatures. The first two are made
+// beside the store; for a database, in this directory; for a store in memory they are kept nowhere.
+func (a *app) devSecrets(store string) ([]byte, *secret.Keyring, verifyFunc, error) {
 	s := defaultSettings()
 	if err := a.envSettings(&s, map[string]string{}); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	verify, err := s.Webhooks.verify()
 	if err != nil {
-		return nil, nil, a.usage("%w", err)
+		return nil, nil, nil, a.usage("%w", err)
+	}
+	s.Store = store
+	encryption, err := a.devEncryptionKeys(s)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	if store == sqlite.Memory && s.Secret == "" && s.SecretFile == "" {
-		return []byte(rand.Text() + rand.Text()), verify, nil
+		return []byte(rand.Text() + rand.Text()), encryption, verify, nil
 	}
-	if s.Store = store; s.SecretFile == "" && strings.Contains(store, "://") {
+	if s.SecretFile == "" && strings.Contains(store, "://") {
 		s.SecretFile = "pawl.secret"
 	}
-	secret, err := a.secret(s)
-	return secret, verify, err
+	derived, err := a.secret(s)
+	return derived, encryption, verify, err
 }
 
 // listen refuses addresses that others can reach: there are no accounts yet.

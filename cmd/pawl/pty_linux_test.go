@@ -259,6 +259,27 @@ func TestKeysAreNotShownWhenTheyAreTyped(t *testing.T) {
 	pawlWith(t, env, "", "context", "show", "x").want(t, 0, "kept here")
 }
 
+func TestValuesAreNotShownWhenTheyAreTyped(t *testing.T) {
+	t.Chdir(t.TempDir())
+	url, _ := dev(t, environment{})
+	term := openTerminal(t, 24, 80)
+	done := make(chan int, 1)
+	go func() {
+		done <- run(t.Context(), []string{"pawl", "secrets", "set", "hub"}, environment{"PAWL_SERVER": url}.get, term.slave, term.slave, term.slave)
+	}()
+	eventually(t, func() bool { return strings.Contains(term.shown.String(), "value of hub: ") }, &term.shown)
+	for end := time.Now().Add(10 * time.Second); echoes(t, term.slave); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the terminal still shows what is typed")
+		}
+	}
+	io.WriteString(term.master, "typed-unseen\n")
+	if code := <-done; code != 0 || strings.Contains(term.shown.String(), "typed-unseen") {
+		t.Errorf("code %d: %s", code, &term.shown)
+	}
+	pawlAt(t, url, "secrets", "list").want(t, 0, "hub")
+}
+
 // echoes reports whether a terminal shows what is typed.
 func echoes(t *testing.T, f *os.File) bool {
 	var s syscall.Termios

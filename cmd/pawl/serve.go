@@ -25,7 +25,7 @@ import (
 )
 
 func (a *app) serveCommand() *cobra.Command {
-	var newKey bool
+	var newKey, forget bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a server for production, which asks for keys",
@@ -34,6 +34,10 @@ key. The first start makes an admin key, shows it once and writes it into a file
 read; make others with "keys create". It also makes the secret that tokens of hooks and signed links are derived
 from: all servers of a store must have the same, so for a PostgreSQL database give it to each, in
 PAWL_SECRET, PAWL_SECRET_FILE or --secret-file.
+
+Secrets of services and senders ("secrets set") are sealed with the keys in PAWL_ENCRYPTION_KEYS, PAWL_ENCRYPTION_KEYS_FILE or
+--encryption-keys-file: make one with "openssl rand -base64 32", and keep it elsewhere than the store. A server does not start where a key of
+secrets that are there is missing.
 
 It has the example workflows. With --workflows none it works no runs: it is an API beside the workers
 of your own program, where runs are looked at, steered and answered, and not started: what a start
@@ -49,15 +53,16 @@ set, as with "pawl dev". Settings come from flags, the environment and a file; s
 			if err != nil {
 				return err
 			}
-			return a.serve(cmd.Context(), s, newKey)
+			return a.serve(cmd.Context(), s, newKey, forget)
 		},
 	}
 	a.configFlags(cmd)
 	cmd.Flags().BoolVar(&newKey, "new-admin-key", false, "make another admin key, where the first was lost")
+	cmd.Flags().BoolVar(&forget, "forget-lost-secrets", false, "delete secrets whose encryption key is not given: it is lost, and they are to be set again")
 	return cmd
 }
 
-func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
+func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err error) {
 	log := a.logger(s)
 	public, err := publicURL(s.PublicURL)
 	if err != nil {
@@ -87,6 +92,10 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	if err != nil {
 		return err
 	}
+	encryption, err := a.encryptionKeys(s)
+	if err != nil {
+		return err
+	}
 	verify, err := s.Webhooks.verify()
 	if err != nil {
 		return a.usage("%w", err)
@@ -95,6 +104,10 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	metrics := telemetry.New()
 	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address), CheckSchema: checkSchema})
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	secrets, err := a.keepSecrets(ctx, engine, encryption, forget)
+	if err != nil {
+		return err
+	}
 	var defs []pawl.Definition
 	if s.Workflows == "examples" {
 		models, err := a.exampleModels(s, log)
@@ -117,7 +130,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 	if public != nil {
 		hosts = append(hosts, public.Hostname())
 	}
-	log.Info("serving", "address", address, "publicUrl", s.PublicURL, "store", shownURL(s.Store), "tls", s.TLSCert != "", "workflows", strings.Join(engine.Workflows(), ","))
+	log.Info("serving", "address", address, "publicUrl", s.PublicURL, "store", shownURL(s.Store), "tls", s.TLSCert != "", "workflows", strings.Join(engine.Workflows(), ","), "encryptionKeys", strings.Join(encryption.IDs(), ","))
 	if !loopback(l) && s.TLSCert == "" {
 		log.Warn("keys go over the network unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before this server")
 	}
@@ -125,7 +138,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey bool) (err error) {
 		log.Warn("others can reach this server, but it answers only to localhost and to the address it listens on: say under which names it is called, with --public-url or --host", "address", address)
 	}
 	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
-		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxInFlight: s.MaxInFlight, MaxUnread: s.MaxUnread}})
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Secrets: secrets, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxInFlight: s.MaxInFlight, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
 	}

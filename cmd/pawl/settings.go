@@ -29,6 +29,8 @@ type settings struct {
 	Secret         string         `yaml:"-" env:"PAWL_SECRET" secret:"yes" help:"the secret itself, in place of a file"`
 	SecretFile     string         `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
 	OtherSecrets   []string       `yaml:"otherSecretFiles" env:"PAWL_OTHER_SECRET_FILES" flag:"other-secret-file" help:"files with further secrets, whose tokens and links hold too; to change the secret"`
+	EncryptionKeys string         `yaml:"-" env:"PAWL_ENCRYPTION_KEYS" secret:"yes" help:"the keys that secrets are sealed with, in place of a file: the base64 of 32 bytes each, with commas between; the first seals, all open"`
+	EncryptionFile string         `yaml:"encryptionKeysFile" env:"PAWL_ENCRYPTION_KEYS_PATH" flag:"encryption-keys-file" help:"file with the keys that secrets are sealed with, a line each"`
 	AdminKeyFile   string         `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
 	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
 	Model          string         `yaml:"model" env:"PAWL_MODEL" flag:"model" help:"the model that the examples ask, such as openai/gpt-4o-mini (default the first that the environment has a key for)"`
@@ -183,6 +185,9 @@ func (a *app) readSettings(file string, s *settings, origin map[string]string) e
 		if name.Value == "secret" {
 			return a.usage("%s:%d: a secret does not belong into this file: give secretFile, PAWL_SECRET or PAWL_SECRET_FILE", file, name.Line)
 		}
+		if name.Value == "encryptionKeys" {
+			return a.usage("%s:%d: encryption keys do not belong into this file: give encryptionKeysFile, PAWL_ENCRYPTION_KEYS or PAWL_ENCRYPTION_KEYS_FILE", file, name.Line)
+		}
 		if !ok {
 			return a.usage("%s:%d: there is no setting %q; %s", file, name.Line, name.Value, nearest(name.Value, names))
 		}
@@ -257,6 +262,10 @@ func (a *app) checkSettings(s settings) error {
 		fault(n == 0 || n < -1, "%s is %d; it is a count from 1, or -1 for any number", name, n)
 	}
 	fault(s.Drain < 0, "drain is %s; it is a time such as 10s", s.Drain)
+	if s.EncryptionKeys != "" {
+		_, err = parseKeys(s.EncryptionKeys)
+		fault(err != nil, "$PAWL_ENCRYPTION_KEYS: %v", err)
+	}
 	_, err = s.Webhooks.verify()
 	fault(err != nil, "%v", err)
 	if len(faults) == 0 {

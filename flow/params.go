@@ -1,0 +1,242 @@
+package flow
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/service"
+)
+
+// params are the parameters of a service's action, as a document gives them.
+type params struct {
+	of      string // service.action, for people
+	fields  map[string]value
+	schema  *schema  // of all of them; nil: it is not known
+	trusted []placed // templates that name places or people
+}
+
+// placed is a template and its parameter, in whose schema it stands.
+type placed struct {
+	param string // the name at the top
+	at    *node
+	*template
+}
+
+// readParams reads parameters from the fields of an object, but for those that are something else, and holds them
+// against the action's schema as far as they are known before a run.
+func readParams(f *findings, of string, action service.Action, at *node, but ...string) *params {
+	p := &params{of: of, fields: map[string]value{}}
+	for _, field := range at.fieldsOf() {
+		if !slices.Contains(but, field.name) {
+			p.fields[field.name] = readValue(f, field.value)
+		}
+	}
+	if action.Name == "" {
+		return p // it is not known, which is said
+	}
+	compiled, err := compile(action.Params)
+	if err != nil {
+		f.fault(at, "", "the schema of %s can't be used: %v", of, err)
+		return p
+	}
+	p.schema = &compiled
+	d := json.NewDecoder(bytes.NewReader(action.Params))
+	d.UseNumber()
+	var root map[string]any
+	if err := d.Decode(&root); err != nil {
+		f.fault(at, "", "the schema of %s can't be used: %v", of, err)
+		return p
+	}
+	k := &paramCheck{f: f, p: p, root: root}
+	k.object(at, p.fields, root, but)
+	return p
+}
+
+// paramCheck walks through parameters and their schema at the same time.
+type paramCheck struct {
+	f    *findings
+	p    *params
+	root map[string]any // the whole schema
+	top  string         // the parameter that is being looked at
+	deep int
+}
+
+// maxSchemaDepth bounds how deep a schema is followed.
+const maxSchemaDepth = 64
+
+func (k *paramCheck) object(at *node, fields map[string]value, schema map[string]any, but []string) {
+	properties, _ := schema["properties"].(map[string]any)
+	if at.get("$ref") == nil {
+		for _, name := range texts(schema["required"]) {
+			if at.get(name) == nil {
+				k.f.fault(at, "", "%s needs the parameter %q", k.where(), name)
+			}
+		}
+	}
+	for _, field := range at.fieldsOf() {
+		if slices.Contains(but, field.name) {
+			continue
+		}
+		if k.deep == 0 {
+			k.top = field.name
+		}
+		below, known := properties[field.name]
+		if !known {
+			if schema["additionalProperties"] == false {
+				hint := did(field.name, sortedNames(properties))
+				if hint == "" {
+					hint = "it takes " + strings.Join(sortedNames(properties), ", ")
+				}
+				k.f.fault(field.at, hint, "%s has no parameter %q", k.where(), field.name)
+				continue
+			}
+			below = schema["additionalProperties"]
+		}
+		v := fields[field.name]
+		k.value(&v, below)
+		fields[field.name] = v
+	}
+}
+
+func (k *paramCheck) where() string {
+	if k.deep == 0 {
+		return k.p.of
+	}
+	return "the parameter " + k.top + " of " + k.p.of
+}
+
+// value looks at one value, and marks it with what its schema's leaf says of templates.
+func (k *paramCheck) value(v *value, schema any) {
+	leaf := k.resolve(schema)
+	if leaf == nil || k.deep > maxSchemaDepth {
+		return
+	}
+	k.deep++
+	defer func() { k.deep-- }()
+	fill, _ := leaf["x-pawl-fill"].(string)
+	v.as = service.Fill(fill)
+	holds := false
+	v.each(func(at *node, t *template) {
+		holds = true
+		if leaf[service.Trusted] == true {
+			k.p.trusted = append(k.p.trusted, placed{k.top, at, t})
+		}
+	})
+	if !holds {
+		if err := fitsWithin(k.root, leaf, v.at.value()); err != nil {
+			k.f.fault(v.at, "", "%v", err)
+		}
+		return
+	}
+	switch {
+	case v.as == service.FillNone:
+		k.f.fault(v.at, "bind values instead, as values: [\"{{…}}\"] with $1 in the text", "%s takes no templates", k.top)
+	case v.template != nil:
+		if kinds := texts(leaf["type"]); !v.template.whole() && len(kinds) > 0 && !slices.Contains(kinds, "string") {
+			k.f.fault(v.at, "let the text be one place alone: its value keeps its type", "%s is no text, but %s", k.top, strings.Join(kinds, " or "))
+		}
+	case v.fields != nil:
+		k.object(v.at, v.fields, leaf, nil)
+	default:
+		for i := range v.items {
+			k.value(&v.items[i], leaf["items"])
+		}
+	}
+}
+
+// resolve follows references within the schema. nil: nothing is said there.
+func (k *paramCheck) resolve(schema any) map[string]any {
+	for range maxSchemaDepth {
+		m, _ := schema.(map[string]any)
+		ref, is := m["$ref"].(string)
+		if !is {
+			return m
+		}
+		schema = k.root
+		for name := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(ref, "#"), "/"), "/") {
+			name = strings.NewReplacer("~1", "/", "~0", "~").Replace(name)
+			if list, is := schema.([]any); is {
+				i, err := strconv.Atoi(name)
+				if err != nil || i < 0 || i >= len(list) {
+					return nil
+				}
+				schema = list[i]
+				continue
+			}
+			m, _ := schema.(map[string]any)
+			schema = m[name]
+		}
+	}
+	return nil
+}
+
+// fitsWithin holds a value against a part of a schema, which may refer to the whole.
+func fitsWithin(root, part map[string]any, v any) error {
+	schema := make(map[string]any, len(part)+2)
+	for name, is := range part {
+		schema[name] = is
+	}
+	for _, defs := range []string{"$defs", "definitions"} {
+		if is, has := root[defs]; has && schema[defs] == nil {
+			schema[defs] = is
+		}
+	}
+	data, err := json.Marshal(schema)
+	if err != nil {
+		return err
+	}
+	return fits(data, v)
+}
+
+// texts are the texts of a list, or the one text.
+func texts(v any) (out []string) {
+	switch v := v.(type) {
+	case string:
+		return []string{v}
+	case []any:
+		for _, one := range v {
+			if text, is := one.(string); is {
+				out = append(out, text)
+			}
+		}
+	}
+	return out
+}
+
+// values are the parameters, filled in.
+func (p *params) values(root map[string]any) (map[string]any, error) {
+	all := make(map[string]any, len(p.fields))
+	for name, v := range p.fields {
+		var err error
+		if all[name], err = v.fill(root); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// fill makes the parameters, and holds them against the schema once more: what was filled in was not known before.
+func (p *params) fill(root map[string]any) (json.RawMessage, error) {
+	all, err := p.values(root)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(all)
+	if err != nil {
+		return nil, pawl.Fatal(err)
+	}
+	if p.schema == nil {
+		return data, nil
+	}
+	return data, p.schema.check("the parameters of "+p.of, data)
+}
+
+func (p *params) reads(f func(at *node, u use)) {
+	for _, name := range sortedNames(p.fields) {
+		p.fields[name].reads(f)
+	}
+}

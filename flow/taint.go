@@ -1,0 +1,181 @@
+package flow
+
+import (
+	"encoding/json"
+	"slices"
+)
+
+// words finds what a model may have written: its words may say anything, so they must not choose who is written to and
+// which address is called. What it could only choose from, values of an enum, numbers and truths, is not meant.
+type words map[string]bool // "step:id", "variable:name", "item:id of the map"
+
+// wordsOf goes through a flow's steps until nothing new is found.
+func wordsOf(g graph) words {
+	t := words{}
+	for before := -1; before < len(t); {
+		before = len(t)
+		t.graph(g, false)
+	}
+	return t
+}
+
+func (t words) graph(g graph, item bool) (any bool) {
+	for _, s := range g.steps {
+		if t.step(s, item) {
+			any = true
+		}
+	}
+	return any
+}
+
+// step marks what a step brings, and reports whether a model may have written it.
+func (t words) step(s *step, item bool) bool {
+	wrote := false
+	switch w := s.work.(type) {
+	case *decision:
+		wrote = w.format == "json" || w.format == "text" || w.format == ""
+	case *child, *agentWork:
+		wrote = true
+	case *transform:
+		for _, u := range w.expression.paths() {
+			wrote = wrote || t.read(u.path, item, nil)
+		}
+		for name, c := range w.set {
+			for _, u := range c.paths() {
+				if t.read(u.path, item, nil) {
+					wrote, t["variable:"+name] = true, true
+				}
+			}
+		}
+	case *parallel:
+		for _, b := range w.branches {
+			wrote = t.graph(b.graph, item) || wrote
+		}
+	case *each:
+		over := false
+		for _, u := range w.over.paths() {
+			over = over || t.read(u.path, item, nil)
+		}
+		if over {
+			t["item:"+s.id] = true
+		}
+		wrote = t.graph(w.graph, over) || over
+	}
+	if wrote {
+		t["step:"+s.id] = true
+		if s.variable != "" {
+			t["variable:"+s.variable] = true
+		}
+	}
+	return wrote
+}
+
+// read reports whether a path may lead to what a model wrote. With steps it looks at what their outputs may be.
+func (t words) read(p Path, item bool, steps map[string]*step) bool {
+	second := ""
+	if len(p) > 1 {
+		second = p[1].Name
+	}
+	switch p[0].Name {
+	case "variables":
+		if second != "" {
+			return t["variable:"+second]
+		}
+		for name := range t {
+			if len(name) > 9 && name[:9] == "variable:" {
+				return true
+			}
+		}
+	case "stepResults", "steps":
+		if second == "" {
+			return len(t) > 0
+		}
+		if len(p) > 2 {
+			if p[2].Name == "rawOutput" {
+				return true
+			}
+			if !slices.Contains([]string{"output", "branches"}, p[2].Name) && slices.Contains(resultFields, p[2].Name) {
+				return false
+			}
+		}
+		if d, is := workOf(steps[second]).(*decision); is && len(p) > 3 && d.chosen(steps[second], p[3:]) {
+			return false
+		}
+		return t["step:"+second]
+	case "item":
+		return item
+	case "output":
+		return true
+	}
+	return false
+}
+
+func workOf(s *step) worker {
+	if s == nil {
+		return nil
+	}
+	return s.work
+}
+
+// chosen reports whether what lies below an output of JSON could only be chosen from what its schema names.
+func (d *decision) chosen(s *step, below Path) bool {
+	var at map[string]any
+	if json.Unmarshal(schemaText(s.at.get("config").get("outputSchema")), &at) != nil {
+		return false
+	}
+	for _, segment := range below {
+		if segment.IsIndex {
+			at, _ = at["items"].(map[string]any)
+			continue
+		}
+		properties, _ := at["properties"].(map[string]any)
+		at, _ = properties[segment.Name].(map[string]any)
+	}
+	kinds := texts(at["type"])
+	return at["enum"] != nil || at["const"] != nil || len(kinds) == 1 && slices.Contains([]string{"boolean", "integer", "number"}, kinds[0])
+}
+
+// trust checks that no words of a model choose who is written to.
+func (k *checker) trust(g graph, item bool, steps map[string]*step) {
+	for _, s := range g.steps {
+		switch w := s.work.(type) {
+		case *call:
+			k.trustIn(w.params, w.allow, item, steps)
+		case *agentWork:
+			for _, t := range w.tools {
+				if t.with != nil {
+					k.trustIn(t.with, w.allow, item, steps)
+				}
+			}
+		case *parallel:
+			for _, b := range w.branches {
+				k.trust(b.graph, item, around(steps, b.graph))
+			}
+		case *each:
+			k.trust(w.graph, k.words["item:"+s.id], around(steps, w.graph))
+		}
+	}
+}
+
+func (k *checker) trustIn(of *params, allow []string, item bool, steps map[string]*step) {
+	for _, p := range of.trusted {
+		for _, u := range p.paths() {
+			if !slices.Contains(allow, p.param) && k.words.read(u.path, item, steps) {
+				k.f.fault(p.at, `choose it with next and an enum, let an approval stand before it and write "allowModel": ["`+p.param+`"], or take it from elsewhere`,
+					"{{%s}}: a model may have written it, and %s of %s says who or what is reached", u.path, p.param, of.of)
+			}
+		}
+	}
+}
+
+// around are the steps that a graph sees: those around it and its own.
+func around(outer map[string]*step, g graph) map[string]*step {
+	all := make(map[string]*step, len(outer)+len(g.by))
+	for id, s := range outer {
+		all[id] = s
+	}
+	for id, s := range g.by {
+		all[id] = s
+	}
+	return all
+}
