@@ -346,16 +346,10 @@ func (r *eventRow) dispatch(ctx context.Context, e *pawl.Engine, version int64) 
 
 // start starts one of the runs.
 func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) error {
-	input := r.Data
 	how := r.How[s.Subscription]
-	if places := how.Input; places != nil {
-		data, err := exact(r.Data)
-		if err == nil {
-			input, err = places.fill(map[string]any{"event": map[string]any{"id": r.ID, "name": r.Name, "data": data}})
-		}
-		if err != nil {
-			return err
-		}
+	input, err := r.input(how.Input)
+	if err != nil {
+		return err
 	}
 	b, gate, err := how.Control.bind(ctx, s.Subscription, r.ID, r.Name, r.Data)
 	if err != nil {
@@ -374,6 +368,18 @@ func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) err
 		r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: skipped, as run %s has not ended", s.Subscription, info.ID))
 	}
 	return err
+}
+
+// input is that of a run: the data, or what places make of the event.
+func (r *eventRow) input(places Places) (json.RawMessage, error) {
+	if places == nil {
+		return r.Data, nil
+	}
+	data, err := exact(r.Data)
+	if err != nil {
+		return nil, err
+	}
+	return places.fill(map[string]any{"event": map[string]any{"id": r.ID, "name": r.Name, "data": data}})
 }
 
 // TriggerAttribute is the attribute of a run that names the subscription or webhook that started it.
