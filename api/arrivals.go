@@ -71,7 +71,7 @@ func (s *server) arrive(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		return newProblem(http.StatusUnsupportedMediaType, codeMedia, "send it once with Content-Type: %s", route.Type())
 	}
 	a := trigger.Arrival{Method: r.Method, Header: r.Header.Clone(), Query: r.URL.Query(), Body: body}
-	if a.ID, err = s.signed(route, r.Header, body); err != nil {
+	if a.ID, err = s.signed(ctx, route, r.Header, body); err != nil {
 		return err
 	}
 	for _, name := range []string{"Authorization", "Proxy-Authorization", "Cookie"} { // what is made of them is stored
@@ -94,19 +94,17 @@ func (s *server) arrive(ctx context.Context, w http.ResponseWriter, r *http.Requ
 }
 
 // signed checks the signature, where the route asks for one, and returns what it says names the delivery.
-func (s *server) signed(route *trigger.Route, header http.Header, body []byte) (id string, err error) {
+func (s *server) signed(ctx context.Context, route *trigger.Route, header http.Header, body []byte) (id string, err error) {
 	if route.Scheme == trigger.None {
 		return "", nil
 	}
-	if s.opt.Verify == nil {
-		return "", fmt.Errorf("%s wants requests signed by %s, and the server has no Options.Verify to check that", route.ID, route.Scheme)
-	}
-	id, err = s.opt.Verify(string(route.Scheme), route.Secret, header, body, time.Now())
+	id, err = s.webhooks.verify(ctx, header, route.Tenant, string(route.Scheme), route.Secret, body)
+	var bad *badSignature
 	switch {
-	case errors.Is(err, pawl.ErrState), errors.Is(err, pawl.ErrNotFound):
-		return "", fmt.Errorf("check the signature with the secret %q: %v", route.Secret, err) // it is not the caller's fault
-	case err != nil:
+	case errors.As(err, &bad):
 		return "", newProblem(http.StatusUnauthorized, codeUnauthorized, "%s", plain(err))
+	case err != nil: // it is not the caller's fault
+		return "", fmt.Errorf("check the signature with the secret %q: %v", route.Secret, err)
 	}
 	return id, nil
 }
