@@ -31,11 +31,12 @@ format-check:
 	@files=$$(find . -name node_modules -prune -o -name '*.go' -exec gofmt -l {} +) || exit 1; \
 	if [ -n "$$files" ]; then echo "not formatted, run gofmt -w on:" >&2; echo "$$files" >&2; exit 1; fi
 
-# The race detector needs a C compiler, the store's tests a PostgreSQL, the power cut strace.
+# The race detector needs a C compiler, the stores' tests a PostgreSQL, those of the service database a MariaDB too, the power cut strace.
 test-needs:
 	@need=; \
 	command -v cc >/dev/null || need="gcc libc6-dev"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || [ -n "$$PAWL_TEST_POSTGRES_URL" ] || need="$$need postgresql"; \
+	command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || need="$$need mariadb-server"; \
 	command -v strace >/dev/null || need="$$need strace"; \
 	[ -n "$$need" ] || exit 0; \
 	if ! command -v apt-get >/dev/null; then echo the tests need what Debian calls $$need: install it and try again >&2; exit 1; fi; \

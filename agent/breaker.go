@@ -79,7 +79,7 @@ func (e *BreakerError) Error() string {
 	if e.Trying {
 		what = "until a call that is trying it comes back"
 	}
-	return fmt.Sprintf("%s is not called: its circuit breaker is open since %s, after %d failures in a row, %s; the last was: %s; use another model meanwhile, or reset the breaker",
+	return fmt.Sprintf("%s is not called: its circuit breaker is open since %s, after %d failures in a row, %s; the last was: %s; wait, use another meanwhile, or reset the breaker",
 		e.Endpoint, e.Since.Format(time.RFC3339), e.Failures, what, e.Last)
 }
 
@@ -143,8 +143,8 @@ func (b *Breaker) Allow(ctx context.Context, engine *pawl.Engine, endpoint strin
 	return p, nil
 }
 
-// open returns why no call of an endpoint may go now, if so. It takes nothing.
-func (b *Breaker) open(ctx context.Context, engine *pawl.Engine, endpoint string) error {
+// Open returns why no call of an endpoint may go now, as a *BreakerError, if so. It takes nothing.
+func (b *Breaker) Open(ctx context.Context, engine *pawl.Engine, endpoint string) error {
 	c, err := b.view(ctx, engine, endpoint)
 	if err != nil {
 		return err

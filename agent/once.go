@@ -81,7 +81,7 @@ func (a *attempt) forget(ctx context.Context) {
 // for it. What it cost is settled with the attempt, whatever came of it.
 func (m *Models) pay(ctx context.Context, r route, input, output int, call func(context.Context) (llm.Usage, llm.Limits, string, error)) (b bill, err error) {
 	engine, came := pawl.EngineOf(ctx), time.Now()
-	if err := m.breaker.open(ctx, engine, r.provider); err != nil { // nobody needs a turn for that
+	if err := m.breaker.Open(ctx, engine, r.provider); err != nil { // nobody needs a turn for that
 		return b, err
 	}
 	slot, err := m.pacer.Take(ctx, engine, m.bucket(r), int64(input)+int64(output), pawl.InfoOf(ctx).Priority)

@@ -2,11 +2,14 @@ package api_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -160,6 +163,43 @@ func (g guard) Call(ctx context.Context, c service.Call) (any, error) {
 		return nil, pawl.Fatal(errors.New("the door stays closed"))
 	}
 	return "the door opens", nil
+}
+
+// parrot is a service that says again what it was given, in an answer, an error or a panic, as other sides do.
+type parrot struct{}
+
+func (parrot) Actions() []service.Action {
+	params := json.RawMessage(`{"type":"object"}`)
+	return []service.Action{{Name: "answers", Effect: service.Reads, Params: params}, {Name: "fails", Effect: service.Reads, Params: params}, {Name: "panics", Effect: service.Reads, Params: params}}
+}
+
+func (parrot) Call(_ context.Context, c service.Call) (any, error) {
+	var params struct{ Key string }
+	if err := json.Unmarshal(c.Params, &params); err != nil {
+		return nil, err
+	}
+	said := "the key " + params.Key + " is " + base64.StdEncoding.EncodeToString([]byte("user:"+params.Key)) + " and " + hex.EncodeToString([]byte(params.Key))
+	switch c.Action {
+	case "fails":
+		return nil, &service.Error{Code: service.Denied, Message: said, Err: fmt.Errorf("GET https://example.org/?key=%s: 401", url.QueryEscape(params.Key))}
+	case "panics":
+		panic(said)
+	}
+	return map[string]any{"said": said, params.Key: true}, nil
+}
+
+// parrots are flows that give the secret door to each action of a parrot.
+func parrots(t testing.TB, secrets func(ctx context.Context, tenant, name string) (string, error)) (defs []pawl.Definition) {
+	t.Helper()
+	services := service.Set{"parrot": parrot{}}
+	for _, action := range (parrot{}).Actions() {
+		f, err := flow.Parse(fmt.Appendf(nil, `{"id": "parrot-%[1]s", "steps": [{"id": "say", "type": "service", "config": {"service": "parrot", "action": %[1]q, "key": "{{secrets.door}}"}, "next": "end"}]}`, action.Name), flow.World{Services: services})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defs = append(defs, flow.Define(f, flow.Options{Services: services, Secret: secrets}))
+	}
+	return defs
 }
 
 // guarded is a flow that gives a service a secret.

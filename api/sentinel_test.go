@@ -138,7 +138,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 			secrets := &secret.Store{Engine: pawl.New(store, nil), Keys: encryptionKeys(t, encryptionKey)}
 			t.Cleanup(func() { secrets.Engine.Close() })
 			calls := guarded(t, "guarded", guard{func(string) string { return kept }}, secrets.Value)
-			h := openOn(t, store, api.Options{Auth: auth, Hosts: []string{"pawl.test"}, Logger: logger, Secrets: secrets, Verify: trigger.VerifyFunc(map[string]*trigger.Verifier{"hub": verifier})}, append(workflows(func() error { return nil }), hook, calls)...)
+			h := openOn(t, store, api.Options{Auth: auth, Hosts: []string{"pawl.test"}, Logger: logger, Secrets: secrets, Verify: trigger.VerifyFunc(map[string]*trigger.Verifier{"hub": verifier})}, append(append(workflows(func() error { return nil }), hook, calls), parrots(t, secrets.Value)...)...)
 			_, key := h.key("", api.Admin)
 			login := h.send("GET", "/login?return=/", "")
 			code, state := p.authorize(login.header.Get("Location"))
@@ -188,6 +188,13 @@ func TestSecretsAreNowhere(t *testing.T) {
 					t.Fatalf("%+v %v, want %s", run, err, want)
 				}
 			}
+			parrots := map[string]pawl.State{"parrot-answers": pawl.Completed, "parrot-fails": pawl.Failed, "parrot-panics": pawl.Failed}
+			for workflow, want := range parrots {
+				run, err := boss.Start(t.Context(), api.StartRequest{Workflow: workflow, ID: workflow, Input: []byte(`{}`)}, 30*time.Second)
+				if err != nil || run.State != want || !strings.Contains(fmt.Sprint(string(run.Result), run.Error), "[secret]") {
+					t.Errorf("%s: %+v %v, want %s, and what it says without the secret", workflow, run, err, want)
+				}
+			}
 			for body, want := range map[string]int{
 				`{"value":"` + kept + `","previousUntil":1}`: 400, `{"value":"` + kept: 400, `{"value":"` + kept + `","value":"` + kept + `"}`: 400, `{"value":["` + kept + `"]}`: 400, `"` + kept + `"`: 400,
 				`{"value":"` + kept + `","previousUntil":"2001-01-01T00:00:00Z"}`: 400, `{"value":"` + kept + strings.Repeat("x", 64<<10) + `"}`: 413, `{"value":"` + kept + strings.Repeat("x", 3<<20) + `"}`: 413,
@@ -210,6 +217,11 @@ func TestSecretsAreNowhere(t *testing.T) {
 					try(d, path, bearer(key), withJSON)
 					try(d, path, with(session), withJSON)
 					try(d, path, bearer(key+"x"), withJSON)
+					if d.method == http.MethodGet && strings.HasPrefix(d.path, "/api/runs/{id}") {
+						for id := range parrots {
+							try(d, strings.Replace(path, "/api/runs/"+whose.fill(d, "echo")("id"), "/api/runs/"+id, 1), bearer(key))
+						}
+					}
 					h.send(d.method, path+"?"+key, bodies[d.OperationID], bearer(key)) // by mistake in the address: the answer may repeat it, to who sent it
 				}
 			}

@@ -23,7 +23,7 @@ type Limits struct {
 	// Depth is how deep brackets, calls and operators may stand within each other; 64. Chains, as a + b + c + …, are not deep.
 	Depth int
 	// Steps is what an evaluation may do; 100,000. An operation is a step, and so are 64 bytes of text that are looked
-	// through, and 20 bytes that go through an instruction of a regular expression.
+	// through. A byte that is held against a pattern of n instructions is (n+10)/50 steps.
 	Steps int
 	// Bytes is what an evaluation may produce, what it throws away included; 1 MiB. A text counts its length, a place in
 	// a list 16, a field 64.
@@ -62,7 +62,7 @@ func (e *Env) Parse(source string) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Program{source: source, limits: e.limits, names: e.names, root: root, kinds: is, uses: c.distinct(), locals: c.most, times: c.times}, nil
+	return &Program{source: source, limits: e.limits, root: root, kinds: is, uses: c.distinct(), locals: c.most, times: c.times, costly: 20 + len(source)/128}, nil
 }
 
 // read parses the source.

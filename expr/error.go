@@ -16,7 +16,8 @@ type Error struct {
 	Hint    string // what to write instead, where that is known
 	Err     error  // *LimitError, *MissingError, what ended the context, or nil
 
-	fields map[string]any // of the object that lacks one: the hint is made of them when somebody is going to see it
+	lacks  string         // the field that an object lacks, and
+	object map[string]any // that object: the hint is made of its fields when somebody is going to see it
 }
 
 // Error is the place, the message and the hint in one line.

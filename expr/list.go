@@ -22,7 +22,10 @@ var listFunctions = map[string]function{
 func size(m *machine, args []any) (any, error) {
 	switch v := args[0].(type) {
 	case string:
-		return int64(utf8.RuneCountInString(v)), m.scan(len(v))
+		if err := m.scan(len(v)); err != nil {
+			return nil, err
+		}
+		return int64(utf8.RuneCountInString(v)), nil
 	case []any:
 		return int64(len(v)), nil
 	case map[string]any:

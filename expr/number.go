@@ -14,10 +14,10 @@ var numberFunctions = map[string]function{
 }
 
 // whole is for what makes a whole number, which is an int where it fits.
-func whole(make func(float64) float64) func(*machine, []any) (any, error) {
+func whole(change func(float64) float64) func(*machine, []any) (any, error) {
 	return func(_ *machine, args []any) (any, error) {
 		if f, is := args[0].(float64); is {
-			return intOf(make(f)), nil
+			return intOf(change(f)), nil
 		}
 		return args[0], nil
 	}

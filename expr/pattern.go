@@ -52,7 +52,7 @@ func instructions(tree *syntax.Regexp) int {
 
 // matches reports whether the pattern is found somewhere in a text.
 func (p *pattern) matches(m *machine, s string) (any, error) {
-	if err := m.step(1 + (len(s)+1)*p.size/20); err != nil {
+	if err := m.step(1 + (len(s)+1)*(p.size+10)/50); err != nil {
 		return nil, err
 	}
 	return p.regexp.MatchString(s), nil

@@ -131,14 +131,6 @@ func join(m *machine, args []any) (any, error) {
 	return strings.Join(texts, between), nil
 }
 
-// list0 pays for going through a list, and for another one as long.
-func (m *machine) list0(n int) error {
-	if err := m.step(n); err != nil {
-		return err
-	}
-	return m.produce(n * slotBytes)
-}
-
 func replace(m *machine, args []any) (any, error) {
 	s, old, with := args[0].(string), args[1].(string), args[2].(string)
 	most := int64(-1)

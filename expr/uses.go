@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -8,6 +9,113 @@ import (
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 )
+
+// path compiles a name with the constant fields and indices behind it.
+func (c *compiler) path(e ast.Expr, level int) (node, kinds, error) {
+	var segments []Segment
+	var places []int32
+	of := e
+unroll:
+	for {
+		switch {
+		case of.Kind() == ast.SelectKind:
+			segments = append(segments, Segment{Name: of.AsSelect().FieldName()})
+			places = append(places, c.at(of)+1) // behind the point
+			of = of.AsSelect().Operand()
+		case of.Kind() == ast.CallKind && of.AsCall().FunctionName() == operators.Index:
+			s, is := segmentOf(of.AsCall().Args()[1])
+			if !is {
+				break unroll
+			}
+			segments = append(segments, s)
+			places = append(places, c.at(of.AsCall().Args()[1]))
+			of = of.AsCall().Args()[0]
+		default:
+			break unroll
+		}
+	}
+	slices.Reverse(segments)
+	slices.Reverse(places)
+	p := &path{segments: segments, places: places, at: c.at(of)}
+	if of.Kind() == ast.IdentKind {
+		p.name = of.AsIdent()
+		p.local = -1
+		for i, name := range c.locals {
+			if name == p.name {
+				p.local = i // the innermost of several of one name
+			}
+		}
+		if p.local < 0 {
+			if !slices.Contains(c.env.names, p.name) {
+				return nil, 0, c.unknownName(of, len(segments) == 0)
+			}
+			c.use(append([]Segment{{Name: p.name}}, segments...))
+		}
+		return p, anyKind, nil
+	}
+	base, is, err := c.compile(of, level)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(segments) == 0 {
+		return base, is, nil
+	}
+	if is&(objectKind|listKind) == 0 {
+		return nil, 0, c.fault(places[0], "", "it is %s, and has nothing in it", is)
+	}
+	p.of, p.local = base, -1
+	return p, anyKind, nil
+}
+
+// segmentOf is the segment that a constant in brackets is.
+func segmentOf(key ast.Expr) (Segment, bool) {
+	if key.Kind() != ast.LiteralKind {
+		return Segment{}, false
+	}
+	switch v := key.AsLiteral().(type) {
+	case types.String:
+		return Segment{Name: string(v)}, true
+	case types.Int:
+		return Segment{Index: int(v), IsIndex: true}, v >= 0 && v < 1<<31
+	}
+	return Segment{}, false
+}
+
+// unknownName refuses a name; bare is one of which nothing is asked.
+func (c *compiler) unknownName(e ast.Expr, bare bool) error {
+	name := e.AsIdent()
+	at := c.at(e)
+	hint := did(name, slices.Concat(c.env.names, c.locals))
+	if f, is := functions[name]; is {
+		hint = "write " + f.usage
+		if _, is := conversions[name]; is {
+			hint += ", or type(x) == '" + name + "'"
+		}
+	}
+	if before := strings.TrimRight(string(c.runes[:at]), " "); strings.HasSuffix(before, "-") {
+		if of := lastPath(strings.TrimRight(strings.TrimSuffix(before, "-"), " ")); strings.Contains(of, ".") {
+			dot := strings.LastIndexByte(of, '.')
+			hint = fmt.Sprintf("if the name has a hyphen, write %s['%s-%s']", of[:dot], of[dot+1:], name)
+		}
+	}
+	switch {
+	case hint != "":
+	case bare && !strings.HasPrefix(name, "."):
+		hint = "a text stands in quotes: '" + name + "'"
+	case len(c.env.names) <= 20:
+		hint = "there are " + strings.Join(c.env.names, ", ")
+	}
+	return c.fault(at, hint, "there is nothing called %q", name)
+}
+
+// lastPath is the a.b.c at the end of a text.
+func lastPath(s string) string {
+	i := len(s)
+	for i > 0 && (plainName("x"+s[i-1:i]) || s[i-1] == '.') {
+		i--
+	}
+	return s[i:]
+}
 
 // use notes a path that is read.
 func (c *compiler) use(path []Segment) {

@@ -95,13 +95,23 @@ func (x *run) call(ctx context.Context, name string, c service.Call, secrets []s
 	}
 	c.Key = pawl.InfoOf(ctx).StepID
 	redact := service.NewRedactor(secrets...)
-	answer, err := found.Call(ctx, c)
+	if len(secrets) > 0 {
+		defer func() { // a panic's text is kept too
+			if p := recover(); p != nil {
+				if text := fmt.Sprint(p); redact.Text(text) != text {
+					p = redact.Text(text)
+				}
+				panic(p)
+			}
+		}()
+	}
+	answer, err := x.guarded(ctx, name, found, c, redact)
 	if err != nil {
-		return nil, redact.Error(err)
+		return nil, err
 	}
 	data, err := redact.JSON(answer)
 	if err != nil {
-		return nil, pawl.Fatal(fmt.Errorf("what the service %s returned has no JSON form: %w", name, err))
+		return nil, pawl.Fatal(fmt.Errorf("what the service %s returned has no JSON form: %w", name, redact.Error(err)))
 	}
 	return data, nil
 }

@@ -14,6 +14,7 @@ func check(f *findings, made *Flow, w World) {
 		f.fault(made.root.get("triggers"), "move the one into the list", "trigger and triggers are both there")
 	}
 	made.unbuilt(f)
+	made.checkStarts(f)
 	k := &checker{f: f, flow: made, world: w, read: map[string]bool{}, words: wordsOf(made.main)}
 	k.graph(made.main, facts{}, map[string]*step{}, inside{})
 	k.unread(made.main)
@@ -22,13 +23,8 @@ func check(f *findings, made *Flow, w World) {
 
 // unbuilt refuses what the format has and this version of pawl does not carry out: it would be accepted and never happen.
 func (made *Flow) unbuilt(f *findings) {
-	triggers := made.root.get("triggers")
-	all := []*node{made.root.get("trigger")}
-	if triggers.is(listKind) {
-		all = append(all, triggers.items...)
-	}
-	for _, at := range all {
-		if kind := at.get("type"); kind.is(textKind) && kind.text != "manual" && triggerTypes[kind.text].doc != "" {
+	for _, at := range triggerNodes(made.root) {
+		if kind := at.get("type"); kind.str() == "database-change" {
 			f.fault(kind, "leave the trigger out, and start runs by calls", "triggers of type %s are not carried out yet", kind.text)
 		}
 	}

@@ -32,6 +32,8 @@ func TestExpressionsAreChecked(t *testing.T) {
 		"variable":       {transforms("variables.scor + 1"), []string{`inputs have no "scor", and no step sets it; did you mean "score"?`}},
 		"step":           {transforms("stepResults['ai-ak'].output + 'x'"), []string{`there is no step "ai-ak" here; did you mean "ai-ask"?`}},
 		"field":          {transforms("steps['ai-ask'].outptu + 'x'"), []string{`the result of step "ai-ask" has no "outptu"; did you mean "output"?`}},
+		"no quotes":      {transforms("billing"), []string{`there is nothing called "billing"; a text stands in quotes: 'billing'`}},
+		"no spaces":      {transforms("variables.score-variables.kind"), []string{`inputs have no "score-variables", and no step sets it; if it is a subtraction, put spaces around the -`}},
 		"item":           {transforms("item.x + 1"), []string{"there is an item only within the steps of a map"}},
 		"secrets":        {transforms("secrets.key + ''"), []string{"secrets go to services only"}},
 		"output":         {transforms("output + 1"), []string{`there is nothing called "output"`}},

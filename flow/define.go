@@ -17,6 +17,8 @@ import (
 type Options struct {
 	Models   *agent.Models // asked by decisions; nil: they fail
 	Services service.Set
+	// Breaker keeps calls from services that do not work. nil: one with its usual settings.
+	Breaker *agent.Breaker
 	// Secret finds a secret of the run's tenant that a service's parameter names as {{secrets.name}}, such as
 	// secret.Store.Value. It is asked at the last moment, in each attempt, and what it returns goes to the service and nowhere
 	// else. nil: there are none.
@@ -61,10 +63,8 @@ func (v *Variables) UnmarshalJSON(data []byte) error {
 // Define makes a workflow of a flow, for programs that bring their flows along. Its input are the variables, its result is
 // the output of the last step.
 func Define(f *Flow, opt Options) *pawl.Workflow[Variables, json.RawMessage] {
-	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost), pawl.Version(strconv.Itoa(f.Version))}
-	if f.Inputs != nil {
-		options = append(options, pawl.CheckInput(f.checkInput))
-	}
+	opt.breaker()
+	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost), pawl.Version(strconv.Itoa(f.Version)), pawl.CheckInput(f.checkInput)}
 	if f.limits.timeout > 0 {
 		options = append(options, pawl.Timeout(f.limits.timeout))
 	}
@@ -73,9 +73,16 @@ func Define(f *Flow, opt Options) *pawl.Workflow[Variables, json.RawMessage] {
 	}, options...)
 }
 
-// checkInput holds the variables of a start against the flow's inputs.
+// checkInput refuses what no run of the flow can start with.
 func (f *Flow) checkInput(input json.RawMessage) error {
-	if string(input) == "null" {
+	var v Variables
+	if err := json.Unmarshal(input, &v); err != nil {
+		return err
+	}
+	if f.Inputs == nil {
+		return nil
+	}
+	if v == nil {
 		input = json.RawMessage("{}")
 	}
 	return f.inputs.check("the variables", input)

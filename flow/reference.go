@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // facts are what is known to be there when a step begins: "step:id" has completed, "variable:name" is set.
@@ -140,6 +141,9 @@ func (k *checker) reference(s *step, at *node, u use, known facts, steps map[str
 	default:
 		if !slices.Contains(roots, root) {
 			hint := did(root, roots)
+			if hint == "" && u.condition && len(u.path) == 1 {
+				hint = "a text stands in quotes: '" + root + "'"
+			}
 			if steps[root] != nil {
 				hint = "write stepResults." + u.path.String()
 			}
@@ -190,7 +194,11 @@ func (k *checker) variable(s *step, at *node, name string, u use, steps map[stri
 	_, is := inputs.Properties[name]
 	switch {
 	case !is:
-		k.f.fault(at, did(name, sortedNames(inputs.Properties)), "{{%s}}: inputs have no %q, and no step sets it", u.path, name)
+		hint := did(name, sortedNames(inputs.Properties))
+		if hint == "" && u.condition && strings.Contains(name, "-") {
+			hint = "if it is a subtraction, put spaces around the -"
+		}
+		k.f.fault(at, hint, "{{%s}}: inputs have no %q, and no step sets it", u.path, name)
 	case !slices.Contains(inputs.Required, name):
 		k.f.warn(at, "let inputs require it, or say what stands for it: "+u.instead(), "{{%s}}: a run may start without %q, and then the step fails", u.path, name)
 	}

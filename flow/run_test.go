@@ -5,9 +5,12 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/llm"
@@ -268,7 +271,7 @@ func TestParallelBranches(t *testing.T) {
 	fails(t, doc("quorum", `, "quorum": 3`), `{}`, options(t, d), "3 must")
 }
 
-// A secret that a service sends back, in an answer or an error, stands in no journal; what kind of error it was stays.
+// A secret that a service sends back, in an answer, an error or a panic, stands in no journal; what kind of error it was stays.
 func TestSecretsThatComeBackAreTakenOut(t *testing.T) {
 	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x", "text": "{{secrets.token}}"}, "onFailure": "skip", "next": {"default": "b"}}`,
 		`{"id": "b", "type": "transform", "config": {"expression": "[steps.a.error.code, steps.a.error.message]"}, "next": "end"}`)
@@ -279,4 +282,41 @@ func TestSecretsThatComeBackAreTakenOut(t *testing.T) {
 	if !strings.Contains(d.said()[0], "s3cret-token") {
 		t.Errorf("the service got %q", d.said())
 	}
+	d = &desk{fail: func(said string) error { panic("no to " + said) }}
+	equal(t, "panic", completes(t, doc, `{}`, options(t, d)), `["","step \"a\" failed after 4 attempts: panic: no to send text=[secret] to=x"]`)
+}
+
+// TestJ53_aServiceThatFailsIsLeftAlone: three failures in a row open its circuit, for all runs; attempts that are left wait for the
+// cooldown, and the first of them tries.
+func TestJ53_aServiceThatFailsIsLeftAlone(t *testing.T) {
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x"}, "retryPolicy": {"maxAttempts": 4}, "next": "end"}`)
+	var up atomic.Bool
+	d := &desk{fail: func(string) error {
+		if !up.Load() {
+			return &service.Error{Code: service.Unavailable, Message: "no connection"}
+		}
+		return nil
+	}}
+	opt := options(t, d)
+	w := flow.Define(parse(t, doc, opt), opt)
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		began := time.Now()
+		if _, err := pawltest.ResultError(h, pawltest.Start(h, w, flow.Variables{}, pawl.ID("a"))); err == nil || !strings.Contains(err.Error(), "no connection") {
+			t.Errorf("the error is %v", err)
+		}
+		equal(t, "calls", len(d.said()), 4)
+		if took := time.Since(began); took < 30*time.Second {
+			t.Errorf("the last attempt was made after %v, before the cooldown was over", took)
+		}
+		second := pawltest.Start(h, w, flow.Variables{}, pawl.ID("b"))
+		time.Sleep(10 * time.Second)
+		equal(t, "calls while it is open", len(d.said()), 4)
+		states, err := agent.Breakers(h.Context(), h.Engine())
+		if err != nil || len(states) != 1 || states[0].Endpoint != "service:/desk" || states[0].State != agent.CircuitOpen {
+			t.Errorf("%+v, %v", states, err)
+		}
+		up.Store(true)
+		pawltest.Result(h, second)
+		equal(t, "calls", len(d.said()), 5)
+	}, w)
 }

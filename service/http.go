@@ -123,6 +123,8 @@ type requested struct {
 	MaxBytes  int64             `json:"maxBytes"`
 	Keep      []string          `json:"keepHeaders"`
 	KeyHeader *string           `json:"idempotencyHeader"`
+	more      []auth            // of described services: further ones
+	secrets   []string          // of described services: what else must not be told
 }
 
 // auth is how a request says whose it is. Query is for described services.
@@ -154,7 +156,7 @@ func (s *HTTP) Call(ctx context.Context, c Call) (any, error) {
 func (w *wire) carryOut(ctx context.Context, c Call, r requested) (any, error) {
 	x, err := w.exchange(c.Key, r)
 	if err != nil {
-		return nil, r.Auth.redactor().Error(err)
+		return nil, r.redactor().Error(err)
 	}
 	if c.DryRun {
 		if err := w.looksOpen(x.url); err != nil {

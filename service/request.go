@@ -32,7 +32,7 @@ func decodeNumbers(params json.RawMessage, into any) error {
 func (w *wire) exchange(key string, r requested) (*exchange, error) {
 	x := &exchange{
 		method: r.Method, header: http.Header{}, expect: r.Expect, keep: r.Keep, maxBytes: w.opt.MaxBytes,
-		timeout: w.opt.Timeout, idle: w.opt.Idle, hidden: r.Auth.redactor(),
+		timeout: w.opt.Timeout, idle: w.opt.Idle, hidden: r.redactor(),
 	}
 	if x.method == "" {
 		x.method = http.MethodGet
@@ -60,8 +60,10 @@ func (w *wire) exchange(key string, r requested) (*exchange, error) {
 			return nil, err
 		}
 	}
-	if err := x.setAuth(r.Auth); err != nil {
-		return nil, err
+	for _, a := range append([]auth{r.Auth}, r.more...) {
+		if err := x.setAuth(a); err != nil {
+			return nil, err
+		}
 	}
 	name := w.opt.IdempotencyHeader
 	if r.KeyHeader != nil {
@@ -208,14 +210,17 @@ func basic(username, password string) string {
 }
 
 // redactor takes out the keys that a request holds.
-func (a auth) redactor() *Redactor {
-	secrets := []string{a.Bearer}
-	if a.Basic != nil {
-		secrets = append(secrets, a.Basic.Password, basic(a.Basic.Username, a.Basic.Password))
-	}
-	for _, n := range []*named{a.Header, a.Query} {
-		if n != nil {
-			secrets = append(secrets, n.Value)
+func (r requested) redactor() *Redactor {
+	secrets := r.secrets
+	for _, a := range append([]auth{r.Auth}, r.more...) {
+		secrets = append(secrets, a.Bearer)
+		if a.Basic != nil {
+			secrets = append(secrets, a.Basic.Password, basic(a.Basic.Username, a.Basic.Password))
+		}
+		for _, n := range []*named{a.Header, a.Query} {
+			if n != nil {
+				secrets = append(secrets, n.Value)
+			}
 		}
 	}
 	return NewRedactor(secrets...)

@@ -32,7 +32,7 @@ func TestExamplesInHelpRun(t *testing.T) {
 	if err := os.Symlink(binary, filepath.Join(path, "pawl")); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"question.json": `{"question":"fees?"}`, "review.json": `{"approved":true}`, "answer.json": "{}", "invoice.json": "{}", "greet.txt": "Hello", "prompt.md": "Hello"} {
+	for name, text := range map[string]string{"question.json": `{"question":"fees?"}`, "review.json": `{"approved":true}`, "answer.json": "{}", "invoice.json": "{}", "greet.txt": "Hello", "prompt.md": "Hello", "stripe.key": "sk", "hub.key": "whsec"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -28,6 +28,7 @@ import (
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 	"github.com/pawlrun/pawl/postgres"
+	"github.com/pawlrun/pawl/secret"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
 	"github.com/spf13/pflag"
@@ -259,6 +260,10 @@ func serveWith(t *testing.T, store pawl.Store, opt *pawl.Options, defs ...pawl.D
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	opt.Logger = log
 	engine := pawl.New(store, opt)
+	keys, err := secret.ParseKeys(secret.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := engine.Register(defs...); err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +279,7 @@ func serveWith(t *testing.T, store pawl.Store, opt *pawl.Options, defs ...pawl.D
 		}
 	})
 	parts.Go(func() {
-		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log, Draw: drawings(defs)}), 10*time.Second); err != nil {
+		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log, Secrets: &secret.Store{Engine: engine, Keys: keys}, Draw: drawings(defs)}), 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	})

@@ -49,7 +49,7 @@ new value from its next call on.
 
 With --keep-previous the value before is good for signatures of webhooks for so long, beside the new one: set it here
 first, then at the sender.`,
-		Example: a.examples("secrets set stripe", "secrets set hub --keep-previous 24h < hub.key"),
+		Example: a.examples("secrets set stripe < stripe.key", "secrets set hub --keep-previous 24h < hub.key"),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && strings.Contains(args[0], "=") { // which is not repeated here
 				return errors.New("a value does not stand on the command line, where others can see it: it is asked for, or read from standard input")

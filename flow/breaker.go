@@ -1,0 +1,79 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/service"
+)
+
+// ServiceEndpoint begins the names of services' circuits among [agent.Breakers]: service:tenant/name, or
+// service:tenant/name/host for a service that goes to many.
+const ServiceEndpoint = "service:"
+
+// maxEndpoint is how long the name of a circuit may be.
+const maxEndpoint = 256
+
+// guarded calls a service unless it is known not to work: after 3 failures in a row, of all workers, its calls wait for 30 s,
+// and then one tries. Each tenant has circuits of its own, so that what one calls in vain keeps no other from it.
+func (x *run) guarded(ctx context.Context, name string, s service.Service, c service.Call, redact *service.Redactor) (any, error) {
+	endpoint := ServiceEndpoint + pawl.InfoOf(ctx).Tenant + "/" + name
+	if located, is := s.(service.Located); is {
+		endpoint = strings.TrimSuffix(endpoint+"/"+located.Endpoint(c), "/")
+	}
+	endpoint = strings.ToValidUTF8(endpoint[:min(len(endpoint), maxEndpoint)], "")
+	pass, err := x.opt.Breaker.Allow(ctx, pawl.EngineOf(ctx), endpoint)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Call(ctx, c)
+	err = redact.Error(err)
+	if untold := pass.Done(health(ctx, err)); untold != nil && x.opt.Logger != nil {
+		x.opt.Logger.WarnContext(ctx, "pawl: a circuit breaker was not told how a call ended", "endpoint", endpoint, "error", untold)
+	}
+	var open *agent.BreakerError
+	if err != nil && errors.As(x.opt.Breaker.Open(ctx, pawl.EngineOf(ctx), endpoint), &open) {
+		if rest, _ := open.RetryAfter(); !fatal(err) { // the next attempt would not get through before
+			err = pawl.RetryAfter(err, rest)
+		}
+	}
+	return answer, err
+}
+
+// fatal reports whether another attempt is useless.
+func fatal(err error) bool {
+	var f interface{ Fatal() bool }
+	return errors.As(err, &f) && f.Fatal()
+}
+
+// health is what an error says of who was called, as breakers know it.
+func health(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return err // that the caller was cancelled is nobody's fault
+	}
+	kind := llm.Unavailable
+	var known *service.Error
+	if errors.As(err, &known) {
+		switch known.Code {
+		case service.Unavailable:
+		case service.TimedOut:
+			kind = llm.Timeout
+		case service.RateLimited:
+			kind = llm.RateLimited
+		default:
+			kind = llm.BadRequest // it has answered
+		}
+	}
+	return &llm.Error{Kind: kind, Provider: "service", Message: err.Error()}
+}
+
+// breaker is the program's, or one of its own.
+func (o *Options) breaker() {
+	if o.Breaker == nil {
+		o.Breaker = agent.NewBreaker(nil)
+	}
+}
