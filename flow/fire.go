@@ -10,6 +10,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/trigger"
+	"github.com/pawlrun/pawl/trigger/dbchange"
 )
 
 // TriggerInfo is a trigger of a flow.
@@ -138,6 +139,14 @@ func (s *start) try(ctx context.Context, sample trigger.Sample) (trigger.Trial, 
 		return s.route.Try(ctx, sample)
 	case "schedule":
 		return trigger.Trial{Matched: true, Input: s.schedule.Input}, nil
+	}
+	if s.kind == "database-change" { // the sample is the row
+		row := sample.Data
+		if len(row) == 0 {
+			row = json.RawMessage("{}")
+		}
+		input, err := json.Marshal(dbchange.Change{Row: row, Table: s.change.Table})
+		return trigger.Trial{Matched: true, Input: input}, err
 	}
 	input := sample.Data // somebody starts it
 	if len(input) == 0 {

@@ -272,11 +272,15 @@ var triggerTypes = map[string]record{
 		{name: "variables", doc: "the run's variables and the paths into event that they come from: event.data.order; left out, they are the event's data", is: table{of: plain}},
 	}, controls...)},
 	"database-change": {doc: "New rows of a database start it.", attrs: []attr{
-		{name: "query", doc: "rows above the cursor, which is $1", is: plain},
-		{name: "cursor", doc: "the column that grows", is: plain},
-		{name: "table", doc: "a table with a trigger-written outbox, instead of query", is: plain},
-		{name: "pollIntervalMs", is: num{whole: true, least: 100, most: 24 * 3600_000}, usual: 30_000},
-		{name: "dsn", doc: "the name of the connection", is: plain},
+		{name: "query", doc: "rows above the cursor, which is $1; it has no limit", is: plain},
+		{name: "cursor", doc: "the column of the query that grows", is: plain},
+		{name: "key", doc: "the columns that tell rows with the same cursor apart; left out, id, or all if there is none", is: list{of: plain, least: 1, most: 16}},
+		{name: "existing", doc: "the rows that are there at the first look start runs too", is: truth{}},
+		{name: "settleMs", doc: "for how long rows of a query may come below others that were seen; 0 is not at all, left out 10 seconds", is: num{whole: true, most: 3600_000}},
+		{name: "table", doc: "a table with an outbox (pawl databases install-outbox), instead of query", is: plain},
+		{name: "operations", doc: "what changes of the table; left out, insert", is: list{of: text{one: []string{"insert", "update", "delete"}}, least: 1, most: 3}},
+		{name: "pollIntervalMs", doc: "the pause between two looks; left out, 30 seconds for a query, 2 for a table, whose changes PostgreSQL tells of at once", is: num{whole: true, least: 100, most: 24 * 3600_000}},
+		{name: "dsn", doc: "the name of the database, as in the settings of the server; never its address", is: plain, required: true},
 	}},
 }
 

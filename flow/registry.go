@@ -162,7 +162,7 @@ func (r *Registry) deploy(ctx context.Context, d Deployment, f *Flow) (Deployed,
 			pawl.Put{Space: hashSpace, Key: key(d.Tenant, f.ID, f.Hash), Data: json.RawMessage(strconv.Itoa(number))})
 	}
 	if next.Active != head.Active {
-		starts, err := trigger.Replace(ctx, r.engine, d.Tenant, owner(f.ID), f.owned(d.Tenant))
+		starts, err := switchTriggers(ctx, r.engine, d.Tenant, f.ID, f)
 		if err != nil {
 			return done, err
 		}
@@ -303,7 +303,7 @@ func (r *Registry) starts(ctx context.Context, tenant, id string, version int) (
 			return nil, fmt.Errorf("version %d of flow %s: %w", version, id, err)
 		}
 	}
-	puts, err := trigger.Replace(ctx, r.engine, tenant, owner(id), f.owned(tenant))
+	puts, err := switchTriggers(ctx, r.engine, tenant, id, f)
 	if err != nil {
 		return nil, fmt.Errorf("triggers of version %d of flow %s: %w", version, id, err)
 	}

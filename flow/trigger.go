@@ -13,6 +13,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/expr"
 	"github.com/pawlrun/pawl/trigger"
+	"github.com/pawlrun/pawl/trigger/dbchange"
 )
 
 // start is one of a flow's triggers, read. What a document has of it becomes rows of package trigger, which belong to the
@@ -23,6 +24,7 @@ type start struct {
 	schedule trigger.Schedule
 	event    trigger.Subscription
 	route    trigger.Route
+	change   dbchange.Source
 }
 
 // triggerNodes are the triggers of a document, in their order.
@@ -47,6 +49,8 @@ func readStarts(f *findings, root *node) (out []start) {
 			s.readEvent(f)
 		case "webhook":
 			s.readWebhook(f)
+		case "database-change":
+			s.readChange(f)
 		}
 		out = append(out, s)
 	}
@@ -137,6 +141,32 @@ func (s *start) readWebhook(f *findings) {
 		}
 	}
 	s.route = r
+}
+
+func (s *start) readChange(f *findings) {
+	at := s.at
+	src := dbchange.Source{
+		ID: "x", Workflow: "x", Connection: at.get("dsn").str(), Query: at.get("query").str(), Cursor: at.get("cursor").str(), Key: at.get("key").strs(),
+		Existing: at.get("existing").yes(), Settle: milliseconds(at.get("settleMs")), Table: at.get("table").str(), Interval: milliseconds(at.get("pollIntervalMs")),
+	}
+	if ms := at.get("settleMs"); ms != nil && src.Settle == 0 {
+		src.Settle = -1
+	}
+	for _, op := range at.get("operations").strs() {
+		src.Operations = append(src.Operations, dbchange.Operation(op))
+	}
+	dsn := at.get("dsn")
+	switch {
+	case !dsn.is(textKind): // told
+	case strings.Contains(dsn.text, ":"):
+		f.fault(dsn, "name the database in the settings of the server (databases), and write that name", "an address of a database does not stand in a flow, where many can read it")
+	default:
+		if err := src.Check(); err != nil {
+			_, text, _ := strings.Cut(why(err), `"x": `)
+			f.fault(at, "", "%s", text)
+		}
+	}
+	s.change = src
 }
 
 // control is what holds the starts of a trigger together, or apart; nil: nothing does.
@@ -332,6 +362,30 @@ func (made *Flow) owned(tenant string) (out trigger.Owned) {
 		}
 	}
 	return out
+}
+
+// changes are the rows of the flow's triggers that watch databases. nil: those of no flow.
+func (made *Flow) changes(tenant string) (out []dbchange.Source) {
+	if made == nil {
+		return nil
+	}
+	for n, s := range made.starts {
+		if s.kind == "database-change" {
+			s.change.ID, s.change.Tenant, s.change.Owner, s.change.Workflow = triggerID(made.ID, n), tenant, owner(made.ID), made.ID
+			out = append(out, s.change)
+		}
+	}
+	return out
+}
+
+// switchTriggers returns what is to be written so that a flow has these triggers and no others.
+func switchTriggers(ctx context.Context, e *pawl.Engine, tenant, id string, f *Flow) ([]pawl.Put, error) {
+	puts, err := trigger.Replace(ctx, e, tenant, owner(id), f.owned(tenant))
+	if err != nil {
+		return nil, err
+	}
+	more, err := dbchange.Replace(ctx, e, tenant, owner(id), f.changes(tenant))
+	return append(puts, more...), err
 }
 
 // taken words a path that somebody else has as a problem of the document.
