@@ -72,10 +72,7 @@ func define(f *Flow, opt Options, seen *trail) *pawl.Workflow[Variables, json.Ra
 	if opt.Models == nil { // what was answered before is read nevertheless
 		opt.Models = agent.New(agent.Options{})
 	}
-	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost), pawl.Version(strconv.Itoa(f.Version))}
-	if f.Inputs != nil {
-		options = append(options, pawl.CheckInput(f.checkInput))
-	}
+	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost), pawl.Version(strconv.Itoa(f.Version)), pawl.CheckInput(f.checkInput)}
 	if f.limits.timeout > 0 {
 		options = append(options, pawl.Timeout(f.limits.timeout))
 	}
@@ -84,9 +81,16 @@ func define(f *Flow, opt Options, seen *trail) *pawl.Workflow[Variables, json.Ra
 	}, options...)
 }
 
-// checkInput holds the variables of a start against the flow's inputs.
+// checkInput refuses what no run of the flow can start with.
 func (f *Flow) checkInput(input json.RawMessage) error {
-	if string(input) == "null" {
+	var v Variables
+	if err := json.Unmarshal(input, &v); err != nil {
+		return err
+	}
+	if f.Inputs == nil {
+		return nil
+	}
+	if v == nil {
 		input = json.RawMessage("{}")
 	}
 	return f.inputs.check("the variables", input)
