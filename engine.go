@@ -234,6 +234,11 @@ func (e *Engine) definition(name string) (*definition, error) {
 	if d := e.defs[name]; d != nil {
 		return d, nil
 	}
+	for _, d := range e.defs {
+		if d.versions != nil { // it may be one tenant's own, whose names are not told; who asks for it gets this error too
+			return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
+		}
+	}
 	return nil, fmt.Errorf("%w: %q; registered here: %q", ErrUnknown, name, e.names)
 }
 

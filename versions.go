@@ -13,7 +13,7 @@ import (
 // as flows are. Functions of Go that change are better served by [Context.Version].
 type Versions struct {
 	// Pick names the version of a run that is about to be started. It is asked in the process that starts it, before
-	// anything is stored; an error refuses the start.
+	// anything is stored; an error refuses the start. ErrUnknown: the tenant has no such workflow.
 	Pick func(ctx context.Context, s Starting) (version string, err error)
 	// Load returns the workflow that is a version, under the name of them all. Its options hold for its runs, and its input is
 	// checked as theirs. It is asked at each start and whenever a worker begins with a run, so it should
@@ -60,6 +60,9 @@ func (d *definition) pick(ctx context.Context, s Starting) (*definition, string,
 		return d, d.opts.version, nil
 	}
 	version, err := d.versions.Pick(ctx, s)
+	if errors.Is(err, ErrUnknown) {
+		return nil, "", err
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("version of %s: %w", d.name, err)
 	}

@@ -145,7 +145,7 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, o *operation) (*h
 		p.Hint = "use a key of the default tenant"
 		return nil, p
 	}
-	if c.person && r.Method != http.MethodGet && r.Method != http.MethodHead && !isJSON(r) {
+	if c.person && r.Method != http.MethodGet && r.Method != http.MethodHead && !isJSON(r) && !(o.text && isYAML(r)) {
 		return nil, newProblem(http.StatusUnsupportedMediaType, codeMedia, "in a session what changes something is sent with Content-Type: application/json, which a form of another page can't be")
 	}
 	if s.busy != nil {

@@ -45,12 +45,12 @@ func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
 
 // Workflow looks at a workflow that the server can start.
 func (c *Client) Workflow(ctx context.Context, name string) (Workflow, error) {
-	return call[Workflow](ctx, c, http.MethodGet, "/api/workflows/"+segment(name), nil, nil)
+	return call[Workflow](ctx, c, http.MethodGet, workflowPath(name), nil, nil)
 }
 
-// Workflows lists what the server can start.
-func (c *Client) Workflows(ctx context.Context) (WorkflowList, error) {
-	return call[WorkflowList](ctx, c, http.MethodGet, "/api/workflows", nil, nil)
+// Workflows returns a page of what the server can start, by name. limit 0 means 100; at most 500.
+func (c *Client) Workflows(ctx context.Context, cursor string, limit int) (WorkflowPage, error) {
+	return call[WorkflowPage](ctx, c, http.MethodGet, "/api/workflows", paged(cursor, limit), nil)
 }
 
 // Start starts a run and returns when it is durable, or, with a wait, when it has ended or
@@ -61,7 +61,7 @@ func (c *Client) Start(ctx context.Context, q StartRequest, wait time.Duration) 
 
 // StartWorkflow is Start with the workflow's name in the path.
 func (c *Client) StartWorkflow(ctx context.Context, name string, q StartRequest, wait time.Duration) (Run, error) {
-	return call[Run](ctx, c, http.MethodPost, "/api/workflows/"+segment(name)+"/runs", waiting(wait), q)
+	return call[Run](ctx, c, http.MethodPost, workflowPath(name)+"/runs", waiting(wait), q)
 }
 
 // DeleteRun removes an ended run and all that is its own.

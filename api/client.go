@@ -92,7 +92,12 @@ func call[T any](ctx context.Context, c *Client, method, path string, query url.
 // do makes one request; its answer is a success.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, body any, header http.Header) (*http.Response, error) {
 	var data []byte
-	if body != nil {
+	media := "application/json"
+	if doc, ok := body.(document); ok {
+		if data = doc; !bytes.HasPrefix(bytes.TrimLeft(data, "\ufeff \t\r\n"), []byte("{")) {
+			media = "application/yaml"
+		}
+	} else if body != nil {
 		var err error
 		if data, err = json.Marshal(body); err != nil {
 			return nil, fmt.Errorf("the body of %s %s: %w", method, path, err)
@@ -110,7 +115,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		req.Header = header.Clone()
 	}
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", media)
 	}
 	if c.key != "" {
 		req.Header.Set("Authorization", "Bearer "+c.key)
@@ -134,6 +139,9 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	return nil, c.strange(res)
 }
+
+// document is a body that is sent as it is: JSON, or else YAML.
+type document []byte
 
 // lost is the error of a connection that could not be made or broke off.
 func (c *Client) lost(ctx context.Context, err error) error {

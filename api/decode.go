@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"mime"
 	"net/http"
 	"reflect"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/flow"
 )
 
 // slack is how much larger than the largest payload a body may be: for the object around it.
@@ -36,6 +38,36 @@ func (s *server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, nil
 	}
 	return data, checkJSON(data)
+}
+
+// textTypes are the media types of documents; the first is what a document is without one that tells.
+var textTypes = []string{"application/json", "application/yaml"}
+
+// text reads a request's body as it came: a document, of which its reader says what is wrong and where.
+func (s *server) text(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	data, err := readBody(w, r, flow.MaxDocument)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, fmt.Errorf("%w: the document is over %d bytes", pawl.ErrTooLarge, large.Limit)
+	case err != nil:
+		return nil, badRequest("the body of the request broke off: %v", err)
+	}
+	trimmed := bytes.TrimSpace(data)
+	if len(trimmed) == 0 {
+		return nil, nil
+	}
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); trimmed[0] != '{' {
+		switch kind {
+		case "application/json":
+			return nil, badRequest("the body is no JSON object, as its Content-Type says: YAML is sent as application/yaml")
+		case "application/x-www-form-urlencoded": // curl's -d, which takes the ends of lines out
+			p := badRequest("the body is no JSON object, and was sent as a form")
+			p.Hint = "send YAML as it is: curl --data-binary @flow.yaml -H 'Content-Type: application/yaml'"
+			return nil, p
+		}
+	}
+	return data, nil
 }
 
 // checkFields refuses a body that is no object, or has a field, at any depth, that the type t

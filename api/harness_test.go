@@ -19,8 +19,12 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
+	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/llm/llmtest"
 	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/secret"
+	"github.com/pawlrun/pawl/service"
 	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest/pgtest"
 	"github.com/pawlrun/pawl/telemetry"
@@ -232,6 +236,11 @@ func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Defini
 		metrics.Watch(h.engine)
 		opt.Metrics, opt.Observe = metrics, metrics.Served
 	}
+	if opt.Flows == nil {
+		opt.Flows = flowsOf(t, h.engine)
+	}
+	watching := make(chan error, 1)
+	go func() { watching <- opt.Flows.Watch(ctx) }()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -255,11 +264,35 @@ func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Defini
 	t.Cleanup(func() {
 		h.stop()
 		cancel()
-		if err := <-ran; err != nil {
+		if err := errors.Join(<-ran, <-watching); err != nil {
 			t.Errorf("engine: %v", err)
 		}
 	})
 	return h
+}
+
+// desk is a service that flows of tests call: it says back what it is told.
+type desk struct{}
+
+func (desk) Actions() []service.Action {
+	return []service.Action{{Name: "say", Effect: service.Once, Params: json.RawMessage(`{"type":"object","required":["text"],"additionalProperties":false,"properties":{"text":{"type":"string"}}}`)}}
+}
+
+func (desk) Call(_ context.Context, c service.Call) (any, error) { return c.Params, nil }
+
+// flowsOf are the flows of an engine's store, whose models are scripted.
+func flowsOf(t testing.TB, e *pawl.Engine) *flow.Registry {
+	t.Helper()
+	r := flow.NewRegistry(e, flow.Options{Services: service.Set{"desk": desk{}}, Models: demo.Scripted(llmtest.Script(llmtest.Echo())), Model: "scripted/script"})
+	if err := r.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// aFlow is a document that says something.
+func aFlow(id, text string) string {
+	return fmt.Sprintf(`{"id":%q,"steps":[{"id":"say","type":"service","config":{"service":"desk","text":%q},"next":"end"}]}`, id, text)
 }
 
 // reply is an answer that was read.

@@ -45,7 +45,10 @@ func TestOddRequestsAreTheCallersFault(t *testing.T) {
 		if _, err := h.client.PutSubscription(t.Context(), "x", api.SubscriptionRequest{Event: "e", Workflow: "echo"}); err != nil {
 			t.Fatal(err)
 		}
-		lists := []string{"/api/runs", "/api/runs/a%2Fb/steps", "/api/schedules", "/api/schedules/x/occurrences", "/api/subscriptions", "/api/subscriptions/x/events", "/api/budgets", "/api/charges", "/api/hooks", "/api/approvals"}
+		if _, err := h.client.Deploy(t.Context(), []byte(aFlow("f", "x")), api.DeployOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		lists := []string{"/api/runs", "/api/runs/a%2Fb/steps", "/api/schedules", "/api/schedules/x/occurrences", "/api/subscriptions", "/api/subscriptions/x/events", "/api/budgets", "/api/charges", "/api/hooks", "/api/approvals", "/api/workflows", "/api/workflows/f/versions"}
 		fault := func(r reply, what string) {
 			t.Helper()
 			if r.status >= 500 {
@@ -87,7 +90,7 @@ func TestOddRequestsAreTheCallersFault(t *testing.T) {
 		for _, body := range []string{"", "null", "[]", "{", `{"from":"x"}`, `{"from":"0001-01-01T00:00:00Z","to":"2026-01-01T00:00:00Z"}`, `{"from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z","overlap":"x"}`, `{"event":"a\u0000","workflow":"w"}`} {
 			for _, kind := range []string{"", "text/xml", "application/x-www-form-urlencoded", "application/json; charset=utf-7"} {
 				edit := func(r *http.Request) { r.Header.Set("Content-Type", kind) }
-				for _, to := range []string{"POST /api/schedules/x/backfill", "PUT /api/subscriptions/y", "POST /api/budgets/none?topup=9223372036854775807", "POST /api/keys"} {
+				for _, to := range []string{"POST /api/schedules/x/backfill", "PUT /api/subscriptions/y", "POST /api/budgets/none?topup=9223372036854775807", "POST /api/keys", "POST /api/workflows", "POST /api/workflows/f/activate"} {
 					method, path, _ := strings.Cut(to, " ")
 					r := h.send(method, path, body, edit)
 					fault(r, to+" "+body)

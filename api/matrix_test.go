@@ -24,6 +24,7 @@ var bodies = map[string]string{
 	"putSubscription":  `{"event":"e","workflow":"w"}`,
 	"backfillSchedule": `{"from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z"}`,
 	"putSchedule":      `{"workflow":"echo","cron":"@daily"}`, "putPrompt": `{"text":"x"}`, "decide": `{"approved":true,"by":"ann","shown":"x"}`, "activatePrompt": `{"weights":{}}`,
+	"deploy": aFlow("made", "hello"), "validate": aFlow("made", "hello"), "activateWorkflow": `{"version":1}`,
 }
 
 // global are the operations about what belongs to no tenant.
@@ -116,6 +117,9 @@ func TestEveryRouteAsksForItsScope(t *testing.T) {
 						got, _, _ = strings.Cut(got, " style-src 'sha256-")
 						want = "default-src 'none';"
 					}
+					if header == "Cache-Control" && d.OperationID == "flowSchema" { // the same for everybody
+						want = "public, max-age=3600"
+					}
 					if got != want {
 						t.Errorf("%s %s: %s is %q, want %q", d.method, path, header, got, want)
 					}
@@ -191,6 +195,11 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			if _, err := them.PutSubscription(t.Context(), name, api.SubscriptionRequest{Event: "e-" + foreign, Workflow: "echo"}); err != nil {
 				t.Fatal(err)
 			}
+			for _, text := range []string{"first", "second"} {
+				if _, err := them.Deploy(t.Context(), []byte(aFlow(name, text)), api.DeployOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if _, err := them.PutSecret(t.Context(), name, api.SecretRequest{Value: "theirs"}); err != nil {
 				t.Fatal(err)
 			}
@@ -208,7 +217,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			}
 
 			// What there is, by the first part of a path and the parameter; and what there is not.
-			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "secrets/name": name, "approvals/id": asked}
+			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "workflows/id": name, "secrets/name": name, "approvals/id": asked}
 			made := func(v string) string {
 				last := "x"
 				if strings.HasSuffix(v, "x") {
@@ -276,6 +285,13 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			}
 			backtest := `{"step":"s","change":{"model":"p/m"},"runs":[%q]}`
 			compare("POST", "/api/backtests", "/api/backtests", fmt.Sprintf(backtest, name), fmt.Sprintf(backtest, none), same)
+			for _, body := range []string{`{"workflow":%q}`, `{"workflow":%q,"cron":"@yearly"}`} {
+				method, path := "POST", "/api/runs"
+				if strings.Contains(body, "cron") {
+					method, path = "PUT", "/api/schedules/mine"
+				}
+				compare(method, path, path, fmt.Sprintf(body, name), fmt.Sprintf(body, none), same)
+			}
 			budget := `{"limit":1,"run":%q}`
 			compare("PUT", "/api/budgets/mine", "/api/budgets/mine", fmt.Sprintf(budget, name), fmt.Sprintf(budget, none), same)
 
@@ -292,16 +308,25 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			if sch, err := them.Schedule(t.Context(), name); err != nil || sch.Paused || len(sch.Live) > 0 {
 				t.Errorf("their schedule: %+v %v", sch, err)
 			}
+			if w, err := them.Workflow(t.Context(), name); err != nil || w.Active != 2 || w.Previous != 1 || w.Canary != nil {
+				t.Errorf("their flow: %+v %v", w, err)
+			}
 			if one, err := them.Secret(t.Context(), name); err != nil || one.Name != name {
 				t.Errorf("their secret: %+v %v", one, err)
 			}
-			for _, path := range []string{"/api/runs", "/api/budgets", "/api/secrets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/subscriptions", "/api/approvals"} {
+			for _, path := range []string{"/api/workflows", "/api/runs", "/api/budgets", "/api/secrets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/subscriptions", "/api/approvals"} {
 				r := h.send("GET", path, "", bearer(ours))
 				if r.status != 200 || strings.Contains(string(r.body), name) || strings.Contains(string(r.body), keyID) {
 					t.Errorf("%s: %d %s", path, r.status, r.body)
 				}
 			}
 			// The same id may be taken in both.
+			if d, err := h.as(ours).Deploy(t.Context(), []byte(aFlow(name, "ours")), api.DeployOptions{}); err != nil || d.Version != 1 || d.Existed {
+				t.Errorf("a flow with an id that another tenant has: %+v %v", d, err)
+			}
+			if e, err := h.as(ours).Execute(t.Context(), name, nil, 0, 20*time.Second); err != nil || string(e.Output) != `{"text":"ours"}` {
+				t.Errorf("a flow with an id that another tenant has: %+v %v", e, err)
+			}
 			if run, err := h.as(ours).Start(t.Context(), api.StartRequest{Workflow: "waits", ID: name}, 0); err != nil || run.Existed || run.Tenant != "a" {
 				t.Errorf("an id that another tenant has: %+v %v", run, err)
 			}

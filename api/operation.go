@@ -41,6 +41,7 @@ type route struct {
 	global  bool   // it is about what belongs to no tenant: for callers of the default tenant
 	once    bool   // it takes an Idempotency-Key
 	queues  bool   // it may make a run: see Options.MaxQueued
+	text    bool   // its body is a document, JSON or YAML, which the handler reads as it came
 	media   string // of an answer that is no JSON; of several, separated by spaces, the first is what Accept need not ask for
 }
 
@@ -102,6 +103,13 @@ func add[I, O any](s *server, r route, handle func(ctx context.Context, in *I) (
 	if body, ok := reflect.TypeFor[I]().FieldByName("Body"); ok {
 		op.RequestBody = &huma.RequestBody{}
 		op.Metadata["body"] = body.Type
+	}
+	if r.text {
+		content := map[string]*huma.MediaType{}
+		for _, media := range textTypes {
+			content[media] = &huma.MediaType{Schema: &huma.Schema{Description: "A flow: see /api/schema/flow.json."}}
+		}
+		op.RequestBody = &huma.RequestBody{Description: "A flow, as JSON or YAML.", Content: content}
 	}
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		limit, cancel := context.WithTimeout(ctx, callLimit)
@@ -194,6 +202,13 @@ func (s *server) exchange(w http.ResponseWriter, r *http.Request, o *operation) 
 			err = checkFields(x.data, o.body)
 		}
 		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+	}
+	if o.text {
+		var err error
+		if x.data, err = s.text(w, r); err != nil {
 			s.refuse(w, r, err)
 			return
 		}

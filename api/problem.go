@@ -10,6 +10,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/approval"
+	"github.com/pawlrun/pawl/flow"
 )
 
 const problemType = "application/problem+json"
@@ -24,6 +25,9 @@ type Problem struct {
 	Detail    string `json:"detail,omitempty"`
 	Hint      string `json:"hint,omitempty"` // what to do next
 	RequestID string `json:"requestId,omitempty"`
+	// Errors are all that is wrong with a flow, and Warnings what is odd about it.
+	Errors   []Finding `json:"errors,omitempty" doc:"All that is wrong with a document."`
+	Warnings []Finding `json:"warnings,omitempty" doc:"What is odd about it."`
 }
 
 func (p *Problem) Error() string {
@@ -118,6 +122,9 @@ func problemOf(err error) *Problem {
 	if errors.As(err, &p) {
 		copied := *p
 		return &copied
+	}
+	if found, ok := errors.AsType[flow.Problems](err); ok {
+		return faulty(found)
 	}
 	for _, row := range table {
 		if errors.Is(err, row.err) {

@@ -377,12 +377,15 @@ func (s *server) ifSchedule(ctx context.Context, id, match string, do func(must 
 
 // startable refuses what no slot could start. A server that works no runs does not know the workflows.
 func (s *server) startable(ctx context.Context, tenant string, q *ScheduleRequest) error {
-	if q.Workflow == "" || len(s.engine.Workflows()) == 0 {
+	if err := s.learn(ctx, q.Workflow); err != nil || q.Workflow == "" {
+		return err
+	}
+	if len(s.code()) == 0 && (s.opt.Flows == nil || !s.opt.Flows.Is(q.Workflow)) {
 		return nil
 	}
 	err := s.engine.Accepts(ctx, tenant, q.Workflow, q.Input)
 	if errors.Is(err, pawl.ErrUnknown) {
-		return unknownWorkflow(s.engine, q.Workflow)
+		return s.unknownWorkflow(ctx, q.Workflow)
 	}
 	return err
 }

@@ -19,6 +19,8 @@ const (
 	ModelsRead      Scope = "models:read"      // look at what models were asked, and at prompts
 	ModelsWrite     Scope = "models:write"     // prompts, backtests, forks with another question
 	SchedulesWrite  Scope = "schedules:write"  // schedules
+	WorkflowsRead   Scope = "workflows:read"   // read the documents of flows, check others
+	WorkflowsWrite  Scope = "workflows:write"  // deploy flows, choose the version that runs get
 	SecretsRead     Scope = "secrets:read"     // which secrets there are, never their values
 	SecretsWrite    Scope = "secrets:write"    // set and delete secrets; in the default tenant also change the keys that all are sealed with
 	KeysWrite       Scope = "keys:write"       // keys of the tenant
@@ -27,7 +29,7 @@ const (
 
 // Scopes lists all scopes.
 func Scopes() []Scope {
-	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, SecretsRead, SecretsWrite, KeysWrite, Admin}
+	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, SecretsRead, SecretsWrite, WorkflowsRead, WorkflowsWrite, KeysWrite, Admin}
 }
 
 // Scopes of routes that no key has.

@@ -23,7 +23,7 @@ import (
 // What anybody may call is this and nothing else: a route that becomes public is made so here too.
 func TestPublicRoutesAreExactlyThese(t *testing.T) {
 	want := []string{
-		"GET /approve/{link}", "GET /healthz", "GET /login", "GET /login/callback", "GET /openapi.json", "GET /readyz",
+		"GET /api/schema/flow.json", "GET /approve/{link}", "GET /healthz", "GET /login", "GET /login/callback", "GET /openapi.json", "GET /readyz",
 		"POST /approve/{link}", "POST /logout",
 	}
 	var got []string

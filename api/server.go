@@ -15,6 +15,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/secret"
 )
 
@@ -66,6 +67,9 @@ type Options struct {
 	// that wraps pawl.ErrState or pawl.ErrNotFound is the server's fault, such as a secret that is
 	// not there, and answered with 503; any other with 401 and its text. nil: it knows no name.
 	Verify func(scheme, secretName string, header http.Header, body []byte, now time.Time) (deliveryID string, err error)
+	// Flows has the flows of the store, which each tenant deploys for itself. Refresh it before the engine runs, and let it
+	// Watch beside it. nil: there are none, and calls about them answer 404.
+	Flows *flow.Registry
 	// Secrets keeps the secrets of tenants, as /api/secrets sets them. A webhook that is pawl.Signed with a name that Verify
 	// does not know (pawl.ErrNotFound) is checked with the secret of that name of the run's tenant, by any scheme but
 	// hmac, which needs the settings that Verify has. nil: there are none.
@@ -142,6 +146,8 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.webhooks.unread = s.unread
 	s.newDocument()
 	s.workflowRoutes()
+	s.flowRoutes()
+	s.executeRoutes()
 	s.runRoutes()
 	s.startRoutes()
 	s.orderRoutes()

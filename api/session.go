@@ -64,6 +64,12 @@ func isJSON(r *http.Request) bool {
 	return err == nil && kind == "application/json"
 }
 
+// isYAML reports whether a body was sent as YAML, which like JSON a form of another page can't be.
+func isYAML(r *http.Request) bool {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && (kind == "application/yaml" || kind == "application/x-yaml")
+}
+
 // session returns who has a session.
 func (s *server) session(w http.ResponseWriter, r *http.Request, token string) (*caller, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), callLimit)

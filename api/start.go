@@ -40,7 +40,7 @@ type startInput struct {
 }
 
 type namedStartInput struct {
-	Name        string `path:"name"`
+	ID          string `path:"id"`
 	Wait        span   `query:"wait" doc:"Answer when the run has ended, or after this, at most 10m."`
 	Traceparent string `header:"Traceparent" doc:"The W3C trace that the run belongs to."`
 	Body        StartRequest
@@ -49,18 +49,23 @@ type namedStartInput struct {
 func (s *server) startRoutes() {
 	add(s, route{id: "start", method: http.MethodPost, path: "/api/runs", scope: RunsStart, once: true, queues: true, status: http.StatusAccepted, also: []int{http.StatusOK},
 		summary: "Start a run", about: "202: it is durable. 200: it has ended, or had when it was asked for again."}, s.start)
-	add(s, route{id: "startWorkflow", method: http.MethodPost, path: "/api/workflows/{name}/runs", scope: RunsStart, once: true, queues: true, status: http.StatusAccepted, also: []int{http.StatusOK},
+	add(s, route{id: "startWorkflow", method: http.MethodPost, path: "/api/workflows/{id}/runs", scope: RunsStart, once: true, queues: true, status: http.StatusAccepted, also: []int{http.StatusOK},
 		summary: "Start a run of a workflow"},
 		func(ctx context.Context, in *namedStartInput) (*runOutput, error) {
-			if q := &in.Body; q.Workflow != "" && q.Workflow != in.Name {
-				return nil, badRequest("the path names the workflow %q, the body %q", in.Name, q.Workflow)
+			if q := &in.Body; q.Workflow != "" && q.Workflow != in.ID {
+				return nil, badRequest("the path names the workflow %q, the body %q", in.ID, q.Workflow)
 			}
-			in.Body.Workflow = in.Name
+			in.Body.Workflow = in.ID
 			return s.start(ctx, &startInput{in.Wait, in.Traceparent, in.Body})
 		})
 }
 
 func (s *server) start(ctx context.Context, in *startInput) (*runOutput, error) {
+	return s.begin(ctx, in)
+}
+
+// begin starts a run, with options beside those of the request.
+func (s *server) begin(ctx context.Context, in *startInput, more ...pawl.StartOption) (*runOutput, error) {
 	q := &in.Body
 	if q.Workflow == "" {
 		return nil, badRequest("the body has no field \"workflow\" to say what to start")
@@ -72,8 +77,12 @@ func (s *server) start(ctx context.Context, in *startInput) (*runOutput, error) 
 	if err != nil {
 		return nil, err
 	}
+	opts = append(opts, more...)
 	if len(in.Traceparent) == 55 {
 		opts = append(opts, pawl.Traceparent(in.Traceparent))
+	}
+	if err := s.learn(ctx, q.Workflow); err != nil {
+		return nil, err
 	}
 	once, err := s.once(ctx)
 	if err != nil {
@@ -85,7 +94,7 @@ func (s *server) start(ctx context.Context, in *startInput) (*runOutput, error) 
 	info, err := s.engine.StartRun(ctx, q.Workflow, q.Input, append(opts, pawl.Tenant(tenantOf(ctx)))...)
 	exchangeOf(ctx).stored() // what follows may be a long wait
 	if errors.Is(err, pawl.ErrUnknown) {
-		return nil, unknownWorkflow(s.engine, q.Workflow)
+		return nil, s.unknownWorkflow(ctx, q.Workflow)
 	}
 	if err != nil {
 		return nil, err

@@ -324,9 +324,17 @@ func (r *Registry) Get(ctx context.Context, tenant, id string) (Info, error) {
 func (r *Registry) head(ctx context.Context, tenant, id string) (Info, error) {
 	record, err := r.engine.Record(ctx, headSpace, key(tenant, id))
 	if err != nil {
-		return Info{ID: id}, fmt.Errorf("flow %s: %w", id, err)
+		return Info{ID: id}, fmt.Errorf("flow %s: %w", id, missing(err))
 	}
 	return infoOf(record)
+}
+
+// missing leaves out of the error of a record that is not there which record that is.
+func missing(err error) error {
+	if errors.Is(err, pawl.ErrNotFound) {
+		return pawl.ErrNotFound
+	}
+	return err
 }
 
 func infoOf(record pawl.Record) (Info, error) {
@@ -358,7 +366,7 @@ func (r *Registry) List(ctx context.Context, tenant, after string, limit int) ([
 func (r *Registry) Version(ctx context.Context, tenant, id string, version int) (Stored, error) {
 	record, err := r.engine.Record(ctx, versionSpace, key(tenant, id, padded(version)))
 	if err != nil {
-		return Stored{}, fmt.Errorf("version %d of flow %s: %w", version, id, err)
+		return Stored{}, fmt.Errorf("version %d of flow %s: %w", version, id, missing(err))
 	}
 	var s Stored
 	return s, json.Unmarshal(record.Data, &s)
@@ -488,21 +496,27 @@ func (r *Registry) register(id string) error {
 		},
 	}))
 	if err != nil {
-		return fmt.Errorf("flow %s: %w: the program has a workflow of that name; give the flow another id", id, err)
+		return taken(id, err)
 	}
 	r.known[id] = true
 	return nil
 }
 
-// pick chooses the version of a run that starts.
+// taken is the error of a flow that has the name of a workflow of the program.
+func taken(id string, err error) error {
+	return fmt.Errorf("flow %s: %w: the program has a workflow of that name; give the flow another id", id, err)
+}
+
+// pick chooses the version of a run that starts. A flow that is another tenant's does not exist.
 func (r *Registry) pick(ctx context.Context, id string, s pawl.Starting) (string, error) {
-	if s.Version != "" {
-		return s.Version, nil
-	}
 	head, err := r.head(ctx, s.Tenant, id)
 	switch {
+	case errors.Is(err, pawl.ErrNotFound):
+		return "", fmt.Errorf("%w: %q", pawl.ErrUnknown, id)
 	case err != nil:
 		return "", err
+	case s.Version != "":
+		return s.Version, nil
 	case head.Canary != nil && 100*rand.Float64() < head.Canary.Percent:
 		return strconv.Itoa(head.Canary.Version), nil
 	case head.Active == 0:

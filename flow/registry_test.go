@@ -226,7 +226,7 @@ func TestServersShareFlows(t *testing.T) {
 		if _, err := b.Deploy(t.Context(), flow.Deployment{Document: []byte(strings.Replace(version("", "x"), `"f"`, `"code"`, 1))}); !errors.Is(err, pawl.ErrDuplicate) {
 			t.Errorf("the name of a workflow: %v", err)
 		}
-		if _, err := b.StartRun(t.Context(), "f", json.RawMessage(`{}`), pawl.Tenant("acme")); !errors.Is(err, pawl.ErrNotFound) {
+		if _, err := b.StartRun(t.Context(), "f", json.RawMessage(`{}`), pawl.Tenant("acme")); !errors.Is(err, pawl.ErrUnknown) {
 			t.Errorf("another tenant's flow: %v", err)
 		}
 		if _, err := b.Deploy(t.Context(), flow.Deployment{Tenant: "acme", Document: []byte(version("", "acme"))}); err != nil {

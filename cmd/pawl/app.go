@@ -25,6 +25,7 @@ const (
 // Groups of commands, as --help shows them.
 const (
 	groupStart   = "start"
+	groupFlows   = "flows"
 	groupRuns    = "runs"
 	groupWaiting = "waiting"
 	groupOperate = "operate"
@@ -138,6 +139,7 @@ reachable, 8 the run that was waited for failed, 124 --timeout is over, 130 inte
 	a.globalFlags(root)
 	root.AddGroup(
 		&cobra.Group{ID: groupStart, Title: "Start here:"},
+		&cobra.Group{ID: groupFlows, Title: "Flows:"},
 		&cobra.Group{ID: groupRuns, Title: "Runs:"},
 		&cobra.Group{ID: groupWaiting, Title: "Waiting runs:"},
 		&cobra.Group{ID: groupOperate, Title: "Operate:"},
@@ -150,6 +152,7 @@ reachable, 8 the run that was waited for failed, 124 --timeout is over, 130 inte
 		}
 	}
 	add(groupStart, a.local(a.devCommand()), a.workflowsCommand(), a.startCommand())
+	add(groupFlows, a.local(a.initCommand()), a.local(a.validateCommand()), a.deployCommand(), a.local(a.schemaCommand()))
 	add(groupRuns, a.runsCommand(), a.stepsCommand(), a.journalCommand(), a.graphCommand(), a.streamCommand(), a.costsCommand(), a.askedCommand(), a.watchCommand())
 	add(groupWaiting, a.signalCommand(), a.eventsCommand(), a.hooksCommand(), a.approvalsCommand(), a.approveCommand(), a.rejectCommand())
 	add(groupOperate, a.healthCommand(), a.statsCommand(), a.doctorCommand(), a.schedulesCommand(), a.budgetsCommand(), a.promptsCommand(), a.backtestCommand(), a.local(a.contextCommand()), a.local(a.versionCommand()), a.local(a.manCommand()))
@@ -320,7 +323,7 @@ func (a *app) noun(cmd *cobra.Command, children ...*cobra.Command) *cobra.Comman
 
 // alsoCalled are words that people know of other programs.
 var alsoCalled = map[string]string{"ps": "runs list", "ls": "runs list", "list": "runs list", "status": "runs show", "logs": "runs follow", "log": "runs follow",
-	"why": "runs show", "send": "events send", "publish": "events send", "run": "start", "exec": "start", "server": "serve", "login": "context set", "rm": "runs delete"}
+	"why": "runs show", "send": "events send", "publish": "events send", "run": "start", "exec": "start", "server": "serve", "login": "context set", "rm": "runs delete", "execute": "start", "new": "init", "lint": "validate"}
 
 // nearby adds to the error of a command that there is not the one of that name that is below another.
 func (a *app) nearby(root *cobra.Command, err error) error {

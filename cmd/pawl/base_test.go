@@ -283,7 +283,7 @@ func TestSettings(t *testing.T) {
 		"drain: fast\n":               "drain",
 		"- a\n":                       "name: value",
 		"secret: abc\n":               "does not belong",
-		"workflows: some\n":           "examples, none",
+		"workflows: some\n":           "examples, flows, none",
 		"a: [\n":                      "yaml",
 		"tlsCert: x\n":                "belong together",
 		"hosts: {a: b}\n":             "hosts",

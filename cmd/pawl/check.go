@@ -57,6 +57,13 @@ func (a *app) check(ctx context.Context, where, secretFile, workflow string) (er
 	if err := engine.Register(exampleWorkflows(demo.Scripted(demo.Paced(time.Millisecond)))...); err != nil {
 		return err
 	}
+	s := defaultSettings()
+	if err := a.envSettings(&s, map[string]string{}); err != nil {
+		return err
+	}
+	if _, err := a.flows(ctx, engine, s, scriptedModels(0)); err != nil {
+		return err
+	}
 	list := struct {
 		Items []pawl.Check `json:"items"`
 	}{[]pawl.Check{}}

@@ -51,7 +51,7 @@ func pages(typed string, page func(cursor string) (names []string, next string, 
 
 // workflowNames asks the server; without one there are none.
 func (a *app) workflowNames(ctx context.Context, _ string) (names []string) {
-	list, err := a.client.Workflows(ctx)
+	list, err := a.client.Workflows(ctx, "", enough)
 	if err != nil {
 		return nil
 	}

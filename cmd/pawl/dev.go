@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -23,7 +24,8 @@ import (
 type devOptions struct {
 	listen string
 	store  string
-	forget bool // secrets whose key is lost
+	flows  string // a folder; "": ./flows, if that is there
+	forget bool   // secrets whose key is lost
 	source demo.Source
 }
 
@@ -39,19 +41,24 @@ The workflows ask OpenAI, or what speaks its protocol, if OPENAI_API_KEY or
 OPENAI_BASE_URL is set, and Anthropic if ANTHROPIC_API_KEY is. If none of them is, a
 script answers in place of a model.
 
+Flows of a folder are deployed, and again whenever a file is saved; what is wrong with them is told at once. It is the
+folder of --flows, or ./flows if there is one; "pawl init" makes a first flow. Without a model their decisions are
+answered by a script too: with the first value that is allowed.
+
 webhook-demo and approval-demo ask no model: the one waits for a request, the other for a
 person. The secret that tokens of hooks are derived from is kept beside the store, as
 pawl.db.secret; for a database in ./pawl.secret, or give PAWL_SECRET. Secrets of senders that sign
 their webhooks are given as to "pawl serve", in PAWL_WEBHOOKS or PAWL_WEBHOOKS_FILE; or set with "pawl secrets set", as those
 of services are, sealed with a key that is kept in pawl.db.encryption-keys, for a database in
 ./pawl.encryption-keys, or given in PAWL_ENCRYPTION_KEYS.`,
-		Example: a.examples("dev", "dev --model anthropic/claude-haiku-4-5") + "\n  OPENAI_BASE_URL=http://localhost:11434/v1 " + a.self + " dev --model llama3.2 --embedder nomic-embed-text",
+		Example: a.examples("dev", "dev --flows ./flows", "dev --model anthropic/claude-haiku-4-5") + "\n  OPENAI_BASE_URL=http://localhost:11434/v1 " + a.self + " dev --model llama3.2 --embedder nomic-embed-text",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), o) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.listen, "listen", defaultListen, "address to serve on, of this machine only")
 	flags.StringVar(&o.store, "store", "./pawl.db", "where the runs are kept: a file, or a postgres:// URL")
+	flags.StringVar(&o.flows, "flows", "", "folder of flows, deployed whenever they are saved (default ./flows, if it is there)")
 	flags.BoolVar(&o.forget, "forget-lost-secrets", false, "delete secrets whose encryption key is not there: it is lost, and they are to be set again")
 	models := flag.NewFlagSet("", flag.ContinueOnError)
 	o.source.Flags(models)
@@ -65,6 +72,10 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	if err != nil {
 		return a.usage("%w", err)
 	}
+	folder, err := a.devFlows(o.flows)
+	if err != nil {
+		return err
+	}
 	l, err := a.listen(o.listen)
 	if err != nil {
 		return err
@@ -76,7 +87,11 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
-	derived, encryption, verify, err := a.devSecrets(o.store)
+	s := defaultSettings()
+	if err := a.envSettings(&s, map[string]string{}); err != nil {
+		return errors.Join(err, store.Close())
+	}
+	derived, encryption, verify, err := a.devSecrets(s, o.store)
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
@@ -90,9 +105,27 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	if err := engine.Register(defs...); err != nil {
 		return errors.Join(err, store.Close())
 	}
+	opt := flowModels(found)
+	if found.Model.Scripted {
+		opt = scriptedModels(500 * time.Millisecond)
+	}
+	opt.Logger, opt.BaseURL, opt.Secret = log, address, secrets.Value
+	flows, err := a.flows(ctx, engine, s, opt)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	saved := watcher{app: a, flows: flows, folder: folder}
+	saved.look(ctx)
+	saved.look(ctx) // what is there is whole
 	a.banner(engine, o, address, found)
-	err = errors.Join(a.work(ctx, server{engine: engine, works: true, l: l, drain: drain, log: log,
-		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Secrets: secrets, Draw: drawings(defs)}}), engine.Close())
+	watched, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { saved.watch(watched) })
+	err = a.work(ctx, server{engine: engine, flows: flows, works: true, l: l, drain: drain, log: log,
+		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Secrets: secrets, Draw: drawings(defs)}})
+	stop()
+	watching.Wait()
+	err = errors.Join(err, engine.Close())
 	if cerr := store.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", shownURL(o.store), cerr))
 	}
@@ -104,11 +137,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 
 // devSecrets are what tokens of hooks are derived of, what secrets are sealed with, and what checks signatures. The first two are made
 // beside the store; for a database, in this directory; for a store in memory they are kept nowhere.
-func (a *app) devSecrets(store string) ([]byte, *secret.Keyring, verifyFunc, error) {
-	s := defaultSettings()
-	if err := a.envSettings(&s, map[string]string{}); err != nil {
-		return nil, nil, nil, err
-	}
+func (a *app) devSecrets(s settings, store string) ([]byte, *secret.Keyring, verifyFunc, error) {
 	verify, err := s.Webhooks.verify()
 	if err != nil {
 		return nil, nil, nil, a.usage("%w", err)

@@ -154,9 +154,9 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func startDev(t *testing.T, dir, listen string, env environment) *process {
+func startDev(t *testing.T, dir, listen string, env environment, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary, "dev", "--listen", listen), ended: make(chan struct{})}
+	p := &process{cmd: exec.Command(binary, append([]string{"dev", "--listen", listen}, args...)...), ended: make(chan struct{})}
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), "OPENAI_API_KEY=", "OPENAI_BASE_URL="+env["OPENAI_BASE_URL"])
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr

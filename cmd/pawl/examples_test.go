@@ -37,6 +37,12 @@ func TestExamplesInHelpRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Mkdir("flows", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("flows/triage.yaml", firstFlow, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	ran := map[string]int{}
 	each(commands(t), func(cmd *cobra.Command) {
 		words := strings.Fields(cmd.CommandPath())

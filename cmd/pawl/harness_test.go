@@ -25,6 +25,7 @@ import (
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 	"github.com/pawlrun/pawl/postgres"
@@ -267,6 +268,16 @@ func serveWith(t *testing.T, store pawl.Store, opt *pawl.Options, defs ...pawl.D
 	if err := engine.Register(defs...); err != nil {
 		t.Fatal(err)
 	}
+	set, err := services(defaultSettings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	models := scriptedModels(0)
+	models.Services = set
+	flows := flow.NewRegistry(engine, models)
+	if err := flows.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +290,7 @@ func serveWith(t *testing.T, store pawl.Store, opt *pawl.Options, defs ...pawl.D
 		}
 	})
 	parts.Go(func() {
-		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log, Secrets: &secret.Store{Engine: engine, Keys: keys}, Draw: drawings(defs)}), 10*time.Second); err != nil {
+		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log, Flows: flows, Secrets: &secret.Store{Engine: engine, Keys: keys}, Draw: drawings(defs)}), 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	})

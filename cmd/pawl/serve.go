@@ -17,9 +17,9 @@ import (
 
 	"github.com/lmittmann/tint"
 	"github.com/pawlrun/pawl"
-	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/telemetry"
 	"github.com/spf13/cobra"
 )
@@ -39,12 +39,13 @@ Secrets of services and senders ("secrets set") are sealed with the keys in PAWL
 --encryption-keys-file: make one with "openssl rand -base64 32", and keep it elsewhere than the store. A server does not start where a key of
 secrets that are there is missing.
 
-It has the example workflows. With --workflows none it works no runs: it is an API beside the workers
+It has the example workflows, and runs the flows that are deployed to it with "pawl deploy"; with --workflows flows, those
+alone. With --workflows none it works no runs: it is an API beside the workers
 of your own program, where runs are looked at, steered and answered, and not started: what a start
 needs, such as limits and the check of the input, is in the program that has the workflow. To serve your own workflows, embed
 the same handler in your program: http.Handle("/", api.New(engine, api.Options{Auth: &api.Auth{}})), beside engine.Run.
 
-The examples ask the model of --model, or the first whose OPENAI_API_KEY, OPENAI_BASE_URL or ANTHROPIC_API_KEY is
+Examples and flows ask the model of --model, or the first whose OPENAI_API_KEY, OPENAI_BASE_URL or ANTHROPIC_API_KEY is
 set, as with "pawl dev". Settings come from flags, the environment and a file; see "config show --origin".`,
 		Example: a.examples("serve --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem --public-url https://pawl.example.com:8443", "serve --config pawl.yaml", "serve --store postgres://db.example.com/pawl --secret-file /run/secrets/pawl --workflows none"),
 		Args:    cobra.NoArgs,
@@ -109,14 +110,23 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 		return err
 	}
 	var defs []pawl.Definition
-	if s.Workflows == "examples" {
-		models, err := a.exampleModels(s, log)
+	opt := flow.Options{Model: cmp.Or(s.Model, "that of the workers")} // none is asked here
+	if s.Workflows != "none" {
+		found, err := a.models(s, log)
 		if err != nil {
 			return err
 		}
-		defs = exampleWorkflows(models)
+		if s.Workflows == "examples" {
+			defs = exampleWorkflows(found.Models)
+		}
+		opt = serveModels(s, found)
 	}
 	if err := engine.Register(defs...); err != nil {
+		return err
+	}
+	opt.Logger, opt.BaseURL, opt.Secret = log, cmp.Or(s.PublicURL, address), secrets.Value
+	flows, err := a.flows(ctx, engine, s, opt)
+	if err != nil {
 		return err
 	}
 	keys := api.Keys{Engine: engine}
@@ -137,7 +147,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	if !loopback(l) && public == nil && len(s.Hosts) == 0 {
 		log.Warn("others can reach this server, but it answers only to localhost and to the address it listens on: say under which names it is called, with --public-url or --host", "address", address)
 	}
-	err = a.work(ctx, server{engine: engine, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
+	err = a.work(ctx, server{engine: engine, flows: flows, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Secrets: secrets, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxInFlight: s.MaxInFlight, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")
@@ -179,19 +189,19 @@ func (a *app) logger(s settings) *slog.Logger {
 	return slog.New(tint.NewTextHandler(a.stderr, &tint.Options{Level: level, TimeFormat: time.DateTime, NoColor: !p.color}))
 }
 
-// exampleModels are what the example workflows ask.
-func (a *app) exampleModels(s settings, log *slog.Logger) (*agent.Models, error) {
+// models are what the example workflows and flows ask.
+func (a *app) models(s settings, log *slog.Logger) (*demo.Found, error) {
 	source := demo.Source{Env: a.env, Model: s.Model, Embedder: s.Embedder, BaseURL: s.BaseURL, Prices: s.Prices, Script: demo.Paced(0)}
 	found, err := source.Models()
 	if err != nil {
 		return nil, a.usage("%w", err)
 	}
-	if found.Model.Scripted {
-		log.Warn("NO MODEL IS ASKED: all answers come from a script; set OPENAI_API_KEY, ANTHROPIC_API_KEY or OPENAI_BASE_URL, and start again")
-	} else {
+	if !found.Model.Scripted {
 		log.Info("models", "model", found.Model.String(), "embedder", found.Embedder.String())
+		return found, nil
 	}
-	return found.Models, nil
+	log.Warn("NO MODEL IS ASKED: the examples' answers come from a script, and decisions of flows fail unless --model names it; set OPENAI_API_KEY, ANTHROPIC_API_KEY or OPENAI_BASE_URL, and start again")
+	return found, nil
 }
 
 // minSecret is how many bytes the engine wants of a secret.

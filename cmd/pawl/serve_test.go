@@ -132,7 +132,7 @@ func TestServeRefuses(t *testing.T) {
 		{environment{}, "--tls-cert x.pem", 2, "belong together"},
 		{environment{}, "--tls-cert x.pem --tls-key y.pem", 2, "no such file"},
 		{environment{}, "--public-url pawl.example.com", 2, "not an address"},
-		{environment{}, "--workflows mine", 2, "examples, none"},
+		{environment{}, "--workflows mine", 2, "examples, flows, none"},
 		{environment{}, "--log-level loud", 2, "debug, info"},
 		{environment{}, "--listen 999.1.1.1:0", 1, "listen on"},
 	} {

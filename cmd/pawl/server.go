@@ -13,6 +13,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/telemetry"
 	"github.com/pawlrun/pawl/trigger"
 )
@@ -23,6 +24,7 @@ const drain = 10 * time.Second
 // server is an API on an engine, as dev and serve run it.
 type server struct {
 	engine *pawl.Engine
+	flows  *flow.Registry
 	works  bool // the engine takes runs, and schedules are fired; otherwise it is a client of the store
 	l      net.Listener
 	api    api.Options
@@ -41,9 +43,10 @@ func (a *app) work(ctx context.Context, s server) error {
 	})()
 	s.api.Version, s.api.Logger = versionsOf().Version, s.log
 	s.api.Ready = func(context.Context) error { return ctx.Err() }
+	s.api.Flows = s.flows
 	var handler http.Handler = api.New(s.engine, s.api)
 	var parts sync.WaitGroup
-	var failed [3]error
+	var failed [4]error
 	part := func(i int, what string, work func() error) {
 		parts.Go(func() {
 			defer stop() // one without the other is of no use
@@ -61,6 +64,7 @@ func (a *app) work(ctx context.Context, s server) error {
 		runner := &trigger.Runner{Engine: s.engine, Logger: s.log}
 		part(2, "the schedules", func() error { return runner.Run(ctx) })
 	}
+	part(3, "the flows", func() error { return s.flows.Watch(ctx) })
 	part(1, "the server", func() error { return api.Serve(ctx, s.l, handler, s.drain, s.serve...) })
 	parts.Wait()
 	return errors.Join(failed[:]...)

@@ -32,8 +32,8 @@ type settings struct {
 	EncryptionKeys string         `yaml:"-" env:"PAWL_ENCRYPTION_KEYS" secret:"yes" help:"the keys that secrets are sealed with, in place of a file: the base64 of 32 bytes each, with commas between; the first seals, all open"`
 	EncryptionFile string         `yaml:"encryptionKeysFile" env:"PAWL_ENCRYPTION_KEYS_PATH" flag:"encryption-keys-file" help:"file with the keys that secrets are sealed with, a line each"`
 	AdminKeyFile   string         `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
-	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples, or none: an API beside the workers of your own program"`
-	Model          string         `yaml:"model" env:"PAWL_MODEL" flag:"model" help:"the model that the examples ask, such as openai/gpt-4o-mini (default the first that the environment has a key for)"`
+	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples (and flows), flows (alone), or none: an API beside the workers of your own program"`
+	Model          string         `yaml:"model" env:"PAWL_MODEL" flag:"model" help:"the model that examples and flows ask where they name none, such as openai/gpt-4o-mini (default the first that the environment has a key for)"`
 	Embedder       string         `yaml:"embedder" env:"PAWL_EMBEDDER" flag:"embedder" help:"the embedding model that they ask, such as openai/text-embedding-3-small"`
 	BaseURL        string         `yaml:"baseUrl" env:"PAWL_BASE_URL" flag:"base-url" help:"address of a server that speaks OpenAI's protocol; goes before OPENAI_BASE_URL"`
 	Prices         string         `yaml:"prices" env:"PAWL_PRICES" flag:"prices" help:"file of prices that go before the known ones"`
@@ -85,7 +85,7 @@ func (a *app) configFlags(cmd *cobra.Command) {
 			flags.Int(name, v, help)
 		}
 	}
-	a.complete(cmd, "workflows", "examples", "none")
+	a.complete(cmd, "workflows", "examples", "flows", "none")
 	a.complete(cmd, "log-level", "debug", "info", "warn", "error")
 	a.complete(cmd, "log-format", "text", "json")
 }
@@ -249,7 +249,7 @@ func (a *app) checkSettings(s settings) error {
 	one := func(name, value string, words ...string) {
 		fault(!slices.Contains(words, value), "%s is %q; it is one of %s", name, value, strings.Join(words, ", "))
 	}
-	one("workflows", s.Workflows, "examples", "none")
+	one("workflows", s.Workflows, "examples", "flows", "none")
 	one("logLevel", s.LogLevel, "debug", "info", "warn", "error")
 	if s.LogFormat != "" {
 		one("logFormat", s.LogFormat, "text", "json")

@@ -13,31 +13,38 @@ import (
 
 func (a *app) workflowsCommand() *cobra.Command {
 	return a.noun(&cobra.Command{
-		Use: "workflows", Aliases: []string{"workflow", "wf"}, Short: "See what can be started",
-		Example: a.examples("workflows list", "workflows show research-agent"),
-	}, a.workflowsListCommand(), a.workflowsShowCommand())
+		Use: "workflows", Aliases: []string{"workflow", "wf"}, Short: "See what can be started, and choose versions of flows",
+		Example: a.examples("workflows list", "workflows show research-agent", "workflows activate triage 2"),
+	}, a.workflowsListCommand(), a.workflowsShowCommand(), a.workflowsVersionsCommand(), a.workflowsExportCommand(),
+		a.workflowsActivateCommand(), a.workflowsRollbackCommand(), a.workflowsDeactivateCommand())
 }
 
 func (a *app) workflowsListCommand() *cobra.Command {
 	var all bool
+	var limit int
+	var cursor string
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the workflows that the server can start",
-		Long: `List the workflows that the server can start: what starts them beside people (schedules, and subscriptions to
+		Long: `List the workflows that the server can start, those of its program and the flows that were deployed: the
+version that new runs get, what starts them beside people (schedules, and subscriptions to
 events), the fields of their input where they are known ("?": optional), and what they do. Those that other
 code starts are left out of the table; --all shows them.`,
 		Example: a.examples("workflows list", "workflows list --all -o wide"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := a.client.Workflows(cmd.Context())
+			list, err := a.client.Workflows(cmd.Context(), cursor, limit)
 			if err != nil {
 				return err
 			}
 			return a.show(view{body: a.last.body, of: api.Workflow{}, list: true, name: "name", table: func() {
 				a.workflowTable(cmd.Context(), list.Items, all)
+				a.more(list.NextCursor)
 			}})
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also those that other code starts")
+	cmd.Flags().IntVar(&limit, "limit", 100, "how many, at most 500")
+	cmd.Flags().StringVar(&cursor, "cursor", "", "where to go on, as told by the list before")
 	return cmd
 }
 
@@ -54,14 +61,14 @@ func (a *app) workflowTable(ctx context.Context, items []api.Workflow, all bool)
 		if w.Internal {
 			by = strings.TrimSpace("code " + by)
 		}
-		rows = append(rows, []any{w.Name, inputOf(&w), by, w.Version, w.Doc})
+		rows = append(rows, []any{w.Name, versionOf(&w), inputOf(&w), by, titleOf(&w)})
 	}
 	if rows == nil && hidden == 0 {
 		a.note("the server has no workflow")
 		return
 	}
 	if rows != nil {
-		a.table(columns{"NAME", "INPUT", "STARTED BY", "+VERSION", "ABOUT"}, rows)
+		a.table(columns{"NAME", "VERSION", "INPUT", "STARTED BY", "ABOUT"}, rows)
 	}
 	if hidden > 0 {
 		a.note("%d more that other code starts: %s", hidden, style(a.hint("workflows list --all")))
@@ -133,8 +140,17 @@ and the command that does.`,
 }
 
 func (a *app) showWorkflow(ctx context.Context, w *api.Workflow) {
-	a.fact("workflow", strings.TrimSpace(w.Name+" "+w.Version))
-	a.fact("about", w.Doc)
+	if w.Kind != api.KindFlow {
+		a.fact("workflow", strings.TrimSpace(w.Name+" "+w.Version))
+	} else {
+		a.fact("workflow", w.Name)
+	}
+	a.fact("about", titleOf(w))
+	if w.Kind == api.KindFlow {
+		a.fact("version", versionOf(w))
+		a.fact("latest", w.Latest)
+		a.fact("changed", strings.TrimSpace(string(a.when(w.Changed))+" "+w.By))
+	}
 	if w.Internal {
 		a.fact("internal", "other code starts it")
 	}
@@ -157,6 +173,10 @@ func (a *app) showWorkflow(ctx context.Context, w *api.Workflow) {
 		start += " --input " + shellQuote(example)
 	}
 	a.fact("start", style(start))
+	if w.Kind == api.KindFlow {
+		a.fact("versions", style(a.hint("workflows versions %s", w.Name)))
+		a.fact("document", style(a.hint("workflows export %s", w.Name)))
+	}
 	if w.Mermaid != "" {
 		a.fact("draw", style(a.hint("graph %s", w.Name)))
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/llm"
@@ -56,6 +57,26 @@ type Found struct {
 	Models   *agent.Models
 	Model    Voice
 	Embedder Voice
+
+	prices *llm.Prices
+	there  []string // providers that can be asked
+}
+
+// Provider names the provider of a model that is named without one: of those that the environment has what it takes for, and
+// then of the others, the first whose price of it is known; else the one of Model.
+func (f *Found) Provider(model string) string {
+	for _, name := range f.there {
+		if _, known := f.prices.Of(name, model, time.Now()); known {
+			return name
+		}
+	}
+	for _, o := range offers {
+		if _, known := f.prices.Of(o.name, model, time.Now()); known {
+			return o.name
+		}
+	}
+	name, _, _ := strings.Cut(f.Model.Name, "/")
+	return name
 }
 
 // Voice is a model that will be asked.
@@ -115,13 +136,14 @@ func (s Source) Models() (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
+	f := &Found{prices: prices}
 	opt := agent.Options{Providers: map[string]llm.Model{"scripted": s.Script}, Prices: prices}
 	for _, o := range offers {
 		if o.there(s.Env) {
 			opt.Providers[o.name] = o.connect(s.Env(o.key), s.Env(o.base))
+			f.there = append(f.there, o.name)
 		}
 	}
-	f := &Found{}
 	if f.Model, err = s.voice(s.Model, func(o *offer) string { return o.model }); err != nil {
 		return nil, fmt.Errorf("model %w", err)
 	}

@@ -57,3 +57,31 @@ func TestWhoIsAsked(t *testing.T) {
 		})
 	}
 }
+
+func TestAModelWithoutItsProviderIsFound(t *testing.T) {
+	openai, claude := "OPENAI_API_KEY", "ANTHROPIC_API_KEY"
+	for _, c := range []struct {
+		env         []string
+		model, asks string
+	}{
+		{[]string{openai}, "gpt-4o-mini", "openai"},
+		{[]string{openai, claude}, "claude-haiku-4-5", "anthropic"},
+		{[]string{openai}, "claude-haiku-4-5", "anthropic"}, // which is not there, and says so
+		{[]string{claude}, "gpt-4o-mini", "openai"},
+		{[]string{claude}, "one-of-mine", "anthropic"},
+		{[]string{"OPENAI_BASE_URL"}, "llama3.2", "openai"},
+		{nil, "one-of-mine", "scripted"},
+	} {
+		env := map[string]string{}
+		for _, name := range c.env {
+			env[name] = "http://localhost:1/v1"
+		}
+		found, err := demo.Source{Env: func(name string) string { return env[name] }, Script: demo.Model()}.Models()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := found.Provider(c.model); got != c.asks {
+			t.Errorf("%v: %s is of %q, want %s", c.env, c.model, got, c.asks)
+		}
+	}
+}

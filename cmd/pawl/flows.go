@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/llm"
+	"github.com/pawlrun/pawl/llm/llmtest"
+)
+
+// flows makes the registry of the flows in an engine's store, and tells the engine those that are there. The engine has not
+// begun to run.
+func (a *app) flows(ctx context.Context, engine *pawl.Engine, s settings, opt flow.Options) (*flow.Registry, error) {
+	var err error
+	if opt.Services, err = services(s); err != nil {
+		return nil, a.usage("services: %w", err)
+	}
+	r := flow.NewRegistry(engine, opt)
+	return r, r.Refresh(ctx)
+}
+
+// flowModels are what decisions of flows ask: the models that were found.
+func flowModels(found *demo.Found) flow.Options {
+	return flow.Options{Models: found.Models, Model: found.Model.Name, Provider: found.Provider}
+}
+
+// scriptPrices say that a script costs nothing, whatever it is called.
+const scriptPrices = `{"prices": [{"provider": "scripted", "model": "*", "input": 0, "output": 0}, {"provider": "openai", "model": "*", "input": 0, "output": 0}, {"provider": "anthropic", "model": "*", "input": 0, "output": 0}]}`
+
+// scriptedModels let a script answer decisions, whichever model they name. Its answers fit what is asked for and mean
+// nothing.
+func scriptedModels(pause time.Duration) flow.Options {
+	prices, err := (&llm.Prices{}).With("the prices of the script", []byte(scriptPrices))
+	if err != nil {
+		panic(err) // they stand above
+	}
+	rule := llmtest.Echo()
+	rule.Delay = pause
+	script := llmtest.Script(rule)
+	const model = "scripted/script"
+	return flow.Options{Model: model, Provider: func(string) string { return "scripted" }, Models: agent.New(agent.Options{
+		Providers: map[string]llm.Model{"scripted": script, "openai": script, "anthropic": script}, Model: model, Prices: prices,
+	})}
+}
+
+// serveModels are what decisions of flows ask in production: no script, unless it is named.
+func serveModels(s settings, found *demo.Found) flow.Options {
+	if !found.Model.Scripted {
+		return flowModels(found)
+	}
+	if s.Model != "" {
+		return scriptedModels(0)
+	}
+	return flow.Options{Model: found.Model.Name}
+}
+
+// flowEndings are what files of flows end in.
+var flowEndings = []string{".json", ".yaml", ".yml"}
+
+// flowFiles lists the files at paths, each of which has one.
+func (a *app) flowFiles(paths []string) (files []string, err error) {
+	for _, path := range paths {
+		found, err := filesAt(path)
+		if err != nil {
+			return nil, a.usage("%w", err)
+		}
+		if len(found) == 0 {
+			return nil, a.usage("there is no flow in %s: files end in %s", path, strings.Join(flowEndings, ", "))
+		}
+		files = append(files, found...)
+	}
+	slices.Sort(files)
+	return slices.Compact(files), nil
+}
+
+// filesAt lists a file, or those below a folder that end as flows do. What begins with a dot is left out there.
+func filesAt(path string) (files []string, err error) {
+	root := path
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		root = strings.TrimRight(path, string(filepath.Separator)) + string(filepath.Separator) // what a link leads to
+	}
+	err = filepath.WalkDir(root, func(at string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case at != root && strings.HasPrefix(entry.Name(), "."):
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+		case entry.IsDir():
+		case at == root || slices.Contains(flowEndings, strings.ToLower(filepath.Ext(at))):
+			files = append(files, at)
+		}
+		return nil
+	})
+	return files, err
+}
+
+// readFlow reads a file of a flow, no more of it than a flow may have.
+func readFlow(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is no file")
+	case info.Size() > flow.MaxDocument:
+		return nil, errors.New("it is larger than a flow may be")
+	}
+	return os.ReadFile(file)
+}
