@@ -55,7 +55,7 @@ var rooms = []room{
 }
 
 // testRooms serve tests, so no program may contain them.
-var testRooms = []string{"storetest", "storetest/pgtest", "pawltest"}
+var testRooms = []string{"storetest", "storetest/pgtest", "pawltest", "service/servicetest"}
 
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, pkg := range listPackages(t, "./...") {
@@ -118,6 +118,9 @@ func TestTheTableAllowsAndRefuses(t *testing.T) {
 		{"cmd/pawl", "ui", true},
 		{"cmd/pawl", "storetest", false},
 		{"examples/refund", "pawltest", false},
+		{"cmd/pawl", "service/servicetest", false},
+		{"service/servicetest", "service", true},
+		{"service", "service/servicetest", false},
 	} {
 		row, ok := roomOf(c.importer)
 		if !ok {

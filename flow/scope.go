@@ -61,10 +61,13 @@ type failure struct{ message, code string }
 func failureOf(err error) *failure {
 	f := &failure{message: err.Error()}
 	var recorded *pawl.Failure
+	var panicked *pawl.PanicError
 	var named interface{ ErrorCode() string }
 	switch {
 	case errors.As(err, &recorded):
 		f.message, f.code = recorded.Message, recorded.Code
+	case errors.As(err, &panicked):
+		f.message, f.code = panicked.Error(), "panic"
 	case errors.As(err, &named):
 		f.code = named.ErrorCode()
 	}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -126,6 +127,7 @@ func (r *reader) action(root *node, named field) {
 		return
 	}
 	w.method = r.one(at.get("method"), http.MethodGet, methods)
+	w.action.Doc = cmp.Or(w.action.Doc, w.method+" "+at.get("path").str())
 	w.whole = r.one(at.get("answer"), "body", []string{"body", "whole"}) == "whole"
 	w.kind = r.one(at.get("bodyType"), "json", []string{"json", "form", "text"})
 	w.action.Effect = Effect(r.one(at.get("effect"), string(effectOf(w.method)), []string{string(Reads), string(Once), string(Writes)}))

@@ -50,16 +50,13 @@ func testdata(t testing.TB, name string) string {
 }
 
 // does carries out an action and reads what the server was asked from what it echoes.
-func does(t testing.TB, s service.Service, action string, pairs ...any) (e echoed) {
+func does(t testing.TB, s service.Service, action string, pairs ...any) echoed {
 	t.Helper()
 	out, err := s.Call(t.Context(), service.Call{Action: action, Params: params(t, pairs...), Key: "step-1"})
 	if err != nil {
 		t.Fatalf("%s: %v", action, err)
 	}
-	if err := json.Unmarshal([]byte(text(out)), &e); err != nil {
-		t.Fatalf("%s: %v: %v", action, out, err)
-	}
-	return e
+	return heard(t, out)
 }
 
 // doesNot is does of what must fail with a code and words.

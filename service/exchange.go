@@ -64,7 +64,7 @@ func (x *exchange) do(ctx context.Context, client *http.Client) (*Answer, error)
 	answer, err := x.send(inner, client, end)
 	switch {
 	case err == nil:
-		return answer, nil
+		return answer, answer.clean(x.hidden)
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, context.Cause(ctx)
 	case ctx.Err() != nil:
@@ -184,6 +184,25 @@ func (a *Answer) setBody(h http.Header, data []byte) error {
 		a.Body = string(runes)
 	default:
 		a.Body, a.Encoding = base64.StdEncoding.EncodeToString(data), "base64"
+	}
+	return nil
+}
+
+// clean takes the keys of the request out of the answer: servers tell what they were asked, and addresses may hold keys.
+func (a *Answer) clean(r *Redactor) error {
+	a.URL = r.Text(a.URL)
+	for name, value := range a.Headers {
+		a.Headers[name] = r.Text(value)
+	}
+	switch body := a.Body.(type) {
+	case string:
+		a.Body = r.Text(body)
+	case json.RawMessage:
+		clean, err := r.JSON(body)
+		if err != nil {
+			return &Error{Code: BadAnswer, Status: a.Status, Message: "the answer can't be cleaned of keys: " + err.Error()}
+		}
+		a.Body = clean
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -151,9 +152,7 @@ func (a *openAPI) operation(method string, path field, at *node) {
 		return
 	}
 	w := &way{used: map[string]bool{}, kind: "json", method: method, action: Action{Name: name, Doc: at.get("summary").str(), Effect: effectOf(method)}}
-	if w.action.Doc == "" {
-		w.action.Doc = at.get("description").str()
-	}
+	w.action.Doc = cmp.Or(w.action.Doc, at.get("description").str(), method+" "+path.name)
 	for _, n := range []*node{path.value, at} {
 		if servers := n.get("servers"); servers != nil {
 			a.fault(servers, "", "servers of single paths and operations are not known here")

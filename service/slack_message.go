@@ -107,6 +107,9 @@ func (s *Slack) blocks(list []any) ([]any, error) {
 			if slices.Contains([]string{"user", "usergroup", "broadcast", "team"}, kind) {
 				return nil, &Error{Code: Forbidden, Message: fmt.Sprintf("slack: an element of the type %q in blocks calls people: use the parameter mention", kind)}
 			}
+			if kind == "markdown" {
+				return nil, &Error{Code: Forbidden, Message: "slack: a block of the type \"markdown\" can name a link as another one: use a section with mrkdwn"}
+			}
 			out := make(map[string]any, len(v))
 			for name, field := range v {
 				var err error

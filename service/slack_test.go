@@ -183,7 +183,9 @@ func TestSlackTextsCallNobody(t *testing.T) {
 		_, err := slack(t, s, "", "k", "channel", "C1", "text", "t", "blocks", []any{map[string]any{"type": "rich_text", "elements": []any{map[string]any{"type": "rich_text_section", "elements": []any{map[string]any{"type": kind, "range": "channel"}}}}}})
 		refusedBySlack(t, err, service.Forbidden, kind)
 	}
-	_, err := slack(t, s, "", "k", "channel", "C1", "text", "t", "mention", []string{"channel"})
+	_, err := slack(t, s, "", "k", "channel", "C1", "blocks", []any{map[string]any{"type": "markdown", "text": "[your bank](https://evil.example)"}})
+	refusedBySlack(t, err, service.Forbidden, "markdown")
+	_, err = slack(t, s, "", "k", "channel", "C1", "text", "t", "mention", []string{"channel"})
 	refusedBySlack(t, err, service.Forbidden, "Mentions")
 	calling := w.slack(t, func(o *service.SlackOptions) { o.Mentions = true })
 	if _, err := slack(t, calling, "", "k", "channel", "C1", "text", hostile, "mention", []string{"here", "U123", "S9X"}); err != nil {

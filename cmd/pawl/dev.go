@@ -91,6 +91,10 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	if err := a.envSettings(&s, map[string]string{}); err != nil {
 		return errors.Join(err, store.Close())
 	}
+	databases, err := s.Databases.read()
+	if err != nil {
+		return errors.Join(a.usage("%w", err), store.Close())
+	}
 	derived, encryption, verify, err := a.devSecrets(s, o.store)
 	if err != nil {
 		return errors.Join(err, store.Close())
@@ -121,7 +125,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { saved.watch(watched) })
-	err = a.work(ctx, server{engine: engine, flows: flows, works: true, l: l, drain: drain, log: log,
+	err = a.work(ctx, server{engine: engine, flows: flows, works: true, l: l, drain: drain, log: log, databases: databases,
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Secrets: secrets, Draw: drawings(defs)}})
 	stop()
 	watching.Wait()

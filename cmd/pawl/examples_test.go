@@ -19,7 +19,7 @@ import (
 
 // elsewhere are commands whose examples need what a test does not have: a server's own place, root's
 // directories, the machine to themselves. Others test them.
-var elsewhere = []string{"serve", "dev", "bench", "mock-llm", "config", "check", "context", "completion", "health", "doctor"}
+var elsewhere = []string{"serve", "dev", "bench", "mock-llm", "config", "databases", "check", "context", "completion", "health", "doctor"}
 
 // The examples in the help of each command can be copied as they stand: a shell runs them with the real
 // program against a real server, where a run has the id that they name. A wrong name may be

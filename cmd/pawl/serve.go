@@ -101,6 +101,10 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	if err != nil {
 		return a.usage("%w", err)
 	}
+	databases, err := s.Databases.read()
+	if err != nil {
+		return a.usage("%w", err)
+	}
 	address := s.address(l)
 	metrics := telemetry.New()
 	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: s.Drain, Secret: secret, OtherSecrets: others, PublicURL: cmp.Or(s.PublicURL, address), CheckSchema: checkSchema})
@@ -147,7 +151,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	if !loopback(l) && public == nil && len(s.Hosts) == 0 {
 		log.Warn("others can reach this server, but it answers only to localhost and to the address it listens on: say under which names it is called, with --public-url or --host", "address", address)
 	}
-	err = a.work(ctx, server{engine: engine, flows: flows, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
+	err = a.work(ctx, server{engine: engine, flows: flows, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, databases: databases, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Secrets: secrets, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxInFlight: s.MaxInFlight, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")

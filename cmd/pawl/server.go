@@ -16,6 +16,7 @@ import (
 	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/telemetry"
 	"github.com/pawlrun/pawl/trigger"
+	"github.com/pawlrun/pawl/trigger/dbchange"
 )
 
 // drain is how long steps under way and requests may take after the first signal.
@@ -31,6 +32,8 @@ type server struct {
 	drain  time.Duration
 	log    *slog.Logger
 	serve  []api.ServeOption
+
+	databases map[string]string // addresses of those whose changes start runs, by name
 }
 
 // work runs the engine, what starts runs by the clock, and the server until ctx ends or one of them fails, and
@@ -63,6 +66,9 @@ func (a *app) work(ctx context.Context, s server) error {
 		part(0, "the engine", func() error { return s.engine.Run(ctx) })
 		runner := &trigger.Runner{Engine: s.engine, Logger: s.log}
 		part(2, "the schedules", func() error { return runner.Run(ctx) })
+		watched := &watchedDatabases{dsns: s.databases}
+		changes := &dbchange.Runner{Engine: s.engine, Connect: watched.connect, Logger: s.log}
+		part(3, "the database triggers", func() error { return errors.Join(changes.Run(ctx), watched.close()) })
 	}
 	part(3, "the flows", func() error { return s.flows.Watch(ctx) })
 	part(1, "the server", func() error { return api.Serve(ctx, s.l, handler, s.drain, s.serve...) })

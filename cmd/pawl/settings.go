@@ -20,32 +20,33 @@ import (
 // not set) and one as a flag, of which the flag goes before the environment, that before
 // the file, and that before the default.
 type settings struct {
-	Store          string         `yaml:"store" env:"PAWL_STORE" also:"DATABASE_URL" flag:"store" help:"where the runs are kept: a file, or a postgres:// URL"`
-	Listen         string         `yaml:"listen" env:"PAWL_LISTEN" flag:"listen" help:"address to serve on"`
-	PublicURL      string         `yaml:"publicUrl" env:"PAWL_PUBLIC_URL" flag:"public-url" help:"address at which others reach the server, for links and webhooks"`
-	Hosts          []string       `yaml:"hosts" env:"PAWL_HOSTS" flag:"host" help:"further names, without port, under which the server may be addressed"`
-	TLSCert        string         `yaml:"tlsCert" env:"PAWL_TLS_CERT" flag:"tls-cert" help:"file with the certificate chain, PEM; read anew when it changes"`
-	TLSKey         string         `yaml:"tlsKey" env:"PAWL_TLS_KEY" flag:"tls-key" help:"file with the certificate's key, PEM"`
-	Secret         string         `yaml:"-" env:"PAWL_SECRET" secret:"yes" help:"the secret itself, in place of a file"`
-	SecretFile     string         `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
-	OtherSecrets   []string       `yaml:"otherSecretFiles" env:"PAWL_OTHER_SECRET_FILES" flag:"other-secret-file" help:"files with further secrets, whose tokens and links hold too; to change the secret"`
-	EncryptionKeys string         `yaml:"-" env:"PAWL_ENCRYPTION_KEYS" secret:"yes" help:"the keys that secrets are sealed with, in place of a file: the base64 of 32 bytes each, with commas between; the first seals, all open"`
-	EncryptionFile string         `yaml:"encryptionKeysFile" env:"PAWL_ENCRYPTION_KEYS_PATH" flag:"encryption-keys-file" help:"file with the keys that secrets are sealed with, a line each"`
-	AdminKeyFile   string         `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
-	Workflows      string         `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples (and flows), flows (alone), or none: an API beside the workers of your own program"`
-	Model          string         `yaml:"model" env:"PAWL_MODEL" flag:"model" help:"the model that examples and flows ask where they name none, such as openai/gpt-4o-mini (default the first that the environment has a key for)"`
-	Embedder       string         `yaml:"embedder" env:"PAWL_EMBEDDER" flag:"embedder" help:"the embedding model that they ask, such as openai/text-embedding-3-small"`
-	BaseURL        string         `yaml:"baseUrl" env:"PAWL_BASE_URL" flag:"base-url" help:"address of a server that speaks OpenAI's protocol; goes before OPENAI_BASE_URL"`
-	Prices         string         `yaml:"prices" env:"PAWL_PRICES" flag:"prices" help:"file of prices that go before the known ones"`
-	TrustForwarded bool           `yaml:"trustForwarded" env:"PAWL_TRUST_FORWARDED" flag:"trust-forwarded" help:"take callers' addresses from X-Forwarded-For: only behind a proxy of yours that writes it"`
-	MaxWaiting     int            `yaml:"maxWaiting" env:"PAWL_MAX_WAITING" flag:"max-waiting" help:"connections of one address that ask for nothing; behind a proxy at least as many as it keeps idle"`
-	Webhooks       webhookSecrets `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
-	MaxQueued      int            `yaml:"maxQueued" env:"PAWL_MAX_QUEUED" flag:"max-queued" help:"runs of a tenant that may wait for their beginning before more are refused; -1: any number"`
-	MaxInFlight    int            `yaml:"maxInFlight" env:"PAWL_MAX_IN_FLIGHT" flag:"max-in-flight" help:"requests of a tenant that are worked on at once before more are refused, live views, waits and webhooks aside; -1: any number"`
-	MaxUnread      int            `yaml:"maxUnread" env:"PAWL_MAX_UNREAD" flag:"max-unread" help:"events and payloads that may wait in one run before more are refused; -1: any number"`
-	Drain          time.Duration  `yaml:"drain" env:"PAWL_DRAIN" flag:"drain" help:"how long steps under way and requests may take after the first signal"`
-	LogLevel       string         `yaml:"logLevel" env:"PAWL_LOG_LEVEL" also:"LOG_LEVEL" flag:"log-level" help:"debug, info, warn or error"`
-	LogFormat      string         `yaml:"logFormat" env:"PAWL_LOG_FORMAT" flag:"log-format" help:"text or json (default text on a terminal, else json)"`
+	Store          string           `yaml:"store" env:"PAWL_STORE" also:"DATABASE_URL" flag:"store" help:"where the runs are kept: a file, or a postgres:// URL"`
+	Listen         string           `yaml:"listen" env:"PAWL_LISTEN" flag:"listen" help:"address to serve on"`
+	PublicURL      string           `yaml:"publicUrl" env:"PAWL_PUBLIC_URL" flag:"public-url" help:"address at which others reach the server, for links and webhooks"`
+	Hosts          []string         `yaml:"hosts" env:"PAWL_HOSTS" flag:"host" help:"further names, without port, under which the server may be addressed"`
+	TLSCert        string           `yaml:"tlsCert" env:"PAWL_TLS_CERT" flag:"tls-cert" help:"file with the certificate chain, PEM; read anew when it changes"`
+	TLSKey         string           `yaml:"tlsKey" env:"PAWL_TLS_KEY" flag:"tls-key" help:"file with the certificate's key, PEM"`
+	Secret         string           `yaml:"-" env:"PAWL_SECRET" secret:"yes" help:"the secret itself, in place of a file"`
+	SecretFile     string           `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
+	OtherSecrets   []string         `yaml:"otherSecretFiles" env:"PAWL_OTHER_SECRET_FILES" flag:"other-secret-file" help:"files with further secrets, whose tokens and links hold too; to change the secret"`
+	EncryptionKeys string           `yaml:"-" env:"PAWL_ENCRYPTION_KEYS" secret:"yes" help:"the keys that secrets are sealed with, in place of a file: the base64 of 32 bytes each, with commas between; the first seals, all open"`
+	EncryptionFile string           `yaml:"encryptionKeysFile" env:"PAWL_ENCRYPTION_KEYS_PATH" flag:"encryption-keys-file" help:"file with the keys that secrets are sealed with, a line each"`
+	AdminKeyFile   string           `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
+	Workflows      string           `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples (and flows), flows (alone), or none: an API beside the workers of your own program"`
+	Model          string           `yaml:"model" env:"PAWL_MODEL" flag:"model" help:"the model that examples and flows ask where they name none, such as openai/gpt-4o-mini (default the first that the environment has a key for)"`
+	Embedder       string           `yaml:"embedder" env:"PAWL_EMBEDDER" flag:"embedder" help:"the embedding model that they ask, such as openai/text-embedding-3-small"`
+	BaseURL        string           `yaml:"baseUrl" env:"PAWL_BASE_URL" flag:"base-url" help:"address of a server that speaks OpenAI's protocol; goes before OPENAI_BASE_URL"`
+	Prices         string           `yaml:"prices" env:"PAWL_PRICES" flag:"prices" help:"file of prices that go before the known ones"`
+	TrustForwarded bool             `yaml:"trustForwarded" env:"PAWL_TRUST_FORWARDED" flag:"trust-forwarded" help:"take callers' addresses from X-Forwarded-For: only behind a proxy of yours that writes it"`
+	MaxWaiting     int              `yaml:"maxWaiting" env:"PAWL_MAX_WAITING" flag:"max-waiting" help:"connections of one address that ask for nothing; behind a proxy at least as many as it keeps idle"`
+	Webhooks       webhookSecrets   `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
+	Databases      databaseSettings `yaml:"databases" env:"PAWL_DATABASES" help:"databases whose changes start runs, by name; see below"`
+	MaxQueued      int              `yaml:"maxQueued" env:"PAWL_MAX_QUEUED" flag:"max-queued" help:"runs of a tenant that may wait for their beginning before more are refused; -1: any number"`
+	MaxInFlight    int              `yaml:"maxInFlight" env:"PAWL_MAX_IN_FLIGHT" flag:"max-in-flight" help:"requests of a tenant that are worked on at once before more are refused, live views, waits and webhooks aside; -1: any number"`
+	MaxUnread      int              `yaml:"maxUnread" env:"PAWL_MAX_UNREAD" flag:"max-unread" help:"events and payloads that may wait in one run before more are refused; -1: any number"`
+	Drain          time.Duration    `yaml:"drain" env:"PAWL_DRAIN" flag:"drain" help:"how long steps under way and requests may take after the first signal"`
+	LogLevel       string           `yaml:"logLevel" env:"PAWL_LOG_LEVEL" also:"LOG_LEVEL" flag:"log-level" help:"debug, info, warn or error"`
+	LogFormat      string           `yaml:"logFormat" env:"PAWL_LOG_FORMAT" flag:"log-format" help:"text or json (default text on a terminal, else json)"`
 }
 
 func defaultSettings() settings {
@@ -136,6 +137,8 @@ func (a *app) settings(flags *pflag.FlagSet) (s settings, all []setting, err err
 			one.Value = value.String()
 		case webhookSecrets:
 			one.Value = value.String()
+		case databaseSettings:
+			one.Value = value.String()
 		}
 		if one.Origin == "" {
 			one.Origin = "default"
@@ -198,7 +201,7 @@ func (a *app) readSettings(file string, s *settings, origin map[string]string) e
 			return a.usage("%s: %s: %w", file, name.Value, err)
 		}
 		origin[name.Value] = fmt.Sprintf("%s:%d", file, name.Line)
-		if s.Webhooks.inline() { // then they stand in this file
+		if s.Webhooks.inline() || s.Databases.inline() { // then they stand in this file
 			if err := a.closedToOthers(file); err != nil {
 				return err
 			}
@@ -267,6 +270,8 @@ func (a *app) checkSettings(s settings) error {
 		fault(err != nil, "$PAWL_ENCRYPTION_KEYS: %v", err)
 	}
 	_, err = s.Webhooks.verify()
+	fault(err != nil, "%v", err)
+	_, err = s.Databases.read()
 	fault(err != nil, "%v", err)
 	if len(faults) == 0 {
 		return nil

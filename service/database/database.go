@@ -14,6 +14,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/pawlrun/pawl/service"
@@ -54,6 +55,7 @@ const (
 	mostBytes  = 16 << 20
 	maxText    = 1 << 20 // bytes of a statement, and of one value
 	maxValues  = 1000
+	maxBound   = 16 << 20 // bytes of all values
 	maxIdle    = 5 * time.Minute
 	maxLife    = time.Hour
 	defaultMax = 4
@@ -180,11 +182,15 @@ func (s *Service) Call(ctx context.Context, c service.Call) (any, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
+	floods := d.floods.Load()
 	var out *Result
 	if p.execute {
 		out, err = d.execute(limited, p, c.Key)
 	} else {
 		out, err = d.query(limited, p)
+	}
+	if err != nil && d.floods.Load() > floods {
+		err = errors.Join(errFlood, err) // the driver of MySQL only says that its connection is gone
 	}
 	if err != nil {
 		return nil, d.failed(limited, p, err)
@@ -209,6 +215,7 @@ type database struct {
 	dialect          dialect
 	reading, writing *sql.DB
 	redact           *service.Redactor
+	floods           atomic.Int64 // connections that were ended since too much came over them
 }
 
 // dialect is what differs between databases.

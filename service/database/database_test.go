@@ -156,6 +156,16 @@ func TestLimits(t *testing.T) {
 		refused(t, "a value as JSON", err, service.Forbidden, "1048576")
 		_, err = call(t, s, "query", "k", "SELECT 1 /*"+strings.Repeat("x", 1<<20)+"*/", nil)
 		refused(t, "a statement", err, service.Forbidden, "1048576")
+		list := make([]any, 17)
+		for i := range list {
+			list[i] = strings.Repeat("x", 1<<20)
+		}
+		_, err = call(t, s, "query", "k", "SELECT 1 AS x", list)
+		if k.name == "sqlite" {
+			refused(t, "values without places", err, service.Invalid, "0 places")
+		} else {
+			refused(t, "all values", err, service.Forbidden, "16777216")
+		}
 		_, err = call(t, s, "query", "k", "SELECT 1 AS a, 2 AS a", nil)
 		refused(t, "a name twice", err, service.Invalid, "AS")
 		_, err = call(t, s, "query", "k", "SELECT 1 AS a", nil, `"maxRows": 0`)
@@ -183,6 +193,61 @@ func TestLimits(t *testing.T) {
 			t.Fatal("the call goes on after its context ended")
 		}
 		equal(t, "afterwards", rows(t, s, "SELECT 1 AS a"), `[{"a":1}]`)
+	})
+}
+
+// A result of which only the beginning is taken costs no more than that: nobody waits for a billion rows that nobody wants.
+func TestTheRestOfALargeResultIsNotRead(t *testing.T) {
+	endless := map[string]string{"postgres": "SELECT generate_series(1, 1000000000) AS n", "mariadb": "SELECT seq AS n FROM seq_1_to_1000000000", "sqlite": "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT n FROM r"}
+	each(t, func(t *testing.T, k kind, dsn string, _ *sql.DB) {
+		s := open(t, database.Connection{DSN: dsn, MaxOpen: 1})
+		if k.name == "postgres" {
+			endless[k.name] = "SELECT n FROM (SELECT generate_series(1, 1000000000) AS n) AS x"
+		}
+		for range 3 {
+			began := time.Now()
+			_, err := call(t, s, "query", "k", endless[k.name], nil, `"timeoutMs": 600000`, `"maxRows": 10`)
+			refused(t, "rows", err, service.TooLarge, "maxRows")
+			if took := time.Since(began); took > time.Minute {
+				t.Errorf("it took %v", took)
+			}
+		}
+		equal(t, "afterwards", rows(t, s, "SELECT 1 AS a"), `[{"a":1}]`)
+	})
+}
+
+// A value that is larger than any result may be is not held in memory.
+func TestAValueOfAnySizeIsRefused(t *testing.T) {
+	huge := map[string]string{"postgres": "SELECT repeat('x', 50000000) AS x", "mariadb": "SELECT REPEAT('x', 100000000) AS x", "sqlite": "SELECT zeroblob(50000000) AS x"}
+	each(t, func(t *testing.T, k kind, dsn string, db *sql.DB) {
+		if k.name == "mariadb" {
+			run(t, db, "SET GLOBAL max_allowed_packet = 268435456")
+			defer run(t, db, "SET GLOBAL max_allowed_packet = 16777216")
+		}
+		s := open(t, database.Connection{DSN: dsn})
+		_, err := call(t, s, "query", "k", huge[k.name], nil)
+		refused(t, "a value", err, service.TooLarge, "")
+		equal(t, "afterwards", rows(t, s, "SELECT 1 AS a"), `[{"a":1}]`)
+	})
+}
+
+// Rows count that a statement finds, also where it changes nothing in them.
+func TestWhatIsCounted(t *testing.T) {
+	each(t, func(t *testing.T, k kind, dsn string, db *sql.DB) {
+		run(t, db, "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)")
+		s := open(t, database.Connection{DSN: dsn})
+		for statement, want := range map[string]int64{"UPDATE t SET n = 1 WHERE n = 1": 1, "UPDATE t SET n = n": 2, "DELETE FROM t WHERE n = 5": 0, "WITH x AS (SELECT 2 AS m) SELECT m FROM x": 1} {
+			action := "execute"
+			if strings.HasPrefix(statement, "WITH") {
+				action = "query"
+			}
+			out, err := call(t, s, action, "k", statement, nil)
+			if err != nil {
+				t.Errorf("%s: %v", statement, err)
+				continue
+			}
+			equal(t, statement, out.RowCount, want)
+		}
 	})
 }
 

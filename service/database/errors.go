@@ -34,7 +34,7 @@ func (d *database) failed(ctx context.Context, p *params, err error) error {
 	switch {
 	case code == service.Forbidden && !p.execute:
 		return p.wrong("the statement", said)
-	case errors.As(err, &commit) && (code == "" || ctx.Err() != nil):
+	case errors.As(err, &commit) && (ctx.Err() != nil || unsure(err)):
 		return d.told(ctx, service.TimedOut, "%s: the connection was cut while it committed: it may have been carried out", d.name)
 	case ctx.Err() != nil || code == service.TimedOut:
 		return d.told(ctx, service.TimedOut, "%s: no answer within %v; nothing was changed", d.name, p.timeout)
@@ -48,6 +48,24 @@ func (d *database) told(ctx context.Context, code, format string, args ...any) e
 	return &service.Error{Code: code, Message: "database: " + d.redact.Text(fmt.Sprintf(format, args...)), Err: context.Cause(ctx)}
 }
 
+// unsure reports whether an error of a commit leaves open what became of the transaction: it is no answer, or that of a
+// server that goes away.
+func unsure(err error) bool {
+	var pg *pgconn.PgError
+	var my *mysqldriver.MySQLError
+	var lite *sqlitedriver.Error
+	switch {
+	case errors.As(err, &pg):
+		class := pg.Code[:min(2, len(pg.Code))]
+		return class == "08" || class == "57" || class == "58"
+	case errors.As(err, &my):
+		return my.Number == 1053
+	case errors.As(err, &lite):
+		return lite.Code()&0xff == 10
+	}
+	return true
+}
+
 // sort finds the code of what a database says, and its words. The code of what is no answer of a database is "".
 func (d *database) sort(err error) (code, said string) {
 	var pg *pgconn.PgError
@@ -55,6 +73,8 @@ func (d *database) sort(err error) (code, said string) {
 	var lite *sqlitedriver.Error
 	var long *pgproto3.ExceededMaxBodyLenErr
 	switch {
+	case errors.As(err, &long), errors.Is(err, errFlood):
+		return service.TooLarge, "a row is larger than any result may be"
 	case errors.As(err, &pg):
 		said = fmt.Sprintf("%s (%s)", pg.Message, pg.Code)
 		if pg.Hint != "" {
@@ -65,8 +85,6 @@ func (d *database) sort(err error) (code, said string) {
 		return mysqlCode(my.Number), short(fmt.Sprintf("%s (%d)", my.Message, my.Number))
 	case errors.As(err, &lite):
 		return sqliteCode(lite.Code()), short(lite.Error())
-	case errors.As(err, &long), errors.Is(err, errFlood):
-		return service.TooLarge, "a row is larger than any result may be"
 	}
 	if text := err.Error(); strings.HasPrefix(text, "sql: expected ") || strings.Contains(text, "failed to encode args") || strings.HasPrefix(text, "expected ") ||
 		strings.Contains(text, "missing argument") || strings.Contains(text, "not enough args") {

@@ -41,7 +41,7 @@ func open(name string, c Connection) (*database, error) {
 	case found && scheme == "mysql":
 		d.dialect = mysql
 		var config *mysqldriver.Config
-		if config, err = mysqlConfig(c.DSN); err != nil {
+		if config, err = d.mysqlConfig(c.DSN); err != nil {
 			return nil, err
 		}
 		secrets = append(secrets, config.Passwd)
@@ -89,7 +89,7 @@ func openPostgres(config *pgx.ConnConfig) *sql.DB {
 	}))
 }
 
-func mysqlConfig(dsn string) (*mysqldriver.Config, error) {
+func (d *database) mysqlConfig(dsn string) (*mysqldriver.Config, error) {
 	u, err := url.Parse(dsn)
 	if err != nil || u.User == nil || strings.Trim(u.Path, "/") == "" || u.Opaque != "" {
 		return nil, errors.New("the DSN is no address of MySQL, such as mysql://user:password@host/name; signs in a password are escaped as in addresses")
@@ -127,6 +127,7 @@ func mysqlConfig(dsn string) (*mysqldriver.Config, error) {
 	}
 	config.Timeout = connectTimeout
 	config.Logger = quiet{}
+	config.ClientFoundRows = true // an UPDATE counts the rows that it finds, as elsewhere
 	config.ConnectionAttributes = "program_name:pawl"
 	config.Params = map[string]string{"time_zone": "'+00:00'"}
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -134,7 +135,7 @@ func mysqlConfig(dsn string) (*mysqldriver.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &metered{Conn: conn}, nil
+		return &metered{Conn: conn, of: d}, nil
 	}
 	return config, nil
 }
@@ -147,6 +148,7 @@ func (quiet) Print(...any) {}
 // metered ends a connection over which one request is answered with more than any result may have: a driver holds a whole row in memory.
 type metered struct {
 	net.Conn
+	of  *database
 	got int
 }
 
@@ -156,7 +158,8 @@ func (m *metered) Write(p []byte) (int, error) {
 }
 
 func (m *metered) Read(p []byte) (int, error) {
-	if m.got > 4*mostBytes {
+	if m.got > maxAnswer {
+		m.of.floods.Add(1)
 		return 0, errFlood
 	}
 	n, err := m.Conn.Read(p)
@@ -164,7 +167,9 @@ func (m *metered) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errFlood = fmt.Errorf("the answer has over %d bytes", 4*mostBytes)
+const maxAnswer = 4 * mostBytes
+
+var errFlood = fmt.Errorf("the answer has over %d bytes", maxAnswer)
 
 // openSQLite opens a file twice: for reading in a way in which SQLite can't write, whatever a statement says.
 func openSQLite(path string) (reading, writing *sql.DB, err error) {

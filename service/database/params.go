@@ -64,6 +64,7 @@ func (s *Service) readParams(data json.RawMessage, execute bool) (*params, error
 	case len(p.Values) > maxValues:
 		return nil, fault(service.Forbidden, "%d values; %d are allowed", len(p.Values), maxValues)
 	}
+	size := 0
 	var err error
 	if p.givesRows, err = p.check(); err != nil {
 		return nil, err
@@ -73,7 +74,13 @@ func (s *Service) readParams(data json.RawMessage, execute bool) (*params, error
 		if err != nil {
 			return nil, err
 		}
+		if text, is := bound.(string); is {
+			size += len(text)
+		}
 		p.bound = append(p.bound, bound)
+	}
+	if size > maxBound {
+		return nil, fault(service.Forbidden, "the values have %d bytes; %d are allowed", size, maxBound)
 	}
 	return p, nil
 }

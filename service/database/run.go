@@ -139,27 +139,33 @@ func (d *database) limitMySQL(ctx context.Context, c *sql.Conn, timeout time.Dur
 	return err
 }
 
-// rows carries out a statement that gives rows.
+// rows carries out a statement that gives rows. One whose rows are not all taken is ended: drivers would read the rest, however
+// much it is.
 func (d *database) rows(ctx context.Context, tx *sql.Tx, p *params) (*Result, error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	got, err := d.ask(ctx, tx, p)
+	if err != nil {
+		return nil, err
+	}
+	defer got.Close()
+	out, err := d.read(got, p)
+	if err != nil {
+		end()
+	}
+	return out, err
+}
+
+func (d *database) ask(ctx context.Context, tx *sql.Tx, p *params) (*sql.Rows, error) {
 	if d.dialect != mysql {
-		got, err := tx.QueryContext(ctx, p.Query, p.bound...)
-		if err != nil {
-			return nil, err
-		}
-		defer got.Close()
-		return d.read(got, p)
+		return tx.QueryContext(ctx, p.Query, p.bound...)
 	}
 	// Prepared, values come with their types, whether any are bound or not. The transaction closes it.
 	statement, err := tx.PrepareContext(ctx, p.Query)
 	if err != nil {
 		return nil, err
 	}
-	got, err := statement.QueryContext(ctx, p.bound...)
-	if err != nil {
-		return nil, err
-	}
-	defer got.Close()
-	return d.read(got, p)
+	return statement.QueryContext(ctx, p.bound...)
 }
 
 // change carries out a statement that gives none.

@@ -71,8 +71,8 @@ func (s *Service) dial(w *wire) (*smtp.Client, error) {
 	}
 	options := []gomail.Option{
 		gomail.WithPort(s.opt.Port), gomail.WithTimeout(s.opt.ConnectTimeout), gomail.WithTLSPolicy(policy), gomail.WithTLSConfig(config),
-		gomail.WithDialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
-			return w.dial(ctx, network, address, s.opt.TLS == OnlyTLS, config)
+		gomail.WithDialContextFunc(func(ctx context.Context, _, _ string) (net.Conn, error) { // the address that comes here has no brackets around IPv6
+			return w.dial(ctx, s.server(), s.opt.TLS == OnlyTLS, config)
 		}),
 	}
 	if s.opt.TLS == OnlyTLS {
@@ -196,8 +196,8 @@ type wire struct {
 	stop func() bool
 }
 
-func (w *wire) dial(ctx context.Context, network, address string, encrypt bool, config *tls.Config) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+func (w *wire) dial(ctx context.Context, address string, encrypt bool, config *tls.Config) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,93 @@
+//go:build unix
+
+package database_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/service"
+	"github.com/pawlrun/pawl/service/database"
+	"github.com/pawlrun/pawl/sqlite"
+)
+
+// The page tells the table that Once needs as it is.
+func TestThePageTellsTheTable(t *testing.T) {
+	page, err := os.ReadFile("../../docs/services.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(page), database.CallsTable) {
+		t.Error("the page has another table of calls")
+	}
+}
+
+// A flow binds what it fills in: with its type, and never into the text of a statement.
+func TestAFlowBindsValues(t *testing.T) {
+	dsn, db := openFile(t)
+	run(t, db, "CREATE TABLE t (n integer, name text)")
+	services := service.Set{"db": open(t, database.Connection{DSN: dsn})}
+	parse := func(config string) (*flow.Flow, error) {
+		return flow.Parse([]byte(`{"id": "f", "steps": [{"id": "w", "type": "service", "config": `+config+`, "next": "r", "retryPolicy": {"maxAttempts": 1}},
+			{"id": "r", "type": "service", "config": {"service": "db", "query": "SELECT n, typeof(n) AS kind, name FROM t"}, "next": "end"}]}`), flow.World{Services: services})
+	}
+	for config, word := range map[string]string{
+		`{"service": "db", "action": "execute", "query": "INSERT INTO t VALUES ('{{variables.n}}')"}`:  "takes no templates",
+		`{"service": "db", "action": "execute", "connection": "other", "query": "DELETE FROM t"}`:      "connection",
+		`{"service": "db", "action": "execute", "connection": "{{variables.c}}", "query": "SELECT 1"}`: "takes no templates",
+		`{"service": "db", "action": "drop", "query": "DROP TABLE t"}`:                                 "no action",
+	} {
+		if _, err := parse(config); err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("%s: got %v, want %q", config, err, word)
+		}
+	}
+	f, err := parse(`{"service": "db", "action": "execute", "query": "INSERT INTO t VALUES (?, ?)", "values": ["{{variables.n}}", "{{variables.name}}"]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := flow.Define(f, flow.Options{Services: services})
+	store, err := sqlite.Open(sqlite.Memory, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	engine := pawl.New(store, &pawl.Options{Poll: 20 * time.Millisecond})
+	if err := engine.Register(w); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- engine.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	result := func(variables string) (json.RawMessage, error) {
+		var in flow.Variables
+		if err := json.Unmarshal([]byte(variables), &in); err != nil {
+			t.Fatal(err)
+		}
+		r, err := w.Start(ctx, engine, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Result(ctx)
+	}
+	out, err := result(`{"n": 9007199254740993, "name": "'); DROP TABLE t; -- {{variables.n}}"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "result", string(out), `{"columns":["n","kind","name"],"rowCount":1,"rows":[{"kind":"integer","n":9007199254740993,"name":"'); DROP TABLE t; -- {{variables.n}}"}]}`)
+	if _, err := result(`{"n": 1}`); err == nil || !strings.Contains(err.Error(), "variables.name") {
+		t.Errorf("what is missing was bound: %v", err)
+	}
+	equal(t, "rows", count(t, db, "SELECT count(*) FROM t"), 1)
+}
