@@ -83,15 +83,12 @@ func define(f *Flow, opt Options, seen *trail) *pawl.Workflow[Variables, json.Ra
 
 // checkInput refuses what no run of the flow can start with.
 func (f *Flow) checkInput(input json.RawMessage) error {
-	var v Variables
-	if err := json.Unmarshal(input, &v); err != nil {
-		return err
-	}
-	if f.Inputs == nil {
-		return nil
-	}
-	if v == nil {
+	if len(input) == 0 || string(input) == "null" {
 		input = json.RawMessage("{}")
+	}
+	var v Variables
+	if err := json.Unmarshal(input, &v); err != nil || f.Inputs == nil {
+		return err
 	}
 	return f.inputs.check("the variables", input)
 }

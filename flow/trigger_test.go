@@ -342,6 +342,10 @@ func TestNobodyCapturesAPath(t *testing.T) {
 			}
 		}
 		refused("", "g", "is that of flow f", "nothing")
+		var tried flow.Problems
+		if _, err := s.Try(t.Context(), flow.Deployment{Document: []byte(triggered("g", "x", hooked))}); !errors.As(err, &tried) || tried[0].Pointer != "/triggers/0/path" {
+			t.Errorf("tried: %v", err)
+		}
 		refused("acme", "g", "is taken already", "flow f")
 		refused("acme", "f", "is taken already", "flow f")
 		if _, err := s.Registry.Get(t.Context(), "acme", "f"); !errors.Is(err, pawl.ErrNotFound) {
