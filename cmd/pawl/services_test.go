@@ -260,6 +260,29 @@ func TestDevOpensThisMachineWhereThatIsSaid(t *testing.T) {
 	}
 }
 
+// A service that does not answer is seen to be left alone, and can be tried again by hand.
+func TestBreakersByCommandLine(t *testing.T) {
+	t.Chdir(t.TempDir())
+	gone := httptest.NewServer(http.NotFoundHandler())
+	address := gone.Listener.Addr().String()
+	gone.Close()
+	write(t, "get.json", calls("get", `{"service":"http","url":"http://`+address+`"}`))
+	url, _ := serving(t, environment{"PAWL_HTTP_ALLOW": address}, "--store", "pawl.db", "--admin-key-file", "admin.key")
+	as := func(args ...string) result {
+		return pawlWith(t, environment{"PAWL_SERVER": url}, "", append(args, "--api-key-file", "admin.key")...)
+	}
+	as("breakers", "list").want(t, 0, "all circuits are closed")
+	as("deploy", "get.json").want(t, 0)
+	as("start", "get").want(t, 0)
+	endpoint := "service:/http/" + address
+	eventually(t, func() bool {
+		return strings.TrimSpace(as("breakers", "list", "--jq", ".items[].state").want(t, 0).stdout) == "open"
+	}, &lockedBuffer{})
+	as("breakers", "list").want(t, 0, endpoint, "open", "refused")
+	as("breakers", "reset", endpoint).want(t, 0, "is closed")
+	as("breakers", "reset", "service:/nothing").want(t, exitNotFound, "pawl breakers list")
+}
+
 // A server of tools in the settings is one that agents of flows can name, and its tools can be called.
 func TestToolsOfTheSettings(t *testing.T) {
 	server := sdk.NewServer(&sdk.Implementation{Name: "weather", Version: "1"}, nil)
