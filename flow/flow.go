@@ -25,9 +25,11 @@ type Flow struct {
 
 	root   *node
 	inputs schema // of Inputs
-	limits limits
-	starts []start
-	main   graph
+	// readsBegan: something reads trigger.
+	readsBegan bool
+	limits     limits
+	starts     []start
+	main       graph
 }
 
 // limits bound a run.
@@ -113,6 +115,7 @@ func read(f *findings, root *node, w World) *Flow {
 	made.Hash = hash(root)
 	made.starts = readStarts(f, root)
 	made.main = readGraph(f, root.get("steps"), w)
+	made.readsBegan = made.readsTrigger()
 	return made
 }
 

@@ -19,6 +19,12 @@ func interpret(c *pawl.Context, f *Flow, opt Options, in Variables, seen *trail)
 	x := &run{flow: f, opt: opt}
 	scope := newScope(c, f, in)
 	scope.trail = seen
+	if f.readsBegan {
+		var err error
+		if scope.root["trigger"], err = x.began(c); err != nil {
+			return nil, err
+		}
+	}
 	out, err := x.follow(c, f.main, scope)
 	if err != nil {
 		return nil, err
