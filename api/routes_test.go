@@ -696,6 +696,18 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				must(true, c.DeleteSecret(ctx, "stripe"), "")
 				must(errors.Is(c.DeleteSecret(ctx, "stripe"), pawl.ErrNotFound), nil, "")
 			}},
+			{"breakers", func() {
+				fails(h, "openai")
+				fails(h, "service:/tickets")
+				v, err := c.Breakers(ctx, "", 1)
+				must(len(v.Items) == 1 && v.Items[0].Endpoint == "openai" && v.Items[0].Failures == 1 && v.NextCursor != "", err, v)
+				v, err = c.Breakers(ctx, v.NextCursor, 0)
+				must(len(v.Items) == 1 && v.Items[0].Last != "" && v.NextCursor == "", err, v)
+			}},
+			{"resetBreaker", func() {
+				must(true, c.ResetBreaker(ctx, "service:/tickets"), "")
+				must(errors.Is(c.ResetBreaker(ctx, "service:/tickets"), pawl.ErrNotFound), nil, "")
+			}},
 			{"createKey", func() {
 				var err error
 				key, err = c.CreateKey(ctx, api.KeySpec{Name: "ci", Scopes: []api.Scope{api.RunsRead}})

@@ -54,6 +54,7 @@ const (
 // World is what a flow can refer to: deploying checks its references against it.
 type World struct {
 	Services  service.Set
+	Unset     map[string]string      // as [Options].Unset
 	Workflows func(name string) bool // reports whether a workflow can be started; nil: none is known, and none is refused
 	Model     string                 // is asked where a step names none; "" is none
 	// Prompt returns the variables of a prompt of the registry: of a version, or of all that are active for version 0. nil: none is

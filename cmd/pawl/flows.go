@@ -20,11 +20,8 @@ import (
 
 // flows makes the registry of the flows in an engine's store, and tells the engine those that are there. The engine has not
 // begun to run.
-func (a *app) flows(ctx context.Context, engine *pawl.Engine, s settings, opt flow.Options) (*flow.Registry, error) {
-	var err error
-	if opt.Services, err = services(s); err != nil {
-		return nil, a.usage("services: %w", err)
-	}
+func (a *app) flows(ctx context.Context, engine *pawl.Engine, services *called, opt flow.Options) (*flow.Registry, error) {
+	services.into(&opt)
 	r := flow.NewRegistry(engine, opt)
 	return r, r.Refresh(ctx)
 }
