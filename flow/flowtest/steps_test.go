@@ -51,11 +51,15 @@ steps:
     next: help
   - id: help
     type: agent
-    config: {prompt: help, tools: [{use: unheard.ask, with: {to: ann}}, "flow:refund"], approve: ["flow:refund"]}
+    config: {instructions: help, tools: [{use: unheard.ask, with: {to: ann}}, "flow:refund"], approve: ["flow:refund"]}
     next: tell
   - id: tell
     type: transform
-    config: {set: {sum: "steps.both.output.two.output.body.sum", paid: "steps.both.output.one.output.by"}, expression: steps.help.output}
+    config: {set: {sum: "steps.both.output.two.output.body.sum", paid: "steps.both.output.one.output.by"}}
+    next: last
+  - id: last
+    type: transform
+    config: {expression: steps.help.output}
     next: end
 `
 
@@ -75,7 +79,7 @@ cases:
     waits: {paid: {by: ann}, called: {sum: 9007199254740993}, help: {approved: true}}
     children: {child: {name: Ann}, help: {refunded: true}}
     expect:
-      path: [score, sure, facts, each, both, help, tell, end]
+      path: [score, sure, facts, each, both, help, tell, last, end]
       output: all is well
       variables: {sum: 9007199254740993, paid: ann, facts: {list: [a, b, c]}}
       calls:
