@@ -203,7 +203,7 @@ func (a *app) testedTable(list []testedFile, f testFlags) {
 			a.note("%s: %s", t.File, oneLine(text))
 		}
 		if f.coverage {
-			a.out.line("%s: %.1f %% covered, %d of %d", t.File, t.Coverage.Percent, t.Coverage.Covered, t.Coverage.Total)
+			a.out.line("%s: %s %% covered, %d of %d", t.File, fmt.Sprintf("%.1f", t.Coverage.Percent), t.Coverage.Covered, t.Coverage.Total)
 			for _, m := range t.Coverage.Missed {
 				a.out.line("    %s:%d:%d: %s: %s", t.File, m.Line, m.Column, m.Step, oneLine(m.What))
 			}
