@@ -339,7 +339,9 @@ type Charge struct {
 	Step     string          `json:"step"` // the step's key
 	Attempt  int             `json:"attempt"`
 	Meter    string          `json:"meter"`
-	Item     string          `json:"item"` // what was bought
+	Item     string          `json:"item"`              // what was bought
+	Version  string          `json:"version,omitempty"` // of the run's code
+	Label    string          `json:"label,omitempty"`   // as Spending.Label
 	Reserved int64           `json:"reserved"`
 	Amount   int64           `json:"amount"`          // what it cost; before it is settled, what was reserved
 	Open     bool            `json:"open,omitempty"`  // not settled: under way, or cut off
@@ -382,8 +384,10 @@ const (
 	ByStep     CostBy = "step" // without what tells occurrences of a name apart
 	ByItem     CostBy = "item"
 	ByWorkflow CostBy = "workflow"
-	ByDay      CostBy = "day"    // 2026-11-21, in UTC, by when it was reserved
-	ByTenant   CostBy = "tenant" // of all tenants: the filter's Tenant is not used
+	ByDay      CostBy = "day"     // 2026-11-21, in UTC, by when it was reserved
+	ByVersion  CostBy = "version" // of the runs' code
+	ByLabel    CostBy = "label"   // as Spending.Label; where there is none, ""
+	ByTenant   CostBy = "tenant"  // of all tenants: the filter's Tenant is not used
 )
 
 // Cost is a sum over charges of one meter.
@@ -391,6 +395,7 @@ type Cost struct {
 	Key     string `json:"key"` // of what it is the sum; see CostBy
 	Meter   string `json:"meter"`
 	Charges int64  `json:"charges"`
+	Times   int64  `json:"times"`             // of how many runs; by step: how often runs came to the step
 	Amount  int64  `json:"amount"`            // of all: of open ones, what is reserved
 	Open    int64  `json:"open,omitempty"`    // the part of Amount that is reserved and not settled
 	Guessed int64  `json:"guessed,omitempty"` // the part of Amount that was assumed
@@ -406,9 +411,9 @@ func (e *Engine) Charges(ctx context.Context, f ChargeFilter) ([]Charge, error) 
 // Costs sums the ledger, by what f says, largest first, at most 1,000 sums.
 func (e *Engine) Costs(ctx context.Context, f CostFilter) ([]Cost, error) {
 	switch f.By {
-	case ByAll, ByRun, ByStep, ByItem, ByWorkflow, ByDay, ByTenant:
+	case ByAll, ByRun, ByStep, ByItem, ByWorkflow, ByDay, ByVersion, ByLabel, ByTenant:
 	default:
-		return nil, fmt.Errorf("%w: costs by %q: it is none of run, step, item, workflow, day, tenant", ErrInput, f.By)
+		return nil, fmt.Errorf("%w: costs by %q: it is none of run, step, item, workflow, day, version, label, tenant", ErrInput, f.By)
 	}
 	parts, err := e.store.Costs(ctx, f)
 	if err != nil {
@@ -427,6 +432,7 @@ func (e *Engine) Costs(ctx context.Context, f CostFilter) ([]Cost, error) {
 			at[of], sums = i, append(sums, of)
 		}
 		sums[i].Charges += part.Charges
+		sums[i].Times += part.Times
 		sums[i].Amount += part.Amount
 		sums[i].Open += part.Open
 		sums[i].Guessed += part.Guessed

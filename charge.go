@@ -16,6 +16,7 @@ type Reserve struct {
 	Meter   string
 	Item    string
 	Most    int64
+	Label   string
 
 	// Answers.
 	Charge int64   // its row of the ledger; zero: it was refused
@@ -37,6 +38,7 @@ type Spending struct {
 	Meter string // "" means USD
 	Item  string // what is bought, such as "openai/gpt-4o": costs are summed by it
 	Most  int64  // the most that it can cost, in units of the meter
+	Label string // what tells alike purchases apart, such as "greeting@3", a version of a prompt; "": nothing
 }
 
 // Reservation is an amount set aside by [Spend].
@@ -68,6 +70,9 @@ func Spend(ctx context.Context, what Spending) (*Reservation, error) {
 			return nil, Fatal(fmt.Errorf("%w: spend in step %s: %w", ErrInput, s.key, err))
 		}
 	}
+	if !isText(what.Label) || len(what.Label) > maxName {
+		return nil, Fatal(fmt.Errorf("%w: spend in step %s: the label is no text of at most %d bytes without NUL", ErrInput, s.key, maxName))
+	}
 	if what.Most < 0 || what.Most > maxAmount {
 		return nil, Fatal(fmt.Errorf("%w: spend in step %s: at most %d of %s; it must be from 0 to %d", ErrInput, s.key, what.Most, what.Meter, int64(maxAmount)))
 	}
@@ -75,7 +80,7 @@ func Spend(ctx context.Context, what Spending) (*Reservation, error) {
 		return nil, context.Cause(ctx)
 	}
 	r := s.r
-	res := &Reserve{Key: s.key, Attempt: s.attempt, Meter: what.Meter, Item: what.Item, Most: what.Most}
+	res := &Reserve{Key: s.key, Attempt: s.attempt, Meter: what.Meter, Item: what.Item, Most: what.Most, Label: what.Label}
 	r.mu.Lock()
 	if r.dead.Load() || r.phase == ending || s.open() == nil {
 		r.mu.Unlock()

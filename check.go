@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -51,7 +53,7 @@ func (e *Engine) Check(ctx context.Context, f Filter) iter.Seq2[Check, error] {
 			page, err := e.store.List(ctx, f)
 			var found []Check
 			if err == nil {
-				found, err = e.check(ctx, page, checkLimit)
+				found, err = e.check(ctx, page, checking{defs: e.code(), limit: checkLimit})
 			}
 			if err != nil {
 				yield(Check{}, err)
@@ -70,17 +72,33 @@ func (e *Engine) Check(ctx context.Context, f Filter) iter.Seq2[Check, error] {
 	}
 }
 
+// checking is what runs are held against.
+type checking struct {
+	defs  map[string]*definition
+	limit time.Duration
+	most  int64  // entries of a journal that are read; 0: all
+	told  func() // called as it is known of a run what comes of it, before anything is stopped; nil: nobody is
+	ended bool   // runs that have ended, too
+}
+
+// code are the workflows that are registered. It is not to be changed.
+func (e *Engine) code() map[string]*definition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.defs
+}
+
 // check replays runs in an engine of their own, on a store that has nothing but them and
 // takes nothing.
-func (e *Engine) check(callers context.Context, runs []RunInfo, limit time.Duration) ([]Check, error) {
-	ctx, stop := context.WithTimeout(callers, limit)
+func (e *Engine) check(callers context.Context, runs []RunInfo, how checking) ([]Check, error) {
+	ctx, stop := context.WithTimeout(callers, how.limit)
 	defer stop()
-	s := &checkStore{Store: e.store, left: map[int64]bool{}, found: map[int64]Check{}, bare: map[int64]string{}, done: stop}
+	s := &checkStore{Store: e.store, left: map[int64]bool{}, found: map[int64]Check{}, bare: map[int64]string{}, done: stop, most: how.most, told: how.told}
 	known := runs[:0:0]
 	for _, run := range runs {
-		switch _, err := e.definition(run.Workflow); {
-		case run.State.Terminal():
-		case err != nil:
+		switch {
+		case run.State.Terminal() && !how.ended:
+		case how.defs[run.Workflow] == nil:
 			s.found[run.Key] = Check{Diverged: fmt.Sprintf("no workflow is called %q here", run.Workflow)}
 		default:
 			s.left[run.Key] = true
@@ -98,21 +116,19 @@ func (e *Engine) check(callers context.Context, runs []RunInfo, limit time.Durat
 		}
 		s.dry = New(s, &opt)
 		s.dry.unsecured = s.unsecured
-		e.mu.Lock()
-		s.dry.defs, s.dry.names = e.defs, e.names
-		e.mu.Unlock()
+		s.dry.defs, s.dry.names = how.defs, slices.Sorted(maps.Keys(how.defs))
 		if err := errors.Join(s.dry.Run(ctx), context.Cause(callers)); err != nil {
 			return nil, err
 		}
 	}
 	var out []Check
 	for _, run := range runs {
-		if run.State.Terminal() {
+		if run.State.Terminal() && !how.ended {
 			continue
 		}
 		c, ok := s.found[run.Key]
 		if !ok {
-			c.Diverged = fmt.Sprintf("its code did not get to the end of the journal within %v", limit)
+			c.Diverged = fmt.Sprintf("its code did not get to the end of the journal within %v", how.limit)
 		}
 		if why := s.bare[run.Key]; why != "" && c.Diverged == "" {
 			c.Diverged, c.NoSecret = why, true
@@ -130,6 +146,8 @@ type checkStore struct {
 	runs []RunInfo
 	dry  *Engine
 	done func()
+	told func()
+	most int64
 
 	mu    sync.Mutex
 	left  map[int64]bool
@@ -152,6 +170,9 @@ func (s *checkStore) tell(run int64, c Check) {
 	}
 	delete(s.left, run)
 	s.found[run] = c
+	if s.told != nil {
+		s.told()
+	}
 	if len(s.left) == 0 {
 		s.done()
 	}
@@ -169,11 +190,34 @@ func (s *checkStore) Claim(context.Context, ClaimRequest) (Claims, error) {
 	defer s.mu.Unlock()
 	var c Claims
 	for _, run := range s.runs {
+		if run.State.Terminal() { // its time is over, and what came of it is in the journal
+			run.Deadline = time.Time{}
+		}
 		run.Worker, run.State, run.Strikes = 1, Running, 0
 		c.Runs = append(c.Runs, Claim{Info: run})
 	}
 	s.runs = nil
 	return c, nil
+}
+
+func (s *checkStore) Journal(ctx context.Context, run, after int64, limit int) ([]Entry, error) {
+	page, err := s.Store.Journal(ctx, run, after, limit)
+	return s.first(page), err
+}
+
+func (s *checkStore) Index(ctx context.Context, run, after int64, limit, inline int) ([]Entry, error) {
+	page, err := s.Store.Index(ctx, run, after, limit, inline)
+	return s.first(page), err
+}
+
+// first are those of some entries that are read.
+func (s *checkStore) first(page []Entry) []Entry {
+	for i := range page {
+		if s.most > 0 && page[i].Seq >= s.most {
+			return page[:i]
+		}
+	}
+	return page
 }
 
 func (s *checkStore) Commit(_ context.Context, b *Batch) error {

@@ -17,7 +17,7 @@ func TestACheckEndsThoughCodeDoesNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	runs := []RunInfo{{Key: 1, ID: "one", Workflow: "stuck", State: Waiting}}
-	found, err := e.check(t.Context(), runs, 20*time.Millisecond)
+	found, err := e.check(t.Context(), runs, checking{defs: e.defs, limit: 20 * time.Millisecond})
 	if err != nil || len(found) != 1 || !strings.Contains(found[0].Diverged, "did not get to the end") {
 		t.Errorf("found %+v, %v", found, err)
 	}

@@ -456,6 +456,10 @@ func (s *cut) Purge(ctx context.Context, now time.Time, limit int) (int, error) 
 	return answer(s, func() (int, error) { return s.Store.Purge(ctx, now, limit) })
 }
 
+func (s *cut) Tally(ctx context.Context, f pawl.TallyFilter) (pawl.Tally, error) {
+	return answer(s, func() (pawl.Tally, error) { return s.Store.Tally(ctx, f) })
+}
+
 func (s *cut) Stats(ctx context.Context, now time.Time) (pawl.Stats, error) {
 	return answer(s, func() (pawl.Stats, error) { return s.Store.Stats(ctx, now) })
 }

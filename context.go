@@ -76,6 +76,14 @@ func (b *branch) nextKey(name string) string {
 	return b.path + "/" + name + "#" + strconv.Itoa(n)
 }
 
+// Key returns the key that the next step or branch of a name gets here. Asking makes none: the same key is
+// the answer until there is one.
+func (c *Context) Key(name string) string {
+	key := c.b.nextKey(name)
+	c.b.seen[escape.Replace(name)]--
+	return key
+}
+
 var escape = strings.NewReplacer("/", "%2F", "#", "%23", "%", "%25")
 
 // act is called when a call was not recorded and is about to be made: it waits for the end

@@ -106,6 +106,7 @@ type Engine struct {
 	watch   watchers
 	sources sources
 	feed    feed
+	onEnd   atomic.Pointer[func(*RunInfo, int64) []Put]
 
 	suspects  []suspect // held, and waiting for their trials
 	suspected chan struct{}

@@ -41,7 +41,7 @@ var rooms = []room{
 	{"service", nil},
 	{"service/...", []string{"service"}}, // those that bring dependencies of their own
 	{"expr", nil},
-	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger"}},
+	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger", "trigger/dbchange"}},
 	{"trigger", []string{"pawl", "expr"}},
 	{"trigger/...", []string{"pawl", "trigger"}},
 	{"templates", nil},

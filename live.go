@@ -228,6 +228,11 @@ func (r *live) conclude(b *branch, s State, end any, next *continueError) {
 	entry.Seq = r.nextSeq()
 	ch.Entries = append(ch.Entries, entry)
 	ch.To = move
+	if tell := r.e.onEnd.Load(); tell != nil && next == nil && s != Cancelled {
+		info := r.info
+		info.State, info.Reason, info.Ended, info.Updated = s, move.Reason, at, at
+		ch.Puts = (*tell)(&info, entry.Seq)
+	}
 	for child := range r.children {
 		ch.Cancels = append(ch.Cancels, child)
 	}

@@ -46,7 +46,7 @@ func (e *Engine) checkVersion(ctx context.Context, run Ref, version string) (Run
 	}
 	as := info
 	as.Version = version
-	found, err := e.check(ctx, []RunInfo{as}, checkLimit)
+	found, err := e.check(ctx, []RunInfo{as}, checking{defs: e.code(), limit: checkLimit})
 	if err != nil {
 		return info, Check{}, err
 	}

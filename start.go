@@ -150,6 +150,16 @@ func (e *Engine) prepare(ctx context.Context, def *definition, input json.RawMes
 		}
 		run.Single = "key:" + apart(run.Tenant, def.name) + key
 	}
+	if o.single != "" {
+		if def.opts.single != nil {
+			return nil, fmt.Errorf("%w: start %s: SingletonKey(%q): the workflow is a Singleton by a key of its own", ErrInput, def.name, o.single)
+		}
+		run.Single = "start:" + apart(run.Tenant, def.name) + o.single
+	}
+	for _, l := range o.rates {
+		l.Key = "start:" + apart(run.Tenant, def.name) + l.Key
+		run.Limits = append(run.Limits, l)
+	}
 	for _, l := range def.opts.limits {
 		key := "workflow:" + def.name
 		if l.key != nil {
@@ -175,7 +185,21 @@ func (e *Engine) prepare(ctx context.Context, def *definition, input json.RawMes
 	e.mu.Lock()
 	run.Eager = e.defs[def.name] != nil
 	e.mu.Unlock()
-	return &Start{Run: *run, Policy: policy}, nil
+	return &Start{Run: *run, Policy: policy, Exact: o.single != ""}, nil
+}
+
+// CheckStart says what StartRun would refuse before it asks the store for the start: ErrUnknown, ErrInput, ErrTooLarge; of a workflow
+// with versions also what its Pick and Load say. It starts nothing, and returns the version that a run would have.
+func (e *Engine) CheckStart(ctx context.Context, workflow string, input json.RawMessage, opts ...StartOption) (version string, err error) {
+	def, err := e.definition(workflow)
+	if err != nil {
+		return "", err
+	}
+	s, err := e.prepare(ctx, def, input, opts)
+	if err != nil {
+		return "", err
+	}
+	return s.Run.Version, nil
 }
 
 // compact makes equal inputs equal bytes, as far as white space goes.

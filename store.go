@@ -88,6 +88,9 @@ type Store interface {
 	// not taken. Neither reads more than most of them, nor returns more.
 	Queued(ctx context.Context, tenant string, most int) (int, error)
 	Unread(ctx context.Context, run int64, most int) (int, error)
+	// Tally counts the runs of a workflow and tells how long they took; it looks at no more than
+	// f.Most of them, the newest.
+	Tally(ctx context.Context, f TallyFilter) (Tally, error)
 	// Stats counts.
 	Stats(ctx context.Context, now time.Time) (Stats, error)
 	// Close waits for calls under way and gives everything back.
@@ -164,8 +167,10 @@ type Change struct {
 	Cancels  []int64 // children to be cancelled, by run key
 	Reserves []*Reserve
 	Settles  []*Settle
-	Solo     bool  // from now until its next Move, a death of the worker is this run's fault alone
-	To       *Move // nil: the run's row is not touched
+	// Puts are records, each of a key that nobody else writes, whatever its version; they are stored if To was not refused.
+	Puts []Put
+	Solo bool  // from now until its next Move, a death of the worker is this run's fault alone
+	To   *Move // nil: the run's row is not touched
 
 	// Answers.
 	Err  error     // ErrFenced: To met another epoch; nothing of this change was stored
@@ -280,6 +285,7 @@ const (
 type Start struct {
 	Run    NewRun
 	Policy Policy
+	Exact  bool  // with CancelOld and Queue: a taken id is answered with the run that has it, and not with another id
 	Copy   *Copy // a fork: entries to begin with
 
 	// Answers.

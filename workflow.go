@@ -239,7 +239,9 @@ type startOptions struct {
 	timeout time.Duration
 	policy  *Policy
 	version string // asked for
-	err     error  // an option that can't be
+	single  string // singleton key; "": none
+	rates   []RunLimit
+	err     error // an option that can't be
 }
 
 // ID makes a start idempotent: a second start with the same id and input answers with the
@@ -290,6 +292,28 @@ func OnConflict(p Policy) StartOption {
 		if o.policy = &p; p > Queue {
 			o.err = fmt.Errorf("OnConflict(%d): there is no such policy", p)
 		}
+	})
+}
+
+// SingletonKey lets only one live run of the workflow have this key, of the tenant's runs that are started with it. What the start does when another run has it
+// is its [OnConflict] policy; with CancelOld and Queue a taken id is then answered with the run that has it, and gets no suffix. An empty key is ErrInput, and so is one for a workflow that is a [Singleton].
+func SingletonKey(key string) StartOption {
+	return startOption(func(o *startOptions) {
+		if o.single = key; key == "" {
+			o.err = errors.Join(o.err, errors.New("SingletonKey: the key is empty"))
+		}
+	})
+}
+
+// StartRate lets at most n of the tenant's runs of the workflow that are started with this key begin in any period of length per; the
+// others wait for their turn. Beside it the limits of the workflow hold. A bad n or per is ErrInput.
+func StartRate(n int, per time.Duration, key string) StartOption {
+	return startOption(func(o *startOptions) {
+		if n < 1 || per <= 0 {
+			o.err = errors.Join(o.err, fmt.Errorf("StartRate(%d, %v): both must be over zero", n, per))
+			return
+		}
+		o.rates = append(o.rates, RunLimit{Key: key, N: n, Per: per})
 	})
 }
 

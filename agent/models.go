@@ -85,6 +85,7 @@ type route struct {
 	provider string
 	model    string
 	asks     llm.Model
+	label    string // of its charges
 }
 
 // route finds the provider of a model.

@@ -24,6 +24,9 @@ func (a *attempt) once(ctx context.Context, r route, why string, req *llm.Reques
 	made.Request = &shown
 
 	var b bill
+	if a.prompt != nil {
+		r.label = fmt.Sprintf("%s@%d", a.prompt.Name, a.prompt.Version)
+	}
 	ask := func(ctx context.Context) (res *llm.Response, err error) {
 		b, err = a.m.pay(ctx, r, llm.EstimateInput(req), req.MaxTokens, func(ctx context.Context) (u llm.Usage, l llm.Limits, id string, err error) {
 			if res, err = a.call(ctx, r, req); err != nil {
@@ -99,7 +102,7 @@ func (m *Models) pay(ctx context.Context, r route, input, output int, call func(
 	if known {
 		most = price.Most(input, output)
 	}
-	money, err := pawl.Spend(ctx, pawl.Spending{Item: r.name, Most: most})
+	money, err := pawl.Spend(ctx, pawl.Spending{Item: r.name, Most: most, Label: r.label})
 	if err != nil {
 		_ = pass.Done(context.Canceled) // nobody was called
 		slot.Done(0, Seen{})

@@ -364,6 +364,8 @@ func furnish(h *house, bearing, prefix string) *belongings {
 		_, err = c.Deploy(ctx, []byte(aFlow(prefix+"flow", text)), api.DeployOptions{})
 		must(err)
 	}
+	_, err = c.Start(ctx, api.StartRequest{Workflow: prefix + "flow", ID: prefix + "executed"}, 20*time.Second)
+	must(err)
 	_, err = c.PutSecret(ctx, prefix+"name", api.SecretRequest{Value: "hush"})
 	must(err)
 	key, err := c.CreateKey(ctx, api.KeySpec{Name: "spare", Scopes: []api.Scope{api.RunsRead}})
@@ -399,6 +401,8 @@ func (b *belongings) fill(d documented, run string) func(param string) string {
 			return "go/now"
 		case "workflows/id":
 			return b.prefix + "flow"
+		case "executions/id":
+			return b.prefix + "executed"
 		}
 		if v := b.other[param]; v != "" {
 			return v

@@ -26,7 +26,7 @@ type CostList struct {
 }
 
 type costInput struct {
-	By       string `query:"by" enum:"run,step,item,workflow,day" doc:"What to sum apart; left out: all in one."`
+	By       string `query:"by" enum:"run,step,item,workflow,day,version,label" doc:"What to sum apart; left out: all in one."`
 	Run      string `query:"run"`
 	Family   string `query:"family" enum:"true,false" doc:"With run: also of its children, of theirs, and of runs that these went on as."`
 	Workflow string `query:"workflow"`

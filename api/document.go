@@ -9,12 +9,13 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/flow"
 )
 
 // newDocument prepares the OpenAPI document that the operations are added to, and huma, of
 // which nothing is used but that: no pages, no links to schemas in answers.
 func (s *server) newDocument() {
-	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	registry := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	registry.RegisterTypeAlias(reflect.TypeFor[pawl.State](), reflect.TypeFor[stateName]())
 	s.problems = &huma.Response{
 		Description: "A problem: what was asked was not done, but for code unknown_outcome, which may have been.",
@@ -38,6 +39,23 @@ func (s *server) newDocument() {
 		Formats: map[string]huma.Format{"application/json": jsonFormat, problemType: jsonFormat}, DefaultFormat: "application/json",
 		Transformers: []huma.Transformer{ours},
 	}, adapter{s})
+}
+
+// schemaName is what a type is called in the document. Types of flows have the names of others, which tell of runs.
+func schemaName(t reflect.Type, hint string) string {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	name := huma.DefaultSchemaNamer(t, hint)
+	if t.PkgPath() == reflect.TypeFor[flow.Flow]().PkgPath() && !strings.HasPrefix(name, "Flow") {
+		name = "Flow" + name
+	}
+	return name
+}
+
+// schemaOf is the document's schema of a value's type.
+func (s *server) schemaOf(v any) *huma.Schema {
+	return s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(v), true, "")
 }
 
 // apiVersion is the version of the API, which is not the program's.

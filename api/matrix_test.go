@@ -200,6 +200,10 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			executed := "x" + name
+			if _, err := them.Start(t.Context(), api.StartRequest{Workflow: name, ID: executed}, 20*time.Second); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := them.PutSecret(t.Context(), name, api.SecretRequest{Value: "theirs"}); err != nil {
 				t.Fatal(err)
 			}
@@ -217,7 +221,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			}
 
 			// What there is, by the first part of a path and the parameter; and what there is not.
-			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "workflows/id": name, "secrets/name": name, "approvals/id": asked}
+			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "workflows/id": name, "secrets/name": name, "approvals/id": asked, "executions/id": executed}
 			made := func(v string) string {
 				last := "x"
 				if strings.HasSuffix(v, "x") {
@@ -280,7 +284,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			// Ids of queries and bodies.
 			none := made(name)
 			same := map[string]string{none: name}
-			for _, path := range []string{"/api/runs?parent=", "/api/runs?q=", "/api/costs?run=", "/api/costs?family=true&run=", "/api/charges?run="} {
+			for _, path := range []string{"/api/runs?parent=", "/api/runs?q=", "/api/costs?run=", "/api/costs?family=true&run=", "/api/charges?run=", "/api/executions?workflow=", "/api/workflows/x/graph?run="} {
 				compare("GET", path+name, path+none, "", "", same)
 			}
 			backtest := `{"step":"s","change":{"model":"p/m"},"runs":[%q]}`
@@ -314,7 +318,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			if one, err := them.Secret(t.Context(), name); err != nil || one.Name != name {
 				t.Errorf("their secret: %+v %v", one, err)
 			}
-			for _, path := range []string{"/api/workflows", "/api/runs", "/api/budgets", "/api/secrets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/subscriptions", "/api/approvals"} {
+			for _, path := range []string{"/api/workflows", "/api/runs", "/api/budgets", "/api/secrets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/subscriptions", "/api/approvals", "/api/executions", "/dashboard"} {
 				r := h.send("GET", path, "", bearer(ours))
 				if r.status != 200 || strings.Contains(string(r.body), name) || strings.Contains(string(r.body), keyID) {
 					t.Errorf("%s: %d %s", path, r.status, r.body)

@@ -35,6 +35,7 @@ type route struct {
 	about   string // more than a sentence, where it is needed
 	also    []int  // statuses of success beside the first, with the same body
 	status  int    // of success; 0 means 200
+	page    string // where a browser is sent instead, which wants a page
 	prefix  string // the query takes any name that begins so
 	free    bool   // parameters are not held against their schemas: a name may be empty
 	loose   bool   // the query may have names that are not known
@@ -127,7 +128,7 @@ func add[I, O any](s *server, r route, handle func(ctx context.Context, in *I) (
 	for _, status := range r.also {
 		answer := *op.Responses[first]
 		answer.Description = http.StatusText(status)
-		if status == http.StatusNoContent {
+		if status == http.StatusNoContent || status == http.StatusSeeOther {
 			answer.Content = nil
 		}
 		op.Responses[strconv.Itoa(status)] = &answer

@@ -16,6 +16,7 @@ import (
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
+	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 	"github.com/pawlrun/pawl/trigger"
@@ -95,6 +96,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 			return e, errors.New("no event")
 		}
 		var key api.NewKey
+		var ran string // an execution
 		var hook api.Hook
 		begin := func(workflow, id string, input string, until pawl.State) {
 			t.Helper()
@@ -139,9 +141,53 @@ func TestEveryRouteIsDriven(t *testing.T) {
 			}},
 			{"execute", func() {
 				v, err := c.Execute(ctx, "hello", json.RawMessage(`{"a":1}`), 2, 20*time.Second)
+				ran = v.ExecutionID
 				must(v.Status == "completed" && v.Version == "2" && string(v.Output) == `{"text":"two"}`, err, v)
 				v, err = c.Execute(ctx, "echo", json.RawMessage(`{"text":"hi"}`), 0, 20*time.Second)
 				must(v.Status == "completed" && string(v.Output) == `{"text":"hi"}`, err, v)
+			}},
+			{"workflowMetrics", func() {
+				v, err := c.WorkflowMetrics(ctx, "hello", flow.Span{})
+				must(v.TotalExecutions == 1 && v.SuccessRate == "100.0%" && *v.SuccessRatio == 1 && v.TotalCost == "$0.0000" && v.Last24h.Completed == 1 && v.ByVersion["2"].Completed == 1, err, v)
+				v, err = c.WorkflowMetrics(ctx, "hello", flow.Span{To: time.Now().Add(-time.Hour)})
+				must(v.TotalExecutions == 0 && v.SuccessRate == "N/A" && v.SuccessRatio == nil, err, v)
+				_, err = c.WorkflowMetrics(ctx, "nobody", flow.Span{})
+				must(errors.Is(err, pawl.ErrNotFound), nil, err)
+			}},
+			{"workflowCosts", func() {
+				v, err := c.WorkflowCosts(ctx, "hello", flow.Span{})
+				must(v.TotalExecutions == 1 && v.TotalCost == "$0.0000" && len(v.CostByStep) == 0 && strings.HasPrefix(v.Period, "since "), err, v)
+				_, err = c.WorkflowCosts(ctx, "nobody", flow.Span{})
+				must(errors.Is(err, pawl.ErrNotFound), nil, err)
+			}},
+			{"executions", func() {
+				v, err := c.Executions(ctx, api.ExecutionQuery{Workflow: "hello", Status: []pawl.State{pawl.Completed}, Limit: 1})
+				must(len(v.Items) == 1 && v.Items[0].ExecutionID == ran && v.Items[0].Version == 2 && v.NextCursor == "", err, v)
+				v, err = c.Executions(ctx, api.ExecutionQuery{Workflow: "hello", Since: time.Now().Add(time.Hour)})
+				must(len(v.Items) == 0, err, v)
+			}},
+			{"execution", func() {
+				v, err := c.Execution(ctx, ran)
+				must(v.WorkflowID == "hello" && v.Status == pawl.Completed && string(v.StepResults["say"].Output) == `{"text":"two"}` && v.StepResults["say"].Next == "end" && string(v.Output) == `{"text":"two"}`, err, v)
+				_, err = c.Execution(ctx, "nobody")
+				must(errors.Is(err, pawl.ErrNotFound), nil, err)
+			}},
+			{"workflowGraph", func() {
+				v, err := c.WorkflowGraph(ctx, "hello", api.GraphQuery{Format: "mermaid"})
+				must(strings.HasPrefix(string(v), "flowchart TD"), err, string(v))
+				v, err = c.WorkflowGraph(ctx, "hello", api.GraphQuery{Format: "svg", Run: ran})
+				must(strings.HasPrefix(string(v), "<svg ") && strings.Contains(string(v), "✓ completed"), err, string(v))
+				v, err = c.WorkflowGraph(ctx, "hello", api.GraphQuery{Run: ran, Version: 2})
+				var g flow.Graph
+				must(json.Unmarshal(v, &g) == nil && len(g.Nodes) == 3 && g.Edges[1].Taken == 1, err, string(v))
+				for _, q := range []api.GraphQuery{{Run: "nobody"}, {Version: 7}} {
+					_, err = c.WorkflowGraph(ctx, "hello", q)
+					must(errors.Is(err, pawl.ErrNotFound), nil, err)
+				}
+			}},
+			{"dashboard", func() {
+				v, err := c.Dashboard(ctx, "", 0)
+				must(len(v.Workflows) >= 1 && v.Workflows[len(v.Workflows)-1].ID == "hello" && v.TotalExecutions >= 1 && v.NextCursor == "", err, v)
 			}},
 			{"validateWorkflow", func() {
 				v, err := c.ValidateWorkflow(ctx, "hello", 2)

@@ -174,16 +174,10 @@ func (s *server) list(ctx context.Context, in *listInput) (*output[RunPage], err
 		}
 		f.Parent = parent.Key
 	}
-	for _, names := range in.States {
-		for name := range strings.SplitSeq(names, ",") {
-			state, err := pawl.ParseState(name)
-			if err != nil {
-				return nil, badRequest("%s", plain(err))
-			}
-			f.States = append(f.States, state)
-		}
-	}
 	var err error
+	if f.States, err = statesOf(in.States); err != nil {
+		return nil, err
+	}
 	if f.Attrs, err = attributes(exchangeOf(ctx).r.URL.Query()); err != nil {
 		return nil, err
 	}

@@ -114,8 +114,8 @@ type server struct {
 	unread     *gauge[int64]  // by run
 }
 
-// New returns a handler of the API on engine, and of webhooks (pawl.WebhookPath). Routes outside
-// those, /api, /healthz, /readyz and /openapi.json are refused with 404: mount others beside it. Serve the handler with
+// New returns a handler of the API on engine, of webhooks (pawl.WebhookPath), and of the paths that deployed flows have for
+// theirs (trigger.Route). Routes outside those, /api, /healthz, /readyz and /openapi.json are refused with 404: mount others beside it. Serve the handler with
 // [Serve], or with a server of your own that has a ReadHeaderTimeout; the handler sets the
 // other limits of time itself.
 func New(engine *pawl.Engine, opt Options) http.Handler {
@@ -147,7 +147,10 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.newDocument()
 	s.workflowRoutes()
 	s.flowRoutes()
+	s.triggerRoutes()
 	s.executeRoutes()
+	s.executionRoutes()
+	s.graphRoutes()
 	s.runRoutes()
 	s.startRoutes()
 	s.orderRoutes()
@@ -197,8 +200,11 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 		s.webhooks.ServeHTTP(w, r)
 		return
 	}
-	s.mark(w, r)
 	defer s.recover(w, r)
+	if s.arrived(w, r) {
+		return
+	}
+	s.mark(w, r)
 	if err := s.guard(r); err != nil {
 		s.refuse(w, r, err)
 		return
@@ -215,6 +221,11 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	took(w, pattern)
+	if o.page != "" && wantsPage(r) {
+		w.Header().Set("Location", o.page)
+		send(w, http.StatusSeeOther, "", nil)
+		return
+	}
 	r, err := s.admit(w, r, o)
 	if err == nil {
 		defer callerOf(r.Context()).done()

@@ -162,7 +162,7 @@ func (s *webhooks) delivery(ctx context.Context, r *http.Request, h *pawl.HookIn
 	id := ""
 	if a.Scheme != "" {
 		var err error
-		id, err = s.verify(ctx, r, h.Run.Tenant, a, body)
+		id, err = s.verify(ctx, r.Header, h.Run.Tenant, a.Scheme, a.Secret, body)
 		var bad *badSignature
 		switch {
 		case errors.As(err, &bad):
@@ -189,11 +189,11 @@ func (s *webhooks) delivery(ctx context.Context, r *http.Request, h *pawl.HookIn
 type badSignature struct{ error }
 
 // verify checks a request's signature with the settings that the server has under the secret's name, else with the secret of
-// the run's tenant, of which two values may be good.
-func (s *webhooks) verify(ctx context.Context, r *http.Request, tenant string, a *pawl.Answer, body []byte) (string, error) {
+// the tenant, of which two values may be good.
+func (s *webhooks) verify(ctx context.Context, header http.Header, tenant, scheme, name string, body []byte) (string, error) {
 	now := time.Now()
 	if s.opt.Verify != nil {
-		id, err := s.opt.Verify(a.Scheme, a.Secret, r.Header, body, now)
+		id, err := s.opt.Verify(scheme, name, header, body, now)
 		switch {
 		case errors.Is(err, pawl.ErrNotFound) && s.opt.Secrets != nil:
 		case err == nil, errors.Is(err, pawl.ErrState), errors.Is(err, pawl.ErrNotFound):
@@ -203,20 +203,20 @@ func (s *webhooks) verify(ctx context.Context, r *http.Request, tenant string, a
 		}
 	}
 	if s.opt.Secrets == nil {
-		return "", fmt.Errorf("it wants requests signed by %s, and the server has neither Options.Verify nor Options.Secrets to check that", a.Scheme)
+		return "", fmt.Errorf("it wants requests signed by %s, and the server has neither Options.Verify nor Options.Secrets to check that", scheme)
 	}
-	values, err := s.opt.Secrets.Values(ctx, tenant, a.Secret)
+	values, err := s.opt.Secrets.Values(ctx, tenant, name)
 	if errors.Is(err, pawl.ErrNotFound) {
 		return "", fmt.Errorf("%w of tenant %q, and none of that name in the server's settings: set it", err, tenant)
 	}
 	if err != nil {
 		return "", err
 	}
-	v, err := trigger.NewVerifier(trigger.SignatureOptions{Scheme: trigger.Scheme(a.Scheme), Secrets: values})
+	v, err := trigger.NewVerifier(trigger.SignatureOptions{Scheme: trigger.Scheme(scheme), Secrets: values})
 	if err != nil {
 		return "", err
 	}
-	signed, err := v.Verify(r.Header, body, now)
+	signed, err := v.Verify(header, body, now)
 	if err != nil {
 		return "", &badSignature{err}
 	}

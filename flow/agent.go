@@ -208,9 +208,6 @@ func (t *tool) name() string {
 }
 
 func (k *agentWork) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
-	if x.opt.Models == nil {
-		return result{}, refuse(c, s, fmt.Errorf("no model can be asked: the program was started without models"))
-	}
 	task := agent.Task{Prompt: agent.Untrusted(jsonOf(in.variables))}
 	instructions, err := asked(k.instructions, in)
 	if err == nil && k.prompt != nil {

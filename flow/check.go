@@ -13,25 +13,11 @@ func check(f *findings, made *Flow, w World) {
 	if made.root.get("trigger") != nil && made.root.get("triggers") != nil {
 		f.fault(made.root.get("triggers"), "move the one into the list", "trigger and triggers are both there")
 	}
-	made.unbuilt(f)
+	made.checkStarts(f)
 	k := &checker{f: f, flow: made, world: w, read: map[string]bool{}, words: wordsOf(made.main)}
 	k.graph(made.main, facts{}, map[string]*step{}, inside{})
 	k.unread(made.main)
 	k.trust(made.main, false, made.main.by)
-}
-
-// unbuilt refuses what the format has and this version of pawl does not carry out: it would be accepted and never happen.
-func (made *Flow) unbuilt(f *findings) {
-	triggers := made.root.get("triggers")
-	all := []*node{made.root.get("trigger")}
-	if triggers.is(listKind) {
-		all = append(all, triggers.items...)
-	}
-	for _, at := range all {
-		if kind := at.get("type"); kind.is(textKind) && kind.text != "manual" && triggerTypes[kind.text].doc != "" {
-			f.fault(kind, "leave the trigger out, and start runs by calls", "triggers of type %s are not carried out yet", kind.text)
-		}
-	}
 }
 
 // each calls f with every step of a graph and of those within it.

@@ -176,9 +176,6 @@ func (d *decision) formatName() string {
 
 func (d *decision) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
 	call := d.call
-	if x.opt.Models == nil {
-		return result{}, refuse(c, s, fmt.Errorf("no model can be asked: the program was started without models"))
-	}
 	if err := d.fill(&call, in); err != nil {
 		return result{}, refuse(c, s, err)
 	}

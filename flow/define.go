@@ -63,23 +63,32 @@ func (v *Variables) UnmarshalJSON(data []byte) error {
 // Define makes a workflow of a flow, for programs that bring their flows along. Its input are the variables, its result is
 // the output of the last step.
 func Define(f *Flow, opt Options) *pawl.Workflow[Variables, json.RawMessage] {
+	return define(f, opt, nil)
+}
+
+// define is Define of a workflow that notes in seen, if that is not nil, what its one run does.
+func define(f *Flow, opt Options, seen *trail) *pawl.Workflow[Variables, json.RawMessage] {
 	opt.breaker()
-	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost), pawl.Version(strconv.Itoa(f.Version))}
-	if f.Inputs != nil {
-		options = append(options, pawl.CheckInput(f.checkInput))
+	if opt.Models == nil { // what was answered before is read nevertheless
+		opt.Models = agent.New(agent.Options{})
 	}
+	options := []pawl.Option{pawl.BudgetUSD(f.limits.cost), pawl.Version(strconv.Itoa(f.Version)), pawl.CheckInput(f.checkInput)}
 	if f.limits.timeout > 0 {
 		options = append(options, pawl.Timeout(f.limits.timeout))
 	}
 	return pawl.Define(f.ID, func(c *pawl.Context, in Variables) (json.RawMessage, error) {
-		return interpret(c, f, opt, in)
+		return interpret(c, f, opt, in, seen)
 	}, options...)
 }
 
-// checkInput holds the variables of a start against the flow's inputs.
+// checkInput refuses what no run of the flow can start with.
 func (f *Flow) checkInput(input json.RawMessage) error {
-	if string(input) == "null" {
+	if len(input) == 0 || string(input) == "null" {
 		input = json.RawMessage("{}")
+	}
+	var v Variables
+	if err := json.Unmarshal(input, &v); err != nil || f.Inputs == nil {
+		return err
 	}
 	return f.inputs.check("the variables", input)
 }

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/expr"
@@ -54,9 +55,10 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		items[i] = one{i, v}
 	}
 	ends, err := pawl.Map(c, s.id, items, func(c *pawl.Context, item one) (ended, error) {
-		inner := in.inner()
+		inner := in.inner(strconv.Itoa(item.index))
 		inner.root["item"], inner.root["index"] = item.value, int64(item.index)
 		output, err := x.follow(c, e.graph, inner)
+		inner.trail.over(err)
 		end := ended{output: output, cost: inner.cost - in.cost, err: err}
 		switch {
 		case err == nil || cancelled(err):

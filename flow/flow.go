@@ -26,6 +26,7 @@ type Flow struct {
 	root   *node
 	inputs schema // of Inputs
 	limits limits
+	starts []start
 	main   graph
 }
 
@@ -109,6 +110,7 @@ func read(f *findings, root *node, w World) *Flow {
 		}
 	}
 	made.Hash = hash(root)
+	made.starts = readStarts(f, root)
 	made.main = readGraph(f, root.get("steps"), w)
 	return made
 }

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // Ends of a flow, as targets of next.
@@ -33,8 +35,8 @@ var document = record{doc: "A flow: a workflow as data, which pawl runs durably.
 	{name: "name", doc: "says it to people", is: text{most: 200}},
 	{name: "description", doc: "what it is for", is: text{most: 10_000}},
 	{name: "version", doc: "a number that grows; left out, it is the next free one", is: num{whole: true, least: 1, most: 1 << 31}},
-	{name: "trigger", doc: "what starts it; left out, only people and programs do", is: trigger},
-	{name: "triggers", doc: "several things that start it", is: list{of: trigger, least: 1, most: 50}},
+	{name: "trigger", doc: "what starts it; left out, only people and programs do", is: triggerOf},
+	{name: "triggers", doc: "several things that start it", is: list{of: triggerOf, least: 1, most: 50}},
 	{name: "inputs", doc: "JSON Schema of the variables with which a run starts; a start with others is refused", is: jsonSchema{}},
 	{name: "limits", is: limitsShape},
 	{name: "steps", doc: "the steps; a run begins with the first", is: list{of: nested, least: 1, most: MaxSteps}, required: true},
@@ -210,21 +212,52 @@ func (stepShape) schema() map[string]any {
 	return m
 }
 
-var trigger = triggerShape{}
+var triggerOf = triggerShape{}
 
 // triggerShape is a record that depends on its type.
 type triggerShape struct{}
 
+// controls hold the starts of a trigger together, or apart.
+var controls = []attr{
+	{name: "debounce", is: record{doc: "Deliveries that follow each other closely start one run, with the newest.", attrs: []attr{
+		{name: "periodMs", doc: "how long nothing must come, in milliseconds", is: millis, required: true},
+		{name: "timeoutMs", doc: "how long the first waits at most, in milliseconds; left out, as long as things come", is: millis},
+		keyAttr,
+	}}},
+	{name: "batch", is: record{doc: "Several deliveries start one run, with the variable events: a list of what each would have been.", attrs: []attr{
+		{name: "maxSize", doc: "how many at most", is: num{whole: true, least: 1, most: 1000}, required: true},
+		{name: "timeoutMs", doc: "how long the first waits at most, in milliseconds", is: millis, required: true},
+		keyAttr,
+	}}},
+	{name: "rateLimit", is: record{doc: "Runs beyond it wait for their beginning.", attrs: []attr{
+		{name: "limit", doc: "how many may begin in any period", is: count, required: true},
+		{name: "periodMs", doc: "in milliseconds", is: millis, required: true},
+		keyAttr,
+	}}},
+	{name: "singleton", is: record{doc: "One run at a time.", attrs: []attr{
+		keyAttr,
+		{name: "mode", doc: "skip: what comes while a run goes on starts nothing; cancel: it cancels that run", is: text{one: []string{"skip", "cancel"}}, usual: "skip"},
+	}}},
+}
+
+var keyAttr = attr{name: "key", doc: "an expression over event, as where is, whose value tells apart what is counted apart; of a webhook event.data is the body; left out, all is one", is: plain}
+
 var triggerTypes = map[string]record{
 	"manual": {doc: "People and programs start it."},
-	"webhook": {doc: "A request starts it.", attrs: []attr{
+	"webhook": {doc: "A request starts it.", attrs: append([]attr{
 		{name: "path", doc: "the path of the URL, as it is served: /webhooks/orders", is: text{least: 2, most: 512, pattern: regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`), means: "begin with /, go on with letters, digits, - _ . ~ and /"}, required: true},
 		{name: "secret", doc: "the name of the secret that signs requests", is: plain},
-		{name: "scheme", doc: "how requests are signed", is: text{one: []string{"github", "stripe", "slack", "standard", "hmac", "none"}}},
-		{name: "dedupe", doc: "header:Name or a path into the body, whose value names a delivery", is: plain},
-		{name: "respond", doc: "the answer to a request", is: anything{}},
-		{name: "variables", doc: "the run's variables and the paths into the request that they come from; left out, the body", is: table{of: plain}},
-	}},
+		{name: "scheme", doc: "how requests are signed, with the secret; left out, or none, whoever knows the path is let in", is: text{one: []string{"github", "stripe", "slack", "standard", "hmac", "none"}}},
+		{name: "dedupe", doc: "header:Name, or a path such as body.id, whose value names a delivery; one that comes again within 24 hours starts nothing; left out, what the scheme says", is: plain},
+		{name: "methods", doc: "what requests may be; GET has its values in query", is: list{of: text{one: trigger.RouteMethods}, least: 1, most: 5}, usual: []string{"POST"}},
+		{name: "form", doc: "the body is a form, as a browser or Slack sends it, instead of JSON", is: truth{}},
+		{name: "respond", doc: "the answer to a request that has started a run; left out, 202 and the run's id", is: record{attrs: []attr{
+			{name: "status", is: num{whole: true, least: 200, most: 299}, usual: 200},
+			{name: "headers", is: table{of: text{most: 4096}}},
+			{name: "body", doc: "a text is sent as it is, anything else as JSON", is: anything{}},
+		}}},
+		{name: "variables", doc: "the run's variables and the paths they come from, into body, headers, query, id, method and path; left out, they are the body", is: table{of: plain}},
+	}, controls...)},
 	"schedule": {doc: "The clock starts it.", attrs: []attr{
 		{name: "cron", doc: "minute hour day month weekday", is: plain, required: true},
 		{name: "timezone", doc: "such as Europe/Berlin", is: plain, usual: "UTC"},
@@ -233,16 +266,21 @@ var triggerTypes = map[string]record{
 		{name: "jitter", doc: "spread over so many milliseconds", is: millis},
 		{name: "variables", doc: "the run's variables", is: table{of: anything{}}},
 	}},
-	"event": {doc: "An event starts it, also the end of another flow's run: workflow.completed, workflow.failed.", attrs: []attr{
+	"event": {doc: "An event starts it, also the end of another workflow's run: workflow.completed, workflow.failed.", attrs: append([]attr{
 		{name: "eventName", is: text{least: 1, most: 256}, required: true},
-		{name: "where", doc: "an expression over event; left out, all", is: plain},
-	}},
+		{name: "where", doc: "an expression over event, with its id, name and data; left out, all", is: plain},
+		{name: "variables", doc: "the run's variables and the paths into event that they come from: event.data.order; left out, they are the event's data", is: table{of: plain}},
+	}, controls...)},
 	"database-change": {doc: "New rows of a database start it.", attrs: []attr{
-		{name: "query", doc: "rows above the cursor, which is $1", is: plain},
-		{name: "cursor", doc: "the column that grows", is: plain},
-		{name: "table", doc: "a table with a trigger-written outbox, instead of query", is: plain},
-		{name: "pollIntervalMs", is: num{whole: true, least: 100, most: 24 * 3600_000}, usual: 30_000},
-		{name: "dsn", doc: "the name of the connection", is: plain},
+		{name: "query", doc: "rows above the cursor, which is $1; it has no limit", is: plain},
+		{name: "cursor", doc: "the column of the query that grows", is: plain},
+		{name: "key", doc: "the columns that tell rows with the same cursor apart; left out, id, or all if there is none", is: list{of: plain, least: 1, most: 16}},
+		{name: "existing", doc: "the rows that are there at the first look start runs too", is: truth{}},
+		{name: "settleMs", doc: "for how long rows of a query may come below others that were seen; 0 is not at all, left out 10 seconds", is: num{whole: true, most: 3600_000}},
+		{name: "table", doc: "a table with an outbox (pawl databases install-outbox), instead of query", is: plain},
+		{name: "operations", doc: "what changes of the table; left out, insert", is: list{of: text{one: []string{"insert", "update", "delete"}}, least: 1, most: 3}},
+		{name: "pollIntervalMs", doc: "the pause between two looks; left out, 30 seconds for a query, 2 for a table, whose changes PostgreSQL tells of at once", is: num{whole: true, least: 100, most: 24 * 3600_000}},
+		{name: "dsn", doc: "the name of the database, as in the settings of the server; never its address", is: plain, required: true},
 	}},
 }
 

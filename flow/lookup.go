@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // Is reports whether a workflow of the engine is a flow, of whichever tenant: names of flows are shared, flows are not.
@@ -49,6 +50,9 @@ func (r *Registry) Try(ctx context.Context, d Deployment) (Deployed, error) {
 	done.Name, done.Latest = f.Name, max(head.Latest, done.Version)
 	if !d.Inactive && head.Active != done.Version {
 		done.Previous, done.Active, done.Canary = head.Active, done.Version, nil
+		if _, err := trigger.Replace(ctx, r.engine, d.Tenant, owner(f.ID), f.owned(d.Tenant)); err != nil {
+			return Deployed{}, f.taken(err)
+		}
 	}
 	return done, nil
 }

@@ -87,7 +87,7 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	futures := make([]*pawl.Future[*ended], len(p.branches))
 	for i, b := range p.branches {
 		futures[i] = pawl.Go(scoped, s.id+"."+b.id, func(c *pawl.Context) (*ended, error) {
-			end, err := x.branch(c, b.graph, p.timeout, in)
+			end, err := x.branch(c, b, p.timeout, in)
 			if p.mode != "continue" {
 				return end, err
 			}
@@ -171,16 +171,17 @@ func (p *parallel) need() int {
 }
 
 // branch goes through a graph in a scope of its own.
-func (x *run) branch(c *pawl.Context, g graph, timeout time.Duration, in *scope) (*ended, error) {
+func (x *run) branch(c *pawl.Context, b branch, timeout time.Duration, in *scope) (*ended, error) {
 	if timeout > 0 {
 		var stop func(error)
 		c, stop = pawl.WithTimeout(c, timeout)
 		defer stop(nil)
 	}
-	inner := in.inner()
-	output, err := x.follow(c, g, inner)
+	inner := in.inner(b.id)
+	output, err := x.follow(c, b.graph, inner)
+	inner.trail.over(err)
 	end := &ended{output: output, err: err, cost: inner.cost - in.cost, results: map[string]any{}}
-	for _, s := range g.steps {
+	for _, s := range b.graph.steps {
 		if kept, is := inner.results[s.id]; is {
 			end.results[s.id] = kept
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/trigger"
 )
 
 // Registry has the deployed flows of a store. Several processes may have one each: what one deploys, the others know
@@ -22,6 +23,7 @@ import (
 type Registry struct {
 	engine *pawl.Engine
 	opt    Options
+	ends   *trigger.Ends
 
 	mu     sync.Mutex
 	known  map[string]bool           // flows whose name the engine knows from here
@@ -36,7 +38,7 @@ type place struct {
 
 // NewRegistry makes the registry of an engine's store. Call [Registry.Refresh] before the engine runs.
 func NewRegistry(e *pawl.Engine, opt Options) *Registry {
-	r := &Registry{engine: e, opt: opt, known: map[string]bool{}, loaded: map[place]pawl.Definition{}}
+	r := &Registry{engine: e, opt: opt, ends: trigger.NewEnds(e), known: map[string]bool{}, loaded: map[place]pawl.Definition{}}
 	return r
 }
 
@@ -109,8 +111,8 @@ func (e *VersionError) Error() string {
 func (e *VersionError) Is(target error) bool { return target == pawl.ErrConflict }
 
 // Deploy checks a document and keeps it as a version of its flow, which new runs have from then on. Runs that are there
-// stay with theirs. The same document again is the same version. [Problems]: it can't be deployed; a *VersionError: its
-// number is taken; ErrDuplicate: the program has a workflow of that name.
+// stay with theirs. Its triggers take the place of those that the flow had, in the same transaction; those that stay the same go on where they are. The same document again is the same version.
+// [Problems]: it can't be deployed; a *VersionError: its number is taken; ErrDuplicate: the program has a workflow of that name.
 func (r *Registry) Deploy(ctx context.Context, d Deployment) (Deployed, error) {
 	f, err := Parse(d.Document, r.World())
 	if err != nil {
@@ -121,11 +123,8 @@ func (r *Registry) Deploy(ctx context.Context, d Deployment) (Deployed, error) {
 	}
 	for {
 		done, err := r.deploy(ctx, d, f)
-		if !errors.Is(err, pawl.ErrConflict) || errors.As(err, new(*VersionError)) {
-			return done, err
-		}
-		if err := ctx.Err(); err != nil { // another deployment came between: look again
-			return done, err
+		if !overtaken(err) || ctx.Err() != nil { // else somebody came between: look again
+			return done, f.taken(err)
 		}
 	}
 }
@@ -161,6 +160,13 @@ func (r *Registry) deploy(ctx context.Context, d Deployment, f *Flow) (Deployed,
 		puts = append(puts,
 			pawl.Put{Space: versionSpace, Key: key(d.Tenant, f.ID, padded(number)), Data: data},
 			pawl.Put{Space: hashSpace, Key: key(d.Tenant, f.ID, f.Hash), Data: json.RawMessage(strconv.Itoa(number))})
+	}
+	if next.Active != head.Active {
+		starts, err := switchTriggers(ctx, r.engine, d.Tenant, f.ID, f)
+		if err != nil {
+			return done, err
+		}
+		puts = append(puts, starts...)
 	}
 	if isNew {
 		puts = append(puts, pawl.Put{Space: countSpace, Key: "names", If: pawl.AnyVersion, Data: json.RawMessage(`{}`)})
@@ -203,11 +209,14 @@ func (r *Registry) write(ctx context.Context, tenant string, was int64, next Inf
 		return next, fmt.Errorf("flow %s: %w", next.ID, err)
 	}
 	next.Revision = versions[0]
+	if err := r.ends.Refresh(ctx); err != nil && r.opt.Logger != nil { // Watch tries again
+		r.opt.Logger.Warn("pawl: deployed flows", "error", err)
+	}
 	return next, nil
 }
 
 // Activate lets new runs start with a version. Percent below 100 gives it that share of the starts, and the active version
-// the others. Revision, if not 0, is the one that the flow must have: pawl.ErrConflict if it has another.
+// the others; the triggers stay those of the active version. *trigger.PathError: the path of a webhook of the version is taken. Revision, if not 0, is the one that the flow must have: pawl.ErrConflict if it has another.
 func (r *Registry) Activate(ctx context.Context, tenant, id string, version int, percent float64, by string, revision int64) (Info, error) {
 	if !(percent > 0 && percent <= 100) {
 		return Info{}, fmt.Errorf("%w: a share of %v percent: give one above 0, up to 100", pawl.ErrInput, percent)
@@ -245,7 +254,7 @@ func (r *Registry) Rollback(ctx context.Context, tenant, id, by string, revision
 	})
 }
 
-// Deactivate lets no run start any more, until a version is activated. Runs that are there go on.
+// Deactivate lets no run start any more, until a version is activated, and takes the flow's triggers away. Runs that are there go on.
 func (r *Registry) Deactivate(ctx context.Context, tenant, id, by string, revision int64) (Info, error) {
 	return r.change(ctx, tenant, id, by, revision, func(head *Info) error {
 		if head.Active != 0 {
@@ -264,16 +273,47 @@ func (r *Registry) change(ctx context.Context, tenant, id, by string, revision i
 		if revision != 0 && head.Revision != revision {
 			return head, fmt.Errorf("%w: flow %s has revision %d, not %d: read it again", pawl.ErrConflict, id, head.Revision, revision)
 		}
-		was := head.Revision
+		was, active := head.Revision, head.Active
 		if err := change(&head); err != nil {
 			return head, err
 		}
+		var starts []pawl.Put
+		if head.Active != active {
+			if starts, err = r.starts(ctx, tenant, id, head.Active); err != nil {
+				return head, err
+			}
+		}
 		head.Changed, head.By = time.Now().UTC(), by
-		head, err = r.write(ctx, tenant, was, head)
-		if !errors.Is(err, pawl.ErrConflict) || revision != 0 || ctx.Err() != nil {
+		head, err = r.write(ctx, tenant, was, head, starts...)
+		if !overtaken(err) || ctx.Err() != nil {
 			return head, err
 		}
 	}
+}
+
+// starts are the writes that make the triggers of a version those of its flow; version 0 has none.
+func (r *Registry) starts(ctx context.Context, tenant, id string, version int) ([]pawl.Put, error) {
+	var f *Flow
+	if version != 0 {
+		stored, err := r.Version(ctx, tenant, id, version)
+		if err != nil {
+			return nil, err
+		}
+		if f, err = reread(stored.Document, r.World()); err != nil {
+			return nil, fmt.Errorf("version %d of flow %s: %w", version, id, err)
+		}
+	}
+	puts, err := switchTriggers(ctx, r.engine, tenant, id, f)
+	if err != nil {
+		return nil, fmt.Errorf("triggers of version %d of flow %s: %w", version, id, err)
+	}
+	return puts, nil
+}
+
+// overtaken reports that somebody else has written what was to be written over, so that it is to be read again.
+func overtaken(err error) bool {
+	var conflict *pawl.RecordConflictError
+	return errors.As(err, &conflict)
 }
 
 // Get tells of a flow. pawl.ErrNotFound.
@@ -391,8 +431,11 @@ func (r *Registry) prompt(name string, version int) (vars []string, err error) {
 	return vars, nil
 }
 
-// Refresh tells the engine the flows of the store that it does not know yet.
+// Refresh tells the engine the flows of the store that it does not know yet, and finds out which runs are to tell of their ends.
 func (r *Registry) Refresh(ctx context.Context) error {
+	if err := r.ends.Refresh(ctx); err != nil {
+		return err
+	}
 	for after := ""; ; {
 		records, err := r.engine.Records(ctx, headSpace, "", after, 1000)
 		if err != nil {
@@ -414,11 +457,15 @@ func (r *Registry) Refresh(ctx context.Context) error {
 	}
 }
 
-// Watch refreshes whenever another process deploys a new flow, until ctx ends.
+// Watch refreshes whenever another process deploys a new flow, until ctx ends; every second it finds out which runs are to tell of their ends.
 func (r *Registry) Watch(ctx context.Context) error {
 	var seen int64
 	for {
-		record, err := r.engine.Record(ctx, countSpace, "names")
+		err := r.ends.Refresh(ctx)
+		var record pawl.Record
+		if err == nil {
+			record, err = r.engine.Record(ctx, countSpace, "names")
+		}
 		if err == nil && record.Version != seen {
 			if err = r.Refresh(ctx); err == nil {
 				seen = record.Version

@@ -11,12 +11,15 @@ import (
 )
 
 // interpret runs a flow: it goes from step to step, and each step's work is one durable call under the step's id.
-func interpret(c *pawl.Context, f *Flow, opt Options, in Variables) (json.RawMessage, error) {
+// What it does is noted in seen, if that is not nil.
+func interpret(c *pawl.Context, f *Flow, opt Options, in Variables, seen *trail) (json.RawMessage, error) {
 	if in == nil {
 		in = Variables{}
 	}
 	x := &run{flow: f, opt: opt}
-	out, err := x.follow(c, f.main, newScope(c, f, in))
+	scope := newScope(c, f, in)
+	scope.trail = seen
+	out, err := x.follow(c, f.main, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +51,9 @@ func (x *run) follow(c *pawl.Context, g graph, in *scope) (any, error) {
 		case s.maxVisits > 0 && seen[s.id] > s.maxVisits:
 			return nil, &LimitError{s.id, "maxVisits", s.maxVisits, seen}
 		}
+		in.trail.begin(c, s)
 		r, err := x.do(c, s, in)
+		in.trail.end(c, in, r, err)
 		if err != nil {
 			return nil, err
 		}
@@ -56,6 +61,7 @@ func (x *run) follow(c *pawl.Context, g graph, in *scope) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		in.trail.leads(to)
 		switch to {
 		case End:
 			return r.output, nil

@@ -15,6 +15,7 @@ type scope struct {
 	variables map[string]any
 	results   map[string]any
 	cost      int64 // of the steps so far, in millionths of a US dollar
+	trail     *trail
 }
 
 func newScope(c *pawl.Context, f *Flow, in map[string]any) *scope {
@@ -27,9 +28,10 @@ func newScope(c *pawl.Context, f *Flow, in map[string]any) *scope {
 }
 
 // inner is the scope of a branch: it sees what was there before it, and what it adds only it sees.
-func (s *scope) inner() *scope {
+func (s *scope) inner(branch string) *scope {
 	in := &scope{root: maps.Clone(s.root), variables: maps.Clone(s.variables), results: maps.Clone(s.results), cost: s.cost}
 	in.root["variables"], in.root["stepResults"], in.root["steps"] = in.variables, in.results, in.results
+	in.trail = s.trail.inner(branch)
 	return in
 }
 

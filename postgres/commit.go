@@ -209,6 +209,10 @@ func (w *work) change(ch *pawl.Change) error {
 			return err
 		}
 	}
+	for _, p := range ch.Puts {
+		w.exec(`INSERT INTO records (space, key, version, until, data) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (space, key) DO UPDATE SET version = excluded.version, until = excluded.until, data = excluded.data`, p.Space, p.Key, w.us, microOrNil(p.Until), []byte(p.Data))
+	}
 	if ch.To == nil {
 		return nil
 	}

@@ -109,7 +109,7 @@ func (s *Store) Charges(ctx context.Context, f pawl.ChargeFilter) (out []pawl.Ch
 		where.cond = append(where.cond, cut)
 	}
 	where.and("c.id > ?", f.After)
-	query := `SELECT c.id, c.tenant, c.run_id, c.workflow, c.step, c.attempt, c.meter, c.item, c.reserved, c.amount, c.settled IS NULL, ` + cut + `, c.guess, c.at, c.settled, c.detail
+	query := `SELECT c.id, c.tenant, c.run_id, c.workflow, c.step, c.attempt, c.meter, c.item, c.reserved, c.amount, c.settled IS NULL, ` + cut + `, c.guess, c.at, c.settled, c.detail, c.version, c.label
 		FROM charges AS c WHERE ` + where.String() + " ORDER BY c.id LIMIT " + where.arg(f.Limit)
 	err = s.read(ctx, "list charges", func(c *pgxpool.Conn) error {
 		out, err = collect(ctx, c, scanCharge, query, where.args...)
@@ -121,7 +121,7 @@ func (s *Store) Charges(ctx context.Context, f pawl.ChargeFilter) (out []pawl.Ch
 func scanCharge(row pgx.CollectableRow) (c pawl.Charge, err error) {
 	var at int64
 	var settled *int64
-	err = row.Scan(&c.ID, &c.Tenant, &c.RunID, &c.Workflow, &c.Step, &c.Attempt, &c.Meter, &c.Item, &c.Reserved, &c.Amount, &c.Open, &c.Cut, &c.Guess, &at, &settled, (*[]byte)(&c.Detail))
+	err = row.Scan(&c.ID, &c.Tenant, &c.RunID, &c.Workflow, &c.Step, &c.Attempt, &c.Meter, &c.Item, &c.Reserved, &c.Amount, &c.Open, &c.Cut, &c.Guess, &at, &settled, (*[]byte)(&c.Detail), &c.Version, &c.Label)
 	c.At, c.Settled = fromMicro(&at), fromMicro(settled)
 	return c, err
 }
@@ -129,6 +129,7 @@ func scanCharge(row pgx.CollectableRow) (c pawl.Charge, err error) {
 // costKeys are what sums are made by.
 var costKeys = map[pawl.CostBy]string{
 	pawl.ByAll: "''", pawl.ByRun: "c.run_id", pawl.ByStep: "c.step", pawl.ByItem: "c.item", pawl.ByWorkflow: "c.workflow", pawl.ByTenant: "c.tenant",
+	pawl.ByVersion: "c.version", pawl.ByLabel: "c.label",
 	pawl.ByDay: "to_char(to_timestamp(c.at / 1000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
 }
 
@@ -136,10 +137,10 @@ var costKeys = map[pawl.CostBy]string{
 func (s *Store) Costs(ctx context.Context, f pawl.CostFilter) (out []pawl.Cost, err error) {
 	where := charged(&f.ChargeFilter, f.By == pawl.ByTenant)
 	query := `SELECT ` + costKeys[f.By] + `, c.meter, count(*), sum(c.amount)::bigint, coalesce(sum(c.amount) FILTER (WHERE c.settled IS NULL), 0)::bigint,
-		coalesce(sum(c.amount) FILTER (WHERE c.guess), 0)::bigint FROM charges AS c WHERE ` + where.String() + " GROUP BY 1, 2"
+		coalesce(sum(c.amount) FILTER (WHERE c.guess), 0)::bigint, count(DISTINCT c.run_id) FROM charges AS c WHERE ` + where.String() + " GROUP BY 1, 2"
 	err = s.read(ctx, "sum charges", func(c *pgxpool.Conn) error {
 		out, err = collect(ctx, c, func(row pgx.CollectableRow) (c pawl.Cost, err error) {
-			err = row.Scan(&c.Key, &c.Meter, &c.Charges, &c.Amount, &c.Open, &c.Guessed)
+			err = row.Scan(&c.Key, &c.Meter, &c.Charges, &c.Amount, &c.Open, &c.Guessed, &c.Times)
 			return c, err
 		}, query, where.args...)
 		return err

@@ -380,9 +380,9 @@ func (w *work) flushMoney(a *account) {
 	}
 	for _, r := range a.fresh {
 		w.rows(func(row pgx.CollectableRow) error { return row.Scan(&r.Charge) },
-			`INSERT INTO charges (run, epoch, run_id, tenant, workflow, step, attempt, meter, item, reserved, amount, guess, at, budgets)
-			SELECT key, epoch, id, tenant, workflow, $2, $3, $4, $5, $6, $6, false, $7, $8::bigint[] FROM runs WHERE key = $1 RETURNING id`,
-			r.run, r.Key, r.Attempt, r.Meter, r.Item, r.Most, w.us, r.on)
+			`INSERT INTO charges (run, epoch, run_id, tenant, workflow, step, attempt, meter, item, reserved, amount, guess, at, budgets, label, version)
+			SELECT key, epoch, id, tenant, workflow, $2, $3, $4, $5, $6, $6, false, $7, $8::bigint[], $9, coalesce(version, '') FROM runs WHERE key = $1 RETURNING id`,
+			r.run, r.Key, r.Attempt, r.Meter, r.Item, r.Most, w.us, r.on, r.Label)
 	}
 }
 

@@ -20,7 +20,7 @@ func (w *work) early(list []*fresh) error {
 			if err := w.stored(f); err != nil {
 				return err
 			}
-		} else if p := f.st.Policy; p == pawl.ReturnExisting || p == pawl.Reject {
+		} else if p := f.st.Policy; p == pawl.ReturnExisting || p == pawl.Reject || f.st.Exact {
 			taken, ids, tenants = append(taken, f.st), append(ids, f.st.Run.ID), append(tenants, f.st.Run.Tenant)
 		}
 	}
@@ -80,7 +80,7 @@ func (w *work) start(st *pawl.Start) error {
 			return err
 		}
 		// The id is taken.
-		if st.Policy == pawl.CancelOld || st.Policy == pawl.Queue {
+		if !st.Exact && (st.Policy == pawl.CancelOld || st.Policy == pawl.Queue) {
 			n.ID = fmt.Sprintf("%s~%d", base, suffix)
 			suffix++
 			continue

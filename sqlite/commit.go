@@ -149,6 +149,11 @@ func (t *tx) change(ch *pawl.Change) error {
 			return err
 		}
 	}
+	if len(ch.Puts) > 0 {
+		if err := t.put(&pawl.Write{Puts: ch.Puts}, make([]int64, len(ch.Puts))); err != nil {
+			return err
+		}
+	}
 	if ch.To != nil && ch.To.State.Terminal() && !untied {
 		return t.ended(ch)
 	}

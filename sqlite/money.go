@@ -91,9 +91,9 @@ func (t *tx) reserve(ch *pawl.Change, res *pawl.Reserve) error {
 		}
 		on = string(mustJSON(held))
 	}
-	_, err = t.one(`INSERT INTO charges (run, epoch, run_id, tenant, workflow, step, attempt, meter, item, reserved, amount, guess, at, budgets)
-		SELECT key, epoch, id, tenant, workflow, ?, ?, ?, ?, ?, ?, 0, ?, ? FROM runs WHERE key = ? RETURNING id`,
-		[]any{res.Key, res.Attempt, res.Meter, res.Item, res.Most, res.Most, t.us, on, ch.Run}, func(r row) error { res.Charge = r.int(0); return nil })
+	_, err = t.one(`INSERT INTO charges (run, epoch, run_id, tenant, workflow, step, attempt, meter, item, label, reserved, amount, guess, at, budgets, version)
+		SELECT key, epoch, id, tenant, workflow, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, coalesce(version, '') FROM runs WHERE key = ? RETURNING id`,
+		[]any{res.Key, res.Attempt, res.Meter, res.Item, res.Label, res.Most, res.Most, t.us, on, ch.Run}, func(r row) error { res.Charge = r.int(0); return nil })
 	return err
 }
 
@@ -366,11 +366,11 @@ func (s *Store) Charges(ctx context.Context, f pawl.ChargeFilter) (out []pawl.Ch
 	}
 	args = append(args, f.After, f.Limit)
 	err = s.read(ctx, func(c *conn) error {
-		return c.query(`SELECT c.id, c.tenant, c.run_id, c.workflow, c.step, c.attempt, c.meter, c.item, c.reserved, c.amount, c.settled IS NULL, `+cut+`, c.guess, c.at, c.settled, c.detail
+		return c.query(`SELECT c.id, c.tenant, c.run_id, c.workflow, c.step, c.attempt, c.meter, c.item, c.reserved, c.amount, c.settled IS NULL, `+cut+`, c.guess, c.at, c.settled, c.detail, c.version, c.label
 			FROM charges c WHERE `+cond+" AND c.id > ? ORDER BY c.id LIMIT ?", args, func(r row) error {
 			out = append(out, pawl.Charge{
 				ID: r.int(0), Tenant: r.str(1), RunID: r.str(2), Workflow: r.str(3), Step: r.str(4), Attempt: int(r.int(5)), Meter: r.str(6), Item: r.str(7),
-				Reserved: r.int(8), Amount: r.int(9), Open: r.int(10) != 0, Cut: r.int(11) != 0, Guess: r.int(12) != 0, At: r.time(13), Settled: r.time(14), Detail: r.bytes(15),
+				Reserved: r.int(8), Amount: r.int(9), Open: r.int(10) != 0, Cut: r.int(11) != 0, Guess: r.int(12) != 0, At: r.time(13), Settled: r.time(14), Detail: r.bytes(15), Version: r.str(16), Label: r.str(17),
 			})
 			return nil
 		})
@@ -381,17 +381,17 @@ func (s *Store) Charges(ctx context.Context, f pawl.ChargeFilter) (out []pawl.Ch
 // costKeys are what sums are made by.
 var costKeys = map[pawl.CostBy]string{
 	pawl.ByAll: "''", pawl.ByRun: "c.run_id", pawl.ByStep: "c.step", pawl.ByItem: "c.item", pawl.ByWorkflow: "c.workflow",
-	pawl.ByTenant: "c.tenant",
-	pawl.ByDay:    "strftime('%Y-%m-%d', c.at / 1000000, 'unixepoch')",
+	pawl.ByTenant: "c.tenant", pawl.ByVersion: "c.version", pawl.ByLabel: "c.label",
+	pawl.ByDay: "strftime('%Y-%m-%d', c.at / 1000000, 'unixepoch')",
 }
 
 // Costs implements pawl.Store.
 func (s *Store) Costs(ctx context.Context, f pawl.CostFilter) (out []pawl.Cost, err error) {
 	cond, args := charged(&f.ChargeFilter, f.By == pawl.ByTenant)
 	err = s.read(ctx, func(c *conn) error {
-		return c.query(`SELECT `+costKeys[f.By]+`, c.meter, count(*), sum(c.amount), sum(iif(c.settled IS NULL, c.amount, 0)), sum(iif(c.guess, c.amount, 0))
+		return c.query(`SELECT `+costKeys[f.By]+`, c.meter, count(*), sum(c.amount), sum(iif(c.settled IS NULL, c.amount, 0)), sum(iif(c.guess, c.amount, 0)), count(DISTINCT c.run_id)
 			FROM charges c WHERE `+cond+" GROUP BY 1, 2", args, func(r row) error {
-			out = append(out, pawl.Cost{Key: r.str(0), Meter: r.str(1), Charges: r.int(2), Amount: r.int(3), Open: r.int(4), Guessed: r.int(5)})
+			out = append(out, pawl.Cost{Key: r.str(0), Meter: r.str(1), Charges: r.int(2), Amount: r.int(3), Open: r.int(4), Guessed: r.int(5), Times: r.int(6)})
 			return nil
 		})
 	})

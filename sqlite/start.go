@@ -31,7 +31,7 @@ func (t *tx) start(st *pawl.Start) error {
 		case st.Policy == pawl.Reject:
 			st.Info, st.Existed, st.Err = old, true, fmt.Errorf("%w: id %s is taken by a run that is %s", pawl.ErrExists, run.ID, old.State)
 			return nil
-		case st.Policy == pawl.CancelOld, st.Policy == pawl.Queue:
+		case !st.Exact && (st.Policy == pawl.CancelOld || st.Policy == pawl.Queue):
 			base := run.ID
 			if n > 2 {
 				base = base[:len(base)-len(fmt.Sprintf("~%d", n-1))]

@@ -177,6 +177,22 @@ var commits = []promise{
 		d.is("the change", ch.Err, pawl.ErrFenced)
 		d.state("a", pawl.Running)
 	}},
+	{"records of a change are stored with it, and only with it", func(d *desk) {
+		r := d.hold(d.join("w"), "a")
+		end := func(key string) *pawl.Change {
+			return &pawl.Change{Entries: []pawl.Entry{d.entry(r, pawl.KindResult, "", `1`)}, To: &pawl.Move{State: pawl.Completed, Keep: -1},
+				Puts: []pawl.Put{{Space: "ends", Key: key, If: pawl.AnyVersion, Data: json.RawMessage(`{"n":1}`)}}}
+		}
+		d.say(r, end("first"))
+		late := end("second")
+		d.say(r, late)
+		d.is("a second end", late.Err, pawl.ErrFenced)
+		got, err := d.store.Records(d.ctx, "ends", "", "", 10, d.now)
+		d.ok(err)
+		d.same("records", len(got), 1)
+		d.same("the key", got[0].Key, "first")
+		d.data("its data", got[0].Data, []byte(`{"n":1}`))
+	}},
 	{"a run ends once", func(d *desk) {
 		r := d.hold(d.join("w"), "a")
 		d.end(r, pawl.Completed, `1`)

@@ -195,6 +195,11 @@ func (f *faulty) Unread(ctx context.Context, run int64, most int) (out int, err 
 	return out, err
 }
 
+func (f *faulty) Tally(ctx context.Context, of pawl.TallyFilter) (out pawl.Tally, err error) {
+	err = f.call(ctx, "Tally", func() error { out, err = f.Store.Tally(ctx, of); return err })
+	return out, err
+}
+
 func (f *faulty) Stats(ctx context.Context, now time.Time) (out pawl.Stats, err error) {
 	err = f.call(ctx, "Stats", func() error { out, err = f.Store.Stats(ctx, now); return err })
 	return out, err

@@ -325,7 +325,7 @@ var money = []promise{
 		}
 		costs, err := d.store.Costs(d.ctx, pawl.CostFilter{ChargeFilter: pawl.ChargeFilter{RunID: "a", To: d.now.Add(-time.Hour)}})
 		d.ok(err)
-		d.same("of one run", costs, []pawl.Cost{{Meter: "usd", Charges: 3, Amount: 14}})
+		d.same("of one run", costs, []pawl.Cost{{Meter: "usd", Charges: 3, Times: 1, Amount: 14}})
 	}},
 	{"the ledger outlives its runs", func(d *desk) {
 		r := d.hold(d.join("w"), "a", capped(100))

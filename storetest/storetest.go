@@ -60,6 +60,7 @@ var themes = []struct {
 	{"reads", reads},
 	{"news", news},
 	{"money", money},
+	{"tallies", tallies},
 	{"records", records},
 	{"audits", audits},
 }

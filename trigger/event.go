@@ -64,6 +64,16 @@ type eventRow struct {
 	Count  int             `json:"count,omitempty"`
 	Errors []string        `json:"errors,omitempty"`
 	Due    time.Time       `json:"due,omitzero"`
+
+	From  string            `json:"from,omitempty"`  // of a run's end: its workflow
+	Depth int               `json:"depth,omitempty"` // of a run's end: that of the runs which it starts
+	How   map[string]manner `json:"how,omitempty"`   // by subscription: how it starts its run, where that is not with the data and at once
+}
+
+// manner is how an event starts a run.
+type manner struct {
+	Input   Places   `json:"input,omitempty"`
+	Control *Control `json:"control,omitempty"`
 }
 
 // EventStart is a run that an event starts.
@@ -102,6 +112,9 @@ func Publish(ctx context.Context, e *pawl.Engine, ev Event) (Published, error) {
 	if err != nil {
 		return Published{}, fmt.Errorf("%w: data of event %s: %w", pawl.ErrInput, ev.Name, err)
 	}
+	if err := reserved(ev.Name); err != nil {
+		return Published{}, err
+	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	row := &eventRow{ID: cmp.Or(ev.ID, rand.Text()), Name: ev.Name, Tenant: ev.Tenant, Data: data, At: now, Until: now.Add(max(ev.Keep, leastKept))}
 	if first, err := firstEvent(ctx, e, ev.Tenant, row.ID); err != nil || first != nil {
@@ -110,17 +123,23 @@ func Publish(ctx context.Context, e *pawl.Engine, ev Event) (Published, error) {
 	if err := row.match(ctx, e); err != nil {
 		return Published{}, err
 	}
-	row.Due = now.Add(claimFor) // whoever publishes comes first
-	version, err := row.write(ctx, e, 0, time.Time{})
+	return row.publish(ctx, e)
+}
+
+// publish writes an event that was matched, and does what follows.
+func (r *eventRow) publish(ctx context.Context, e *pawl.Engine) (Published, error) {
+	r.Due = r.At.Add(claimFor) // whoever publishes comes first
+	r.Told = isEnd(r.Name)     // it is for subscriptions
+	version, err := r.write(ctx, e, 0, time.Time{})
 	if errors.Is(err, pawl.ErrConflict) {
-		first, err := firstEvent(ctx, e, ev.Tenant, row.ID)
+		first, err := firstEvent(ctx, e, r.Tenant, r.ID)
 		return first.published(true), err
 	}
 	if err != nil {
-		return Published{}, fmt.Errorf("publish %s: %w", ev.Name, err)
+		return Published{}, fmt.Errorf("publish %s: %w", r.Name, err)
 	}
-	_ = row.dispatch(ctx, e, version) // it is published; a Runner does what is left
-	return row.published(false), nil
+	_ = r.dispatch(ctx, e, version) // it is published; a Runner does what is left
+	return r.published(false), nil
 }
 
 // nameable reports whether the core takes a name for an event's.
@@ -184,7 +203,20 @@ func (r *eventRow) match(ctx context.Context, e *pawl.Engine) error {
 			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.ID, err))
 		}
 		if fits {
+			ok, why := r.chained(&s)
+			if why != "" {
+				r.Errors = append(r.Errors, why)
+			}
+			if !ok {
+				continue
+			}
 			r.Starts = append(r.Starts, EventStart{Subscription: s.ID, Workflow: s.Workflow, Run: s.ID + "@" + hashOf(r.ID)})
+			if s.Input != nil || s.Control != nil {
+				if r.How == nil {
+					r.How = map[string]manner{}
+				}
+				r.How[s.ID] = manner{s.Input, s.Control}
+			}
 		}
 	}
 	return nil
@@ -281,12 +313,11 @@ func (r *eventRow) dispatch(ctx context.Context, e *pawl.Engine, version int64) 
 		if s.Done || !slices.Contains(known, s.Workflow) {
 			continue
 		}
-		_, err := e.StartRun(ctx, s.Workflow, r.Data, pawl.ID(s.Run), pawl.Tenant(r.Tenant), pawl.OnConflict(pawl.ReturnExisting),
-			pawl.Attributes(map[string]any{TriggerAttribute: s.Subscription}))
+		err := r.start(ctx, e, s)
 		switch {
 		case err == nil:
 			s.Done = true
-		case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrTooLarge), errors.Is(err, pawl.ErrEncoding), errors.Is(err, pawl.ErrConflict):
+		case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrTooLarge), errors.Is(err, pawl.ErrEncoding), errors.Is(err, pawl.ErrConflict), errors.Is(err, pawl.ErrState):
 			s.Done = true
 			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.Subscription, err))
 		default:
@@ -311,6 +342,44 @@ func (r *eventRow) dispatch(ctx context.Context, e *pawl.Engine, version int64) 
 	}
 	_, err := r.write(ctx, e, version, old)
 	return errors.Join(failed, ignoreConflict(err))
+}
+
+// start starts one of the runs.
+func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) error {
+	how := r.How[s.Subscription]
+	input, err := r.input(how.Input)
+	if err != nil {
+		return err
+	}
+	b, gate, err := how.Control.bind(ctx, s.Subscription, r.ID, r.Name, r.Data)
+	if err != nil {
+		return fmt.Errorf("%w: %w", pawl.ErrInput, err)
+	}
+	l := launch{trigger: s.Subscription, tenant: r.Tenant, workflow: s.Workflow, run: s.Run, input: input, depth: r.Depth, bounds: b}
+	if how.Control.gathers() {
+		if err := l.check(ctx, e, how.Control); err != nil {
+			return err
+		}
+		s.Run, _, err = l.gather(ctx, e, how.Control, gate, r.ID, r.Until)
+		return err
+	}
+	info, err := l.start(ctx, e)
+	if err == nil && info.ID != s.Run {
+		r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: skipped, as run %s has not ended", s.Subscription, info.ID))
+	}
+	return err
+}
+
+// input is that of a run: the data, or what places make of the event.
+func (r *eventRow) input(places Places) (json.RawMessage, error) {
+	if places == nil {
+		return r.Data, nil
+	}
+	data, err := exact(r.Data)
+	if err != nil {
+		return nil, err
+	}
+	return places.fill(map[string]any{"event": map[string]any{"id": r.ID, "name": r.Name, "data": data}})
 }
 
 // TriggerAttribute is the attribute of a run that names the subscription or webhook that started it.

@@ -38,7 +38,10 @@ func (e *MatchError) Unwrap() error { return e.Err }
 var matches = expr.New("event").With(expr.Limits{Source: MaxMatch, Time: 10 * time.Second})
 
 // ParseMatch reads and checks an expression. It must yield a bool. *MatchError, an ErrInput.
-func ParseMatch(source string) (*Match, error) {
+func ParseMatch(source string) (*Match, error) { return parse(source, false) }
+
+// parse reads a Match, or an expression whose value may be anything.
+func parse(source string, anything bool) (*Match, error) {
 	bad := func(format string, args ...any) (*Match, error) {
 		return nil, &MatchError{Source: source, Err: fmt.Errorf("%w: %w", pawl.ErrInput, fmt.Errorf(format, args...))}
 	}
@@ -49,7 +52,7 @@ func ParseMatch(source string) (*Match, error) {
 	if err != nil {
 		return bad("%w", err)
 	}
-	if t := program.TypeOf(); t != expr.Bool && t != expr.Unknown {
+	if t := program.TypeOf(); !anything && t != expr.Bool && t != expr.Unknown {
 		return bad("it yields %s and must yield bool", t)
 	}
 	for _, u := range program.Uses() {
@@ -80,19 +83,28 @@ func (m *Match) Fits(ctx context.Context, id, name string, data json.RawMessage)
 	if m == nil {
 		return true, nil
 	}
-	value, err := plain(data)
+	out, err := m.value(ctx, id, name, data)
 	if err != nil {
-		return false, &MatchError{Source: m.source, Err: err}
-	}
-	out, err := m.program.Eval(ctx, map[string]any{"event": map[string]any{"id": id, "name": name, "data": value}})
-	if err != nil {
-		return false, &MatchError{Source: m.source, Err: err}
+		return false, err
 	}
 	fits, ok := out.(bool)
 	if !ok {
 		return false, &MatchError{Source: m.source, Err: fmt.Errorf("it yielded %.60v and no bool", out)}
 	}
 	return fits, nil
+}
+
+// value evaluates the expression on an event. *MatchError.
+func (m *Match) value(ctx context.Context, id, name string, data json.RawMessage) (any, error) {
+	value, err := plain(data)
+	if err != nil {
+		return nil, &MatchError{Source: m.source, Err: err}
+	}
+	out, err := m.program.Eval(ctx, map[string]any{"event": map[string]any{"id": id, "name": name, "data": value}})
+	if err != nil {
+		return nil, &MatchError{Source: m.source, Err: err}
+	}
+	return out, nil
 }
 
 // plain decodes JSON, with ints where it has whole numbers.

@@ -118,12 +118,12 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger, w *watch) (did bool
 			places <- struct{}{}
 			work.Go(func() {
 				defer func() { <-places }()
-				moved, err := r.one(ctx, log, e, w)
+				moved, err := r.one(ctx, log, e, record.Key, w)
 				if moved {
 					wrote.Store(true)
 				}
 				if err != nil && ctx.Err() == nil {
-					log.Error("trigger: fire", "schedule", e.ID, "event", e.Event, "tenant", e.Tenant, "error", err)
+					log.Error("trigger: fire", "schedule", e.ID, "event", e.Event, "run", e.Run, "tenant", e.Tenant, "error", err)
 				}
 			})
 		}
@@ -134,7 +134,14 @@ func (r *Runner) look(ctx context.Context, log *slog.Logger, w *watch) (did bool
 }
 
 // one moves a row on until it rests, and logs what could not be started or was missed. moved: something was written.
-func (r *Runner) one(ctx context.Context, log *slog.Logger, e dueEntry, w *watch) (moved bool, err error) {
+func (r *Runner) one(ctx context.Context, log *slog.Logger, e dueEntry, key string, w *watch) (moved bool, err error) {
+	if e.Gate != "" {
+		return turnGate(ctx, r.Engine, e.Tenant, e.Gate)
+	}
+	if e.Run != "" {
+		err = turnEnd(ctx, r.Engine, e, key)
+		return err == nil, err // after an error it stays due
+	}
 	if e.Event != "" {
 		return turnEvent(ctx, r.Engine, e.Tenant, e.Event)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -37,7 +38,7 @@ const (
 
 // Schedule is a row that says which workflow to start when. Exactly one of Cron, Every and At is given.
 type Schedule struct {
-	ID       string          `json:"id"` // letters, digits, ".", "_", "-", ":"; at most 128
+	ID       string          `json:"id"` // letters, digits, ".", "_", "-", ":"; at most 128; one with [OwnedPrefix] is an owner's
 	Tenant   string          `json:"tenant,omitempty"`
 	Workflow string          `json:"workflow"`
 	Input    json.RawMessage `json:"input,omitempty"` // of every run; without it null
@@ -69,6 +70,9 @@ type Schedule struct {
 	// Keep is how long its occurrences are remembered. 0 means 30 days.
 	Keep time.Duration `json:"keep,omitzero"`
 
+	// Owner is who alone changes it: see [Owned]. "": everybody may.
+	Owner string `json:"owner,omitempty"`
+
 	// Told by Schedules, not given to it but for Revision, see Put.
 	Revision int64     `json:"revision,omitempty"` // another after each Put, Pause and Resume
 	Created  time.Time `json:"created,omitzero"`
@@ -87,6 +91,7 @@ const (
 // Bounds of a schedule.
 const (
 	maxScheduleID = 128
+	maxOwnedID    = 160 // of one that has the name of its owner in it
 	maxTenant     = 128
 	maxBuffered   = 1000
 	maxLive       = 100
@@ -155,7 +160,7 @@ func (s *Schedule) check() error {
 }
 
 func checkID(id string) error {
-	if id == "" || len(id) > maxScheduleID {
+	if id == "" || len(id) > maxScheduleID && !(strings.HasPrefix(id, OwnedPrefix) && len(id) <= maxOwnedID) {
 		return fmt.Errorf("must have 1 to %d bytes", maxScheduleID)
 	}
 	for _, r := range id {

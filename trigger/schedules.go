@@ -64,13 +64,8 @@ func holds(must []IfRevision, id string, have int64) error {
 // are new, it begins with the first slot from now on; else it goes on where it is, with what
 // it has missed. ErrInput: it can't be, such as a date that has passed.
 func (s Schedules) Put(ctx context.Context, sch Schedule) (Schedule, error) {
-	if err := sch.check(); err != nil {
+	if err := errors.Join(ownable("schedule", sch.ID, sch.Owner), sch.check()); err != nil {
 		return Schedule{}, err
-	}
-	if len(sch.Input) > 0 {
-		var buf bytes.Buffer
-		_ = json.Compact(&buf, sch.Input) // it is JSON
-		sch.Input = buf.Bytes()
 	}
 	return s.change(ctx, sch.Tenant, sch.ID, func(r *row, now time.Time) ([]Occurrence, error) {
 		have := r.Revision
@@ -80,39 +75,55 @@ func (s Schedules) Put(ctx context.Context, sch Schedule) (Schedule, error) {
 		if sch.Revision >= 0 && sch.Revision != have {
 			return nil, &RevisionError{ID: sch.ID, Want: sch.Revision, Have: have}
 		}
-		if have != 0 && same(r.Schedule, sch) {
-			return nil, errSame
-		}
-		old := r.Schedule
-		r.Schedule, r.Deleted = sch, false
-		r.Created, r.Updated, r.Live = old.Created, now, old.Live
-		r.Revision = max(old.Revision+1, now.UnixMicro()) // no number comes again after a delete
-		r.Next = old.Next
-		var lines []Occurrence
-		if have == 0 || !old.sameTimes(&sch) {
-			next, err := sch.timer()
-			if err != nil {
-				return nil, err
-			}
-			if r.Next = next(now); r.Next.IsZero() {
-				return nil, fmt.Errorf("%w: schedule %s: no slot comes any more (%s)", pawl.ErrInput, sch.ID, sch.Describe())
-			}
-		}
-		if have == 0 {
-			r.Created = now
-		}
-		switch {
-		case sch.Paused:
-			lines = r.stop(now, "the schedule was paused", false)
-		case old.Paused && have != 0:
-			r.Reason = old.Reason
-			return r.resume(now)
-		}
-		if !sch.Paused {
-			r.Reason = ""
-		}
-		return lines, nil
+		return r.become(sch, now)
 	})
+}
+
+// become makes the row that of a schedule. errSame: it is already.
+func (r *row) become(sch Schedule, now time.Time) (lines []Occurrence, err error) {
+	if len(sch.Input) > 0 {
+		var buf bytes.Buffer
+		_ = json.Compact(&buf, sch.Input) // it is JSON
+		sch.Input = buf.Bytes()
+	}
+	there := r.Revision != 0 && !r.Deleted
+	if there && same(r.Schedule, sch) {
+		return nil, errSame
+	}
+	old := r.Schedule
+	r.Schedule, r.Deleted = sch, false
+	r.Created, r.Updated, r.Live = old.Created, now, old.Live
+	r.Revision = max(old.Revision+1, now.UnixMicro()) // no number comes again after a delete
+	r.Next = old.Next
+	if !there || !old.sameTimes(&sch) {
+		next, err := sch.timer()
+		if err != nil {
+			return nil, err
+		}
+		if r.Next = next(now); r.Next.IsZero() {
+			return nil, fmt.Errorf("%w: schedule %s: no slot comes any more (%s)", pawl.ErrInput, sch.ID, sch.Describe())
+		}
+	}
+	if !there {
+		r.Created = now
+	}
+	switch {
+	case sch.Paused:
+		lines = r.stop(now, "the schedule was paused", false)
+	case old.Paused && there:
+		r.Reason = old.Reason
+		return r.resume(now)
+	}
+	if !sch.Paused {
+		r.Reason = ""
+	}
+	return lines, nil
+}
+
+// remove takes the schedule away.
+func (r *row) remove(now time.Time) []Occurrence {
+	r.Deleted = true
+	return r.stop(now, "the schedule was deleted", true)
 }
 
 // same compares what Put was given with what is there.
@@ -170,7 +181,7 @@ func (s Schedules) List(ctx context.Context, tenant, prefix, after string, limit
 // on. A second Pause changes the reason. ErrNotFound, *RevisionError.
 func (s Schedules) Pause(ctx context.Context, tenant, id, reason string, must ...IfRevision) (Schedule, error) {
 	return s.existing(ctx, tenant, id, func(r *row, now time.Time) ([]Occurrence, error) {
-		if err := holds(must, id, r.Revision); err != nil {
+		if err := errors.Join(theirs("schedule", id, r.Owner), holds(must, id, r.Revision)); err != nil {
 			return nil, err
 		}
 		if r.Paused && r.Reason == reason {
@@ -185,7 +196,7 @@ func (s Schedules) Pause(ctx context.Context, tenant, id, reason string, must ..
 // as skipped; Backfill fires them. ErrNotFound. One that is not paused stays as it is.
 func (s Schedules) Resume(ctx context.Context, tenant, id string, must ...IfRevision) (Schedule, error) {
 	return s.existing(ctx, tenant, id, func(r *row, now time.Time) ([]Occurrence, error) {
-		if err := holds(must, id, r.Revision); err != nil {
+		if err := errors.Join(theirs("schedule", id, r.Owner), holds(must, id, r.Revision)); err != nil {
 			return nil, err
 		}
 		if !r.Paused {
@@ -199,11 +210,10 @@ func (s Schedules) Resume(ctx context.Context, tenant, id string, must ...IfRevi
 // Delete removes a schedule. Its runs go on; its ledger stays until it is old. ErrNotFound.
 func (s Schedules) Delete(ctx context.Context, tenant, id string, must ...IfRevision) error {
 	_, err := s.existing(ctx, tenant, id, func(r *row, now time.Time) ([]Occurrence, error) {
-		if err := holds(must, id, r.Revision); err != nil {
+		if err := errors.Join(theirs("schedule", id, r.Owner), holds(must, id, r.Revision)); err != nil {
 			return nil, err
 		}
-		r.Deleted = true
-		return r.stop(now, "the schedule was deleted", true), nil
+		return r.remove(now), nil
 	})
 	return err
 }
@@ -403,6 +413,19 @@ func (s Schedules) change(ctx context.Context, tenant, id string, f func(*row, t
 
 // write stores a row over the version that was read, with its lines and its place in the index.
 func (s Schedules) write(ctx context.Context, r *row, version int64, lines []Occurrence, now time.Time) (int64, error) {
+	puts, err := r.puts(version, lines, now)
+	if err != nil {
+		return 0, err
+	}
+	versions, err := s.Engine.Write(ctx, puts...)
+	if err != nil {
+		return 0, err
+	}
+	return versions[0], nil
+}
+
+// puts are what write writes.
+func (r *row) puts(version int64, lines []Occurrence, now time.Time) ([]pawl.Put, error) {
 	old := r.Due
 	due, blocked := r.wake(now)
 	if blocked { // it is due from now on, until it can be done: who looks in vain writes nothing
@@ -417,7 +440,7 @@ func (s Schedules) write(ctx context.Context, r *row, version int64, lines []Occ
 	} else {
 		data, err := json.Marshal(r)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		put.Data = data
 	}
@@ -439,11 +462,7 @@ func (s Schedules) write(ctx context.Context, r *row, version int64, lines []Occ
 		byKey[p.Key] = len(puts)
 		puts = append(puts, p)
 	}
-	versions, err := s.Engine.Write(ctx, puts...)
-	if err != nil {
-		return 0, err
-	}
-	return versions[0], nil
+	return puts, nil
 }
 
 // dueEntry is what the index of due rows holds.
@@ -451,6 +470,11 @@ type dueEntry struct {
 	Tenant string `json:"tenant,omitempty"`
 	ID     string `json:"id,omitempty"`
 	Event  string `json:"event,omitempty"` // the key of an event, in place of an id
+
+	Gate  string     `json:"gate,omitempty"` // the key of a gate, in place of an id
+	Run   string     `json:"run,omitempty"`  // a run that has ended, in place of an id
+	Seq   int64      `json:"seq,omitempty"`  // of its last entry
+	State pawl.State `json:"state,omitempty"`
 }
 
 func (s *Schedule) dueKey(due time.Time) string { return dueKey(due, "s", s.Tenant, s.ID) }

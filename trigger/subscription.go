@@ -18,6 +18,11 @@ type Subscription struct {
 	Event    string `json:"event"`
 	Where    string `json:"where,omitempty"` // a [Match]; "" fits all
 	Workflow string `json:"workflow"`        // its input is the event's data
+	// Input makes an object of the event, to be the input in place of its data. nil: the data is.
+	Input   Places   `json:"input,omitempty"`
+	Control *Control `json:"control,omitempty"` // nil: each event that fits starts a run at once
+	// Owner is who alone changes it: see [Owned]. "": everybody may.
+	Owner string `json:"owner,omitempty"`
 
 	// Told of it, not given.
 	Revision int64     `json:"revision,omitempty"` // another after each change
@@ -36,7 +41,7 @@ const (
 // there already and stays the same is not written. must is what revision the one that is there must have,
 // 0 that there must be none: else *[RevisionError]. ErrInput.
 func Subscribe(ctx context.Context, e *pawl.Engine, s Subscription, must ...IfRevision) (Subscription, error) {
-	if err := s.check(); err != nil {
+	if err := errors.Join(ownable("subscription", s.ID, s.Owner), s.check()); err != nil {
 		return Subscription{}, err
 	}
 	for {
@@ -47,29 +52,62 @@ func Subscribe(ctx context.Context, e *pawl.Engine, s Subscription, must ...IfRe
 		if err := holds(must, s.ID, old.Revision); err != nil {
 			return Subscription{}, ofSubscription(err)
 		}
-		if version != 0 && old.Event == s.Event && old.Where == s.Where && old.Workflow == s.Workflow {
-			return old, nil
-		}
-		now := time.Now().UTC()
-		s.Revision, s.Created, s.Updated = max(old.Revision+1, now.UnixMicro()), old.Created, now // no number comes again after a delete
-		if version == 0 {
-			s.Created = now
-		}
-		data, err := json.Marshal(s)
-		if err != nil {
-			return Subscription{}, err
-		}
-		puts := []pawl.Put{
-			{Space: subscriptionSpace + s.Tenant, Key: s.ID, If: version, Data: data},
-			{Space: byEventSpace + s.Tenant, Key: s.key(), If: pawl.AnyVersion, Data: data},
-		}
-		if version != 0 && old.Event != s.Event {
-			puts = append(puts, pawl.Put{Space: byEventSpace + s.Tenant, Key: old.key(), If: pawl.AnyVersion})
+		puts, err := s.puts(&old, version, time.Now().UTC())
+		if err != nil || puts == nil {
+			return old, err
 		}
 		if _, err = e.Write(ctx, puts...); !errors.Is(err, pawl.ErrConflict) { // else somebody was faster
 			return s, err
 		}
 	}
+}
+
+// puts write s over what lies under its id, and tell it its revision; none: it is there already.
+func (s *Subscription) puts(old *Subscription, version int64, now time.Time) ([]pawl.Put, error) {
+	if version != 0 && old.same(s) {
+		return nil, nil
+	}
+	s.Revision, s.Created, s.Updated = max(old.Revision+1, now.UnixMicro()), old.Created, now // no number comes again after a delete
+	if version == 0 {
+		s.Created = now
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	puts := []pawl.Put{
+		{Space: subscriptionSpace + s.Tenant, Key: s.ID, If: version, Data: data},
+		{Space: byEventSpace + s.Tenant, Key: s.key(), If: pawl.AnyVersion, Data: data},
+	}
+	if version != 0 && old.Event != s.Event {
+		puts = append(puts, pawl.Put{Space: byEventSpace + s.Tenant, Key: old.key(), If: pawl.AnyVersion})
+	}
+	switch {
+	case isEnd(s.Event):
+		puts = append(puts, s.asks())
+	case isEnd(old.Event):
+		puts = append(puts, s.asksNoMore())
+	}
+	return puts, nil
+}
+
+// removal takes a subscription of a version away.
+func (s *Subscription) removal(version int64) []pawl.Put {
+	puts := []pawl.Put{{Space: subscriptionSpace + s.Tenant, Key: s.ID, If: version}, {Space: byEventSpace + s.Tenant, Key: s.key(), If: pawl.AnyVersion}}
+	if isEnd(s.Event) {
+		puts = append(puts, s.asksNoMore())
+	}
+	return puts
+}
+
+// same compares what was given.
+func (s *Subscription) same(o *Subscription) bool {
+	given := func(s Subscription) string {
+		s.Revision, s.Created, s.Updated = 0, time.Time{}, time.Time{}
+		data, _ := json.Marshal(s) // it was, or will be, stored so
+		return string(data)
+	}
+	return given(*s) == given(*o)
 }
 
 func (s *Subscription) check() error {
@@ -84,6 +122,9 @@ func (s *Subscription) check() error {
 		return bad(errors.New("name a workflow and an event, whose name is text of 1 to 256 bytes that does not begin with $"))
 	}
 	if _, err := matchOf(s.Where); err != nil {
+		return bad(err)
+	}
+	if err := errors.Join(s.Input.check(), s.Control.check()); err != nil {
 		return bad(err)
 	}
 	return nil
@@ -172,10 +213,10 @@ func Unsubscribe(ctx context.Context, e *pawl.Engine, tenant, id string, must ..
 		if version == 0 {
 			return noSubscription(id)
 		}
-		if err := holds(must, id, s.Revision); err != nil {
+		if err := errors.Join(theirs("subscription", id, s.Owner), holds(must, id, s.Revision)); err != nil {
 			return ofSubscription(err)
 		}
-		_, err = e.Write(ctx, pawl.Put{Space: subscriptionSpace + tenant, Key: id, If: version}, pawl.Put{Space: byEventSpace + tenant, Key: s.key(), If: pawl.AnyVersion})
+		_, err = e.Write(ctx, s.removal(version)...)
 		if !errors.Is(err, pawl.ErrConflict) {
 			return err
 		}

@@ -34,8 +34,10 @@ off, is shown as open; what was assumed because a price is not known, as assumed
 			switch {
 			case by == "model":
 				q.By = pawl.ByItem
-			case by != "" && !slices.Contains([]string{"step", "run", "workflow", "day"}, by):
-				return a.usage("--by %q: it is one of model, step, run, workflow, day", by)
+			case by == "prompt":
+				q.By = pawl.ByLabel
+			case by != "" && !slices.Contains([]string{"step", "run", "workflow", "day", "version"}, by):
+				return a.usage("--by %q: it is one of model, step, run, workflow, day, version, prompt", by)
 			case by != "":
 				q.By = pawl.CostBy(by)
 			case q.Run != "":
@@ -53,13 +55,13 @@ off, is shown as open; what was assumed because a price is not known, as assumed
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&by, "by", "", "what to sum apart: model, step, run, workflow or day (default: model of one run, else workflow)")
+	flags.StringVar(&by, "by", "", "what to sum apart: model, step, run, workflow, day, version or prompt (default: model of one run, else workflow)")
 	flags.StringVar(&q.Workflow, "workflow", "", "only runs of this workflow")
 	flags.StringVar(&q.Step, "step", "", "only steps of this name")
 	flags.StringVar(&q.Item, "model", "", "only calls of this model, as provider/model")
 	flags.StringVar(&since, "since", "", "only from this day on, or so long ago: 2026-11-21, 24h")
 	flags.StringVar(&until, "until", "", "only before this day, or so long ago")
-	a.complete(cmd, "by", "model", "step", "run", "workflow", "day")
+	a.complete(cmd, "by", "model", "step", "run", "workflow", "day", "version", "prompt")
 	a.completeNames(cmd, "workflow", a.workflowNames)
 	return cmd
 }
@@ -102,13 +104,13 @@ func (a *app) costTable(by pawl.CostBy, costs []pawl.Cost) {
 			sum = &pawl.Cost{Key: "in all", Meter: c.Meter}
 			sums[c.Meter] = sum
 		}
-		sum.Charges, sum.Amount, sum.Open, sum.Guessed = sum.Charges+c.Charges, sum.Amount+c.Amount, sum.Open+c.Open, sum.Guessed+c.Guessed
+		sum.Charges, sum.Times, sum.Amount, sum.Open, sum.Guessed = sum.Charges+c.Charges, sum.Times+c.Times, sum.Amount+c.Amount, sum.Open+c.Open, sum.Guessed+c.Guessed
 	}
 	if sum := sums[costs[0].Meter]; len(sums) == 1 && len(rows) > 1 {
 		rows = append(rows, costRow(*sum))
 	}
-	head := strings.ToUpper(strings.Replace(string(by), "item", "model", 1))
-	a.table(columns{head, "CALLS", "COST", "OPEN", "ASSUMED"}, rows)
+	head := strings.ToUpper(strings.NewReplacer("item", "model", "label", "prompt").Replace(string(by)))
+	a.table(columns{head, "CALLS", "TIMES", "COST", "OPEN", "ASSUMED"}, rows)
 }
 
 func costRow(c pawl.Cost) []any {
@@ -118,7 +120,7 @@ func costRow(c pawl.Cost) []any {
 		}
 		return money(c.Meter, n)
 	}
-	return []any{c.Key, c.Charges, money(c.Meter, c.Amount), amount(c.Open), amount(c.Guessed)}
+	return []any{c.Key, c.Charges, c.Times, money(c.Meter, c.Amount), amount(c.Open), amount(c.Guessed)}
 }
 
 // money writes an amount of a meter: millionths of a dollar as dollars, others as they are.

@@ -16,7 +16,7 @@ func TestCostsAreThoseOfTheLedger(t *testing.T) {
 	pawlAt(t, url, "start", "research-agent", "--id", "r", "--input", `{"topic":"tidal power"}`, "--follow").
 		want(t, 0, "openai/gpt-4o-mini: ", " tokens in, ", "for $0.0")
 	sums := map[string]int64{}
-	for _, by := range []string{"", "model", "step", "run", "workflow", "day"} {
+	for _, by := range []string{"", "model", "step", "run", "workflow", "day", "version", "prompt"} {
 		args := []string{"costs", "r", "-o", "json"}
 		if by != "" {
 			args = append(args, "--by", by)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/machine"
 )
 
@@ -25,10 +26,6 @@ func drawings(defs []pawl.Definition) func(workflow string) string {
 	}
 	return func(workflow string) string { return texts[workflow] }
 }
-
-// inMermaid writes what Mermaid or a browser would take for its own as entities: names come from
-// outside. A % could begin a directive, wherever it stands.
-var inMermaid = strings.NewReplacer(`"`, "#quot;", "<", "#lt;", ">", "#gt;", "&", "#amp;", ";", "#59;", "`", "#96;", `\`, "#92;", "#", "#35;", "%", "#37;")
 
 // shapes are what a node of a kind is put into; others into a box.
 var shapes = map[string][2]string{
@@ -53,7 +50,7 @@ func (g *graph) mermaid() string {
 		}
 		lines := g.label(&n)
 		for i := range lines {
-			lines[i] = inMermaid.Replace(lines[i])
+			lines[i] = flow.MermaidText(lines[i])
 		}
 		fmt.Fprintf(&b, "    %s%s\"%s\"%s\n", n.ID, shape[0], strings.Join(lines, "<br/>"), shape[1])
 		classes[n.State] = append(classes[n.State], n.ID)

@@ -53,22 +53,30 @@ type graphEdge struct {
 func (a *app) graphCommand() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use: "graph WORKFLOW|RUN", Short: "Draw a state machine, or what a run has done",
-		Long: `Draw a state machine, with its states and the gotos between them, or what a run of any kind has done: its
+		Use: "graph FILE|WORKFLOW|RUN", Short: "Draw a flow, a state machine, or what a run has done",
+		Long: `Draw a flow, of the server or of a file, with its steps and where they lead; of a run of a flow, with the way
+that it went. Draw a state machine, with its states and the gotos between them, or what a run of code has done: its
 steps, sleeps, events, hooks and children in the order in which they were recorded, each with its state, when it was and
 how long it took, and what it waits for. Branches part where they began; dotted lines come from branches whose end was
-recorded before. The text is Mermaid's, which GitHub, GitLab and mermaid.live show; -o dot is Graphviz's, of a run.`,
-		Example:           a.examples("graph parity-check", "graph run_01JD > run.mmd", "graph run_01JD -o dot"),
-		Annotations:       map[string]string{moreFormats: "mermaid,dot"},
-		Args:              a.oneArg("WORKFLOW or a RUN", a.drawable),
+recorded before. The text is Mermaid's, which GitHub, GitLab and mermaid.live show; -o svg is a picture, of a flow; -o dot is
+Graphviz's, of a run of code. A file is one whose name ends with .json, .yaml or .yml, and needs no server.`,
+		Example:           a.examples("graph triage.json -o svg > triage.svg", "graph parity-check", "graph run_01JD > run.mmd", "graph run_01JD -o dot"),
+		Annotations:       map[string]string{moreFormats: "mermaid,dot,svg"},
+		Args:              a.oneArg("FILE, a WORKFLOW or a RUN", a.drawable),
 		ValidArgsFunction: a.completeFirst(a.drawable),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			if limit < 1 || limit > 100_000 {
 				return a.usage("--limit is %d; it is a number from 1 to 100000", limit)
 			}
+			if isDocument(args[0]) {
+				return a.drawFile(args[0])
+			}
 			w, err := a.client.Workflow(ctx, args[0])
-			if err == nil {
+			switch {
+			case err == nil && w.Kind == api.KindFlow:
+				return a.drawFlow(ctx, w.Name, "")
+			case err == nil:
 				return a.drawWorkflow(ctx, w)
 			}
 			if !errors.Is(err, pawl.ErrUnknown) {
@@ -98,8 +106,8 @@ func (a *app) drawable(ctx context.Context, typed string) []string {
 func (a *app) drawWorkflow(ctx context.Context, w api.Workflow) error {
 	body := a.last.body
 	switch {
-	case a.output == "dot":
-		return a.usage("-o dot is for runs; of a workflow there is its Mermaid text")
+	case a.output == "dot" || a.output == "svg":
+		return a.usage("-o %s is not for workflows of code; dot is for runs, svg for flows, and of a state machine there is its Mermaid text", a.output)
 	case !a.drawing():
 		return a.data(view{body: body, of: w, name: "name"})
 	case w.Mermaid != "":
@@ -116,12 +124,22 @@ func (a *app) drawWorkflow(ctx context.Context, w api.Workflow) error {
 }
 
 // drawing reports whether a picture is to be printed, and not data.
-func (a *app) drawing() bool { return a.people() || a.output == "mermaid" || a.output == "dot" }
+func (a *app) drawing() bool {
+	return a.people() || a.output == "mermaid" || a.output == "dot" || a.output == "svg"
+}
 
 func (a *app) drawRun(ctx context.Context, id string, limit int) error {
 	run, err := a.client.Run(ctx, id, 0)
 	if err != nil {
 		return err
+	}
+	if w, err := a.client.Workflow(ctx, run.Workflow); err == nil && w.Kind == api.KindFlow {
+		return a.drawFlow(ctx, run.Workflow, id)
+	} else if err != nil && !errors.Is(err, pawl.ErrUnknown) {
+		return err
+	}
+	if a.output == "svg" {
+		return a.usage("-o svg is for flows and their runs; of a run of code there are mermaid and dot")
 	}
 	why := ""
 	if !run.State.Terminal() {

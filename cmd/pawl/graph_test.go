@@ -85,7 +85,7 @@ func TestGraphs(t *testing.T) {
 		at("graph", "parity-check", "-o", "dot").want(t, 2, "for runs")
 		at("graph", "tour").want(t, 1, "no state machine", "pawl start tour")
 		at("graph", "nothing").want(t, 3, `no workflow and no run is called "nothing"`, "pawl workflows list")
-		at("graph", "tour", "-o", "svg").want(t, 2, "mermaid, dot")
+		at("graph", "tour", "-o", "svg").want(t, 2, "svg for flows")
 		at("runs", "list", "-o", "dot").want(t, 2)
 
 		at("start", "tour", "--id", "t", "-q").want(t, 0)

@@ -1,0 +1,130 @@
+package flow
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/pawlrun/pawl"
+)
+
+// trail is what a run does in one graph, in order, for people who look at it: the interpreter notes it, and so it can't
+// say anything else than what the interpreter did. A nil trail notes nothing, which is that of every run at work.
+type trail struct {
+	of        *tracks
+	visits    []*visit
+	counts    map[*step]int
+	variables map[string]any // as they are behind the last step
+	ended     bool
+	err       error // with ended: why it is not complete
+}
+
+// tracks are all trails of a run.
+type tracks struct {
+	mu     sync.Mutex
+	sealed bool // what comes now, the run has not done
+}
+
+// visit is one time that a run came to a step.
+type visit struct {
+	step    *step
+	key     string // of its durable call
+	number  int    // which time it is, from 1
+	started time.Time
+	ended   time.Time // zero: it is under way
+	result  result
+	err     error  // that ended the graph
+	to      string // the step that followed, or an end
+	inner   map[string]*trail
+	names   []string // of inner, in the order in which they began
+}
+
+// newTrail is that of a run from its beginning.
+func newTrail() *trail { return &trail{of: &tracks{}} }
+
+// seal lets nothing be noted any more.
+func (t *trail) seal() {
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	t.of.sealed = true
+}
+
+// note calls f, unless there is nothing to note.
+func (t *trail) note(f func()) {
+	if t == nil {
+		return
+	}
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	if !t.of.sealed {
+		f()
+	}
+}
+
+// begin notes that a step is come to.
+func (t *trail) begin(c *pawl.Context, s *step) {
+	if t == nil {
+		return
+	}
+	key, now := c.Key(s.id), c.Now() // not under the lock: they have locks of their own
+	t.note(func() {
+		if t.counts == nil {
+			t.counts = map[*step]int{}
+		}
+		t.counts[s]++
+		t.visits = append(t.visits, &visit{step: s, key: key, number: t.counts[s], started: now})
+	})
+}
+
+// last is the visit that is under way, or the one that was.
+func (t *trail) last() *visit { return t.visits[len(t.visits)-1] }
+
+// end notes what the step brought.
+func (t *trail) end(c *pawl.Context, in *scope, r result, err error) {
+	if t == nil {
+		return
+	}
+	now := c.Now()
+	t.note(func() {
+		v := t.last()
+		v.result, v.err, v.ended = r, err, now
+		t.variables = maps.Clone(in.variables)
+	})
+}
+
+// leads notes where it goes on.
+func (t *trail) leads(to string) { t.note(func() { t.last().to = to }) }
+
+// over notes that a branch has come to its end.
+func (t *trail) over(err error) { t.note(func() { t.ended, t.err = true, err }) }
+
+// inner is the trail of a branch of the step that is under way.
+func (t *trail) inner(name string) (in *trail) {
+	t.note(func() {
+		v := t.last()
+		if v.inner == nil {
+			v.inner = map[string]*trail{}
+		}
+		in = &trail{of: t.of}
+		v.inner[name], v.names = in, append(v.names, name)
+	})
+	return in
+}
+
+// walk calls f with each visit of the trail and of those in it, and with where it stands.
+func (t *trail) walk(at string, f func(at string, v *visit)) {
+	for _, v := range t.visits {
+		f(at+v.step.id, v)
+		for _, name := range v.names {
+			v.inner[name].walk(at+v.step.id+insideOf(v.step, name), f)
+		}
+	}
+}
+
+// insideOf is how a place in a branch of a step goes on: /email/ of a parallel, [3]/ of a map.
+func insideOf(s *step, name string) string {
+	if s.kind == "map" {
+		return "[" + name + "]/"
+	}
+	return "/" + name + "/"
+}
