@@ -83,7 +83,14 @@ func (a *app) flowFiles(paths []string) (files []string, err error) {
 	return slices.Compact(files), nil
 }
 
-// filesAt lists a file, or those below a folder that end as flows do. What begins with a dot is left out there.
+// isCases reports whether a file holds cases of the flow beside it: triage.test.yaml.
+func isCases(file string) bool {
+	name := strings.TrimSuffix(file, filepath.Ext(file))
+	return strings.EqualFold(filepath.Ext(name), ".test")
+}
+
+// filesAt lists a file, or those below a folder that end as flows do. What begins with a dot is left out there, and so are
+// cases of flows.
 func filesAt(path string) (files []string, err error) {
 	root := path
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -98,6 +105,7 @@ func filesAt(path string) (files []string, err error) {
 				return fs.SkipDir
 			}
 		case entry.IsDir():
+		case at != root && isCases(at):
 		case at == root || slices.Contains(flowEndings, strings.ToLower(filepath.Ext(at))):
 			files = append(files, at)
 		}
