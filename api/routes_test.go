@@ -214,6 +214,18 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				v, err = c.RollbackWorkflow(ctx, "hello")
 				must(v.Active == 2 && v.Previous == 1, err, v)
 			}},
+			{"workflowTriggers", func() {
+				v, err := c.WorkflowTriggers(ctx, "hello")
+				must(len(v.Items) > 0 && v.Items[0].Type == "manual", err, v)
+			}},
+			{"testTrigger", func() {
+				v, err := c.TestTrigger(ctx, "hello", 0, api.TestTriggerRequest{DryRun: true})
+				must(v.Matched && v.Run == "", err, v)
+			}},
+			{"migrateWorkflow", func() {
+				v, err := c.MigrateWorkflow(ctx, "hello", api.MigrateRequest{DryRun: true})
+				must(v.To == 2 && v.Migrated == 0, err, v)
+			}},
 			{"deactivateWorkflow", func() {
 				v, err := c.DeactivateWorkflow(ctx, "hello")
 				must(v.Active == 0 && v.Previous == 2, err, v)

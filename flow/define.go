@@ -36,6 +36,9 @@ type Options struct {
 	Logger *slog.Logger
 	// BaseURL is where people and services reach the API, for links of approvals; see approval.Request.
 	BaseURL string
+	// Trace is called when a run begins, and again when it is replayed from its first step; what it returns is told each step
+	// that the run comes to and leaves, by several goroutines where branches run. It must not wait. For tests; nil: nobody.
+	Trace func(run string) func(Passage)
 }
 
 // Toolbox is a server of tools. See package agent/mcp, whose Snapshot and Bind these are.

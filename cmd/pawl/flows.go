@@ -80,7 +80,7 @@ func (a *app) flowFiles(paths []string) (files []string, err error) {
 	return slices.Compact(files), nil
 }
 
-// filesAt lists a file, or those below a folder that end as flows do. What begins with a dot is left out there.
+// filesAt lists a file, or those below a folder that end as flows do. What begins with a dot, and files of cases, are left out there.
 func filesAt(path string) (files []string, err error) {
 	root := path
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -95,6 +95,7 @@ func filesAt(path string) (files []string, err error) {
 				return fs.SkipDir
 			}
 		case entry.IsDir():
+		case at != root && isCases(at):
 		case at == root || slices.Contains(flowEndings, strings.ToLower(filepath.Ext(at))):
 			files = append(files, at)
 		}
