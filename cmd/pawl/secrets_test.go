@@ -122,7 +122,7 @@ func TestEncryptionKeysOfSettings(t *testing.T) {
 		{environment{}, "--encryption-keys-file open.keys", "chmod 600"},
 		{environment{}, "--encryption-keys-file bad.keys", "openssl rand -base64 32"},
 		{environment{}, "--encryption-keys-file no.keys", "no such file"},
-		{environment{}, "--config in.yaml", "do not belong into this file"},
+		{environment{}, "--config in.yaml", "does not belong into this file"},
 	} {
 		r := pawlWith(t, c.env, "", append([]string{"serve", "--listen", "127.0.0.1:0"}, strings.Fields(c.args)...)...).want(t, 2, c.text)
 		if strings.Contains(r.stdout+r.stderr, key) {
