@@ -35,6 +35,8 @@ type Options struct {
 	Limits map[string]Limit
 	// Timeout bounds one call of a provider. 0 means 60 s.
 	Timeout time.Duration
+	// Breaker keeps calls from providers that do not work. nil: one with its usual settings.
+	Breaker *Breaker
 }
 
 const tryMore = 10 * time.Second // for the money and the store, beside a call's time
@@ -54,7 +56,10 @@ func New(opt Options) *Models {
 	if opt.Prices == nil {
 		opt.Prices = llm.DefaultPrices()
 	}
-	return &Models{opt: opt, pacer: NewPacer(opt.Limits), breaker: NewBreaker(&BreakerOptions{Try: opt.Timeout + tryMore}), cache: NewCache(nil)}
+	if opt.Breaker == nil {
+		opt.Breaker = NewBreaker(&BreakerOptions{Try: opt.Timeout + tryMore})
+	}
+	return &Models{opt: opt, pacer: NewPacer(opt.Limits), breaker: opt.Breaker, cache: NewCache(nil)}
 }
 
 // UnknownModelError reports a model that the program has no provider for. It is fatal.

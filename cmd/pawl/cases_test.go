@@ -76,6 +76,22 @@ func TestFlowsAreTakenThroughTheCasesBesideThem(t *testing.T) {
 	pawlWith(t, nobody, "", "test", "flows/ask.yaml").want(t, exitUsage, "holds cases of the same flow; keep one of the files")
 }
 
+func TestTheGuidesCasesHoldForTheFirstFlow(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/testing-flows.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	_, cases, _ := strings.Cut(string(guide), "```yaml\n")
+	cases, _, _ = strings.Cut(cases, "```")
+	write(t, "triage.test.yaml", cases)
+	pawlWith(t, nobody, "", "init").want(t, 0)
+	if err := os.Rename("triage.test.yaml", "flows/triage.test.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	pawlWith(t, nobody, "", "test", "flows").want(t, 0, "a technical ticket is answered", "of money a person decides")
+}
+
 func TestARunBecomesACase(t *testing.T) {
 	t.Chdir(t.TempDir())
 	eachStore(t, func(t *testing.T, h *house) {

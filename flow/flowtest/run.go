@@ -175,8 +175,11 @@ func (t *trial) models(providers []string) (*agent.Models, error) {
 	if err != nil {
 		return nil, err
 	}
-	return agent.New(agent.Options{Providers: all, Model: model, Prices: prices}), nil
+	return agent.New(agent.Options{Providers: all, Model: model, Prices: prices, Breaker: neverOpen()}), nil
 }
+
+// neverOpen is a circuit breaker that lets all calls pass: what fails in a case is meant to.
+func neverOpen() *agent.Breaker { return agent.NewBreaker(&agent.BreakerOptions{Failures: 1 << 30}) }
 
 // providers are those that the flow's models name.
 func (d *document) providers() []string {
@@ -219,7 +222,7 @@ func (t *trial) run(ctx context.Context, limit time.Duration) (err error) {
 	engine := pawl.New(store, &pawl.Options{Logger: silent, ParkFor: time.Hour, Lease: time.Minute, Drain: time.Millisecond})
 	defs := append(t.children(), flow.Define(f, flow.Options{
 		Models: models, Services: services, Model: model, Provider: func(string) string { return llmtest.ProviderName }, Logger: silent, Trace: t.trace,
-		Breaker: agent.NewBreaker(&agent.BreakerOptions{Failures: 1 << 30}),
+		Breaker: neverOpen(),
 		Secret:  func(_ context.Context, _, name string) (string, error) { return "the secret " + name, nil },
 	}))
 	if err := engine.Register(defs...); err != nil {

@@ -106,3 +106,25 @@ func TestCasesDoTheSameEachTime(t *testing.T) {
 		}
 	}
 }
+
+func TestErrorsOfModelsAreTriedAgainAsInProduction(t *testing.T) {
+	const doc = `
+id: x
+steps:
+  - {id: a, type: ai-decision, config: {model: openai/gpt-4o, prompt: which, outputFormat: enum, allowedValues: [one, two]}, next: end, onFailure: fallback, fallbackStep: b}
+  - {id: b, type: transform, config: {expression: "'sorry'"}, next: end}
+`
+	pass(t, doc, `
+cases:
+  - {name: once, answers: {a: [{error: {code: overloaded}}, one]}, expect: {path: [a, end], output: one}}
+  - {name: refused, answers: {a: {error: {code: refused, message: no}}}, expect: {path: [a, b, end], output: sorry}}
+  - {name: of another form, answers: {a: [three, two]}, expect: {path: [a, end], output: two}}
+`)
+	r := pass(t, doc, `
+cases:
+  - {name: all down, answers: {a: {error: {code: unavailable}}}, expect: {path: [a, b, end]}}
+`)
+	if r.Cases[0].TookMs > 20_000 {
+		t.Errorf("it took %d ms: something was waited for", r.Cases[0].TookMs)
+	}
+}
