@@ -42,6 +42,7 @@ var rooms = []room{
 	{"service/...", []string{"service"}}, // those that bring dependencies of their own
 	{"expr", nil},
 	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger", "trigger/dbchange"}},
+	{"flow/flowtest", []string{"pawl", "flow", "llm", "llm/llmtest", "agent", "service", "sqlite", "approval", "expr"}}, // a part of the program: pawl test
 	{"trigger", []string{"pawl", "expr"}},
 	{"trigger/...", []string{"pawl", "trigger"}},
 	{"templates", nil},
