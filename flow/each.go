@@ -19,7 +19,7 @@ type each struct {
 	quorum int
 }
 
-// maxItems bounds the list of a map.
+// maxItems bounds the lists of all maps of a run.
 const maxItems = 100_000
 
 func readEach(f *findings, config *node, w World) worker {
@@ -50,6 +50,9 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	case len(list) > maxItems:
 		return result{}, refuse(c, s, fmt.Errorf("map over %s: it has %d items, the limit is %d", e.over.source, len(list), maxItems))
 	}
+	if err := x.spent.list(s.id, len(list)); err != nil {
+		return result{}, err
+	}
 	items := make([]one, len(list))
 	for i, v := range list {
 		items[i] = one{i, v}
@@ -61,7 +64,7 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		inner.trail.over(err)
 		end := ended{output: output, cost: inner.cost - in.cost, err: err}
 		switch {
-		case err == nil || cancelled(err):
+		case err == nil || cancelled(err) || endsRun(err):
 		case e.mode == "continue" || e.mode == "quorum":
 			return end, nil
 		default:

@@ -43,7 +43,7 @@ var document = record{doc: "A flow: a workflow as data, which pawl runs durably.
 }}
 
 var limitsShape = record{doc: "Bounds of one run.", attrs: []attr{
-	{name: "maxSteps", doc: "how many steps a run may take", is: count, usual: defaultMaxSteps},
+	{name: "maxSteps", doc: "how many steps a run may take, with those of its branches and of the items of its maps", is: count, usual: defaultMaxSteps},
 	{name: "maxCostUsd", doc: "what its model calls may cost; asked before each call", is: dollars, usual: defaultMaxCost},
 	{name: "timeoutMs", doc: "how long it may take from its start, in milliseconds", is: millis},
 }}

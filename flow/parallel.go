@@ -88,7 +88,7 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	for i, b := range p.branches {
 		futures[i] = pawl.Go(scoped, s.id+"."+b.id, func(c *pawl.Context) (*ended, error) {
 			end, err := x.branch(c, b, p.timeout, in)
-			if p.mode != "continue" {
+			if p.mode != "continue" || endsRun(err) {
 				return end, err
 			}
 			return end, nil // it is in end, and stops nobody
@@ -97,6 +97,9 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	var failed error
 	switch p.mode {
 	case "continue":
+		if _, err := pawl.All(c, futures...); endsRun(err) {
+			failed = err
+		}
 	case "quorum":
 		failed = p.await(c, futures, s)
 		stop(errEnough)
@@ -142,7 +145,10 @@ func (p *parallel) await(c *pawl.Context, futures []*pawl.Future[*ended], s *ste
 		waits := make([]*pawl.Future[int], len(left))
 		for i, f := range left {
 			waits[i] = pawl.Go(c, s.id+":quorum", func(c *pawl.Context) (int, error) {
-				if _, err := f.Wait(c); err != nil {
+				switch _, err := f.Wait(c); {
+				case endsRun(err):
+					return 0, err
+				case err != nil:
 					return -1 - i, nil
 				}
 				return i, nil

@@ -29,6 +29,9 @@ func interpret(c *pawl.Context, f *Flow, opt Options, in Variables, seen *trail)
 		}
 	}
 	out, err := x.follow(c, f.main, scope)
+	if over := x.spent.over(); over != nil { // also where a branch failed whose failure stops nobody
+		return nil, over
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +43,7 @@ type run struct {
 	flow  *Flow
 	opt   Options
 	trace func(Passage) // nil: nobody is told
+	spent spent
 }
 
 // worker is what a step of one type does.
@@ -53,12 +57,12 @@ type worker interface {
 func (x *run) follow(c *pawl.Context, g graph, in *scope) (any, error) {
 	seen := map[string]int{}
 	s := g.steps[0]
-	for n := 1; ; n++ {
+	for {
 		seen[s.id]++
-		switch {
-		case n > x.flow.limits.steps:
-			return nil, &LimitError{s.id, "maxSteps", x.flow.limits.steps, seen}
-		case s.maxVisits > 0 && seen[s.id] > s.maxVisits:
+		if err := x.spent.step(s.id, x.flow.limits.steps, seen); err != nil {
+			return nil, err
+		}
+		if s.maxVisits > 0 && seen[s.id] > s.maxVisits {
 			return nil, &LimitError{s.id, "maxVisits", s.maxVisits, seen}
 		}
 		in.trail.begin(c, s)
@@ -113,7 +117,7 @@ func (x *run) do(c *pawl.Context, s *step, in *scope) (result, error) {
 
 // failed decides what comes of a step that failed for good. What ended the run or the branch, and not the step, stays an error.
 func (s *step) failed(err error) (result, error) {
-	if cancelled(err) {
+	if cancelled(err) || endsRun(err) {
 		return result{}, err
 	}
 	r := result{status: "failed", failed: failureOf(err)}

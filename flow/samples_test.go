@@ -55,7 +55,7 @@ func TestSamples(t *testing.T) {
 		"demo-triage.json": nil,
 		"notify-all.json":  nil,
 		"ticket-triage.json": {
-			missing("/steps/0/next/billing", "route-billing"), missing("/steps/0/next/feature-request", "log-feature"), missing("/steps/2/next/default", "create-incident"),
+			`/trigger: the field "scheme" is missing`, missing("/steps/0/next/billing", "route-billing"), missing("/steps/0/next/feature-request", "log-feature"), missing("/steps/2/next/default", "create-incident"),
 			`/steps/3/config/service: there is no service "ticketSystem"`,
 		},
 		"expense-approval.json": {

@@ -1,0 +1,63 @@
+package flow_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/pawltest"
+)
+
+// nestedMaps goes over variables.list three times within itself, with inner settings of the maps.
+func nestedMaps(most int, settings string) string {
+	leaf := `[{"id": "leaf", "type": "transform", "config": {"expression": "index"}, "next": "end"}]`
+	level := func(id, steps string) string {
+		return fmt.Sprintf(`[{"id": %q, "type": "map", "config": {"over": "variables.list", "steps": %s%s}, "onFailure": "skip", "next": "end"}]`, id, steps, settings)
+	}
+	return fmt.Sprintf(`{"id": "nested", "limits": {"maxSteps": %d}, "steps": %s}`, most, level("a", level("b", level("c", leaf))))
+}
+
+// What a run may do is bounded for the whole of it: steps within maps and branches count, and nothing skips the bound.
+func TestLimits_boundTheWholeRun(t *testing.T) {
+	opt := options(t, nil)
+	list := `{"list": [1, 2, 3, 4]}`
+	const steps = 1 + 4*(1+4*(1+4)) // of nestedMaps over it
+	for _, settings := range []string{``, `, "failureMode": "continue"`, `, "failureMode": "quorum", "quorum": 1`, `, "concurrency": 1`} {
+		completes(t, nestedMaps(steps, settings), list, opt)
+		fails(t, nestedMaps(steps-1, settings), list, opt, fmt.Sprintf("maxSteps: %d", steps-1))
+	}
+	branches := func(most int, settings string) string {
+		one := `"steps": [{"id": "x", "type": "transform", "config": {"expression": "1"}, "next": "y"}, {"id": "y", "type": "transform", "config": {"expression": "2"}, "next": "end"}]`
+		return fmt.Sprintf(`{"id": "branches", "limits": {"maxSteps": %d}, "steps": [{"id": "p", "type": "parallel", "config": {"branches": [{"id": "one", %s}, {"id": "two", %s}]%s}, "onFailure": "skip", "next": "end"}]}`, most, one, one, settings)
+	}
+	for _, settings := range []string{``, `, "failureMode": "continue"`, `, "failureMode": "quorum", "quorum": 1`} {
+		completes(t, branches(5, settings), `{}`, opt)
+		fails(t, branches(2, settings), `{}`, opt, "maxSteps: 2")
+	}
+}
+
+// The items of all maps of a run are bounded together, and refused before the first of a list is touched.
+func TestLimits_boundTheItemsOfARun(t *testing.T) {
+	list := "[" + strings.TrimSuffix(strings.Repeat("1,", 50_001), ",") + "]"
+	two := `{"id": "two", "limits": {"maxSteps": 1000000}, "steps": [
+		{"id": "outer", "type": "map", "config": {"over": "[1, 2]", "concurrency": 1, "failureMode": "continue", "steps": [
+			{"id": "inner", "type": "map", "config": {"over": "variables.list", "concurrency": 1000, "steps": [{"id": "leaf", "type": "transform", "when": "false", "config": {"expression": "1"}, "next": "end"}]}, "onFailure": "skip", "next": "end"}]}, "next": "end"}]}`
+	fails(t, two, `{"list": `+list+`}`, options(t, nil), "step inner would go over 100000 items")
+}
+
+// A run that is at the very edge of its limit goes on after a crash at any of its commits: what it did once, it may do again.
+// The second branch is cancelled where it waits, for a step that counts and never completes.
+func TestLimits_letAReplayPass(t *testing.T) {
+	opt := options(t, nil)
+	edge := `{"id": "edge", "limits": {"maxSteps": 6}, "steps": [
+		{"id": "p", "type": "parallel", "onFailure": "skip", "config": {"branches": [
+			{"id": "fails", "steps": [{"id": "w", "type": "wait", "config": {"for": "delay", "timeoutMs": 1000}, "next": "f"}, {"id": "f", "type": "transform", "config": {"expression": "1 / variables.nothing"}, "next": "end"}]},
+			{"id": "waits", "steps": [{"id": "x", "type": "transform", "config": {"expression": "1"}, "next": "y"}, {"id": "y", "type": "wait", "config": {"for": "delay", "timeoutMs": 9000}, "next": "end"}]}]}, "next": "last"},
+		{"id": "last", "type": "transform", "config": {"expression": "1"}, "next": "end"}]}`
+	in := flow.Variables{"nothing": 0}
+	equal(t, "at its limit", completes(t, edge, `{"nothing": 0}`, opt), "1")
+	fails(t, strings.Replace(edge, "6", "5", 1), `{"nothing": 0}`, opt, "step last would go over maxSteps: 5")
+	pawltest.CrashEverywhere(t, flow.Define(parse(t, edge, opt), opt), in, pawltest.WithIgnored(func(_, key string) bool { return strings.HasSuffix(key, "/$wait") })) // who waits for what was cancelled, or in it
+	pawltest.CrashEverywhere(t, flow.Define(parse(t, nestedMaps(1+2*(1+2*(1+2)), ""), opt), opt), flow.Variables{"list": []any{1, 2}}, pawltest.EveryNth(2))
+}
