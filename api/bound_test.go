@@ -399,6 +399,8 @@ func (b *belongings) fill(d documented, run string) func(param string) string {
 			return b.prefix + "approves/pay"
 		case "budgets/name", "secrets/name", "schedules/id", "subscriptions/id":
 			return b.prefix + param
+		case "templates/name":
+			return "rag-answer"
 		case "events/name": // both tenants have a run that waits for it
 			return "go/now"
 		case "workflows/id":

@@ -78,6 +78,16 @@ func (c *Client) FlowSchema(ctx context.Context) (json.RawMessage, error) {
 	return call[json.RawMessage](ctx, c, http.MethodGet, "/api/schema/flow.json", nil, nil)
 }
 
+// Templates lists the templates of flows, by name, without their documents.
+func (c *Client) Templates(ctx context.Context) (TemplateList, error) {
+	return call[TemplateList](ctx, c, http.MethodGet, "/api/templates", nil, nil)
+}
+
+// Template returns a template with its documents.
+func (c *Client) Template(ctx context.Context, name string) (Template, error) {
+	return call[Template](ctx, c, http.MethodGet, "/api/templates/"+segment(name), nil, nil)
+}
+
 // Execute starts a run of a workflow with variables, a JSON object, and returns when it is durable, or, with a wait, when it
 // has ended or the wait is over. version 0: the active one. With [WithIdempotencyKey] it may be repeated.
 func (c *Client) Execute(ctx context.Context, id string, variables json.RawMessage, version int, wait time.Duration) (Execution, error) {

@@ -127,6 +127,14 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				must(errors.Is(err, pawl.ErrUnknown) && strings.Contains(err.Error(), `"echo"`), nil, err)
 			}},
 			{"flowSchema", func() { v, err := c.FlowSchema(ctx); must(strings.Contains(string(v), "ai-decision"), err, "") }},
+			{"templates", func() { v, err := c.Templates(ctx); must(len(v.Items) == 8 && v.Items[0].Flow == "", err, v) }},
+			{"template", func() {
+				v, err := c.Template(ctx, "rag-answer")
+				must(strings.Contains(v.Flow, "\nid: rag-answer\n") && v.Cases != "" && v.Page != "" && v.Services["search"] != "" && json.Valid(v.Input), err, v)
+				if _, err := c.Template(ctx, "nothing"); !errors.Is(err, pawl.ErrNotFound) {
+					t.Errorf("a template that nobody wrote: %v", err)
+				}
+			}},
 			{"validate", func() {
 				v, err := c.Validate(ctx, []byte(aFlow("hello", "one")))
 				must(v.Valid && v.WorkflowID == "hello" && len(v.Errors)+len(v.Warnings) == 0, err, v)

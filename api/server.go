@@ -147,6 +147,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.newDocument()
 	s.workflowRoutes()
 	s.flowRoutes()
+	s.templateRoutes()
 	s.triggerRoutes()
 	s.executeRoutes()
 	s.executionRoutes()

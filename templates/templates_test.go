@@ -5,9 +5,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/flow/flowtest"
 	"github.com/pawlrun/pawl/pawltest"
 	"github.com/pawlrun/pawl/templates"
 )
@@ -132,6 +134,30 @@ func pathOf(h *pawltest.Harness, top []node, err error) (went []string) {
 		went = append(went, flow.Fail)
 	}
 	return went
+}
+
+// "pawl test" agrees, and finds no way on which no case goes.
+func TestCasesGoEveryWay(t *testing.T) {
+	for _, of := range templates.List() {
+		t.Run(of.Name, func(t *testing.T) {
+			cases, err := flowtest.ReadCases([]byte(of.Cases()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := flowtest.Run(t.Context(), []byte(of.Flow()), cases, flowtest.Options{Services: realServices(t, of), Limit: 5 * time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range r.Cases {
+				for _, failure := range c.Failures {
+					t.Errorf("%s: %s", c.Name, failure)
+				}
+			}
+			if len(r.Coverage.Missed) > 0 || len(r.Notes) > 0 {
+				t.Errorf("no case goes %v; %v", r.Coverage.Missed, r.Notes)
+			}
+		})
+	}
 }
 
 // Killed at each commit of its first case, a template goes on where it was and ends as it would have ended.
