@@ -42,10 +42,12 @@ var rooms = []room{
 	{"service/...", []string{"service"}}, // those that bring dependencies of their own
 	{"expr", nil},
 	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger", "trigger/dbchange"}},
+	{"flow/flowtest", []string{"pawl", "flow", "llm", "llm/llmtest", "agent", "service", "sqlite", "approval", "expr"}}, // a part of the program: pawl test
 	{"trigger", []string{"pawl", "expr"}},
 	{"trigger/...", []string{"pawl", "trigger"}},
+	{"templates", nil},
 	{"secret", []string{"pawl"}},
-	{"api", []string{"pawl", "flow", "trigger", "secret", "llm", "agent", "approval"}},
+	{"api", []string{"pawl", "flow", "trigger", "secret", "llm", "agent", "approval", "templates"}},
 	{"telemetry", []string{"pawl"}},
 	{"ui", nil},
 	{"cmd/pawl", everything},

@@ -36,31 +36,43 @@ type BreakerState struct {
 func Breakers(ctx context.Context, engine *pawl.Engine) ([]BreakerState, error) {
 	var out []BreakerState
 	for after := ""; ; {
-		page, err := engine.Records(ctx, breakerSpace, "", after, 1000)
+		page, err := BreakersAfter(ctx, engine, "", after, 1000)
 		if err != nil {
-			return nil, fmt.Errorf("read the circuit breakers: %w", err)
+			return nil, err
 		}
-		now := time.Now()
-		for _, r := range page {
-			var c circuit
-			if err := json.Unmarshal(r.Data, &c); err != nil {
-				return nil, fmt.Errorf("the circuit breaker of %s: its record is not one of this program's: %w; reset it", r.Key, err)
-			}
-			s := BreakerState{Endpoint: r.Key, State: CircuitClosed, Failures: c.Failures, Last: c.Last, Since: c.Since, Until: c.Until, Updated: c.Updated}
-			switch {
-			case c.Since.IsZero():
-			case c.Until.After(now):
-				s.State = CircuitOpen
-			default:
-				s.State, s.Trying = CircuitHalfOpen, c.Trier != "" && c.Lapses.After(now)
-			}
-			out = append(out, s)
-		}
+		out = append(out, page...)
 		if len(page) < 1000 {
 			return out, nil
 		}
-		after = page[len(page)-1].Key
+		after = page[len(page)-1].Endpoint
 	}
+}
+
+// BreakersAfter returns a page of what Breakers returns: those whose endpoint begins with prefix and comes after after. limit
+// is 1 to 1,000.
+func BreakersAfter(ctx context.Context, engine *pawl.Engine, prefix, after string, limit int) ([]BreakerState, error) {
+	page, err := engine.Records(ctx, breakerSpace, prefix, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the circuit breakers: %w", err)
+	}
+	var out []BreakerState
+	now := time.Now()
+	for _, r := range page {
+		var c circuit
+		if err := json.Unmarshal(r.Data, &c); err != nil {
+			return nil, fmt.Errorf("the circuit breaker of %s: its record is not one of this program's: %w; reset it", r.Key, err)
+		}
+		s := BreakerState{Endpoint: r.Key, State: CircuitClosed, Failures: c.Failures, Last: c.Last, Since: c.Since, Until: c.Until, Updated: c.Updated}
+		switch {
+		case c.Since.IsZero():
+		case c.Until.After(now):
+			s.State = CircuitOpen
+		default:
+			s.State, s.Trying = CircuitHalfOpen, c.Trier != "" && c.Lapses.After(now)
+		}
+		out = append(out, s)
+	}
+	return out, nil
 }
 
 // ResetBreaker closes an endpoint's circuit, by hand. Workers know of it within a second. It

@@ -68,7 +68,7 @@ func (e *UnknownModelError) Error() string {
 		return "the call names no model, and Options.Model is empty; name one, such as openai/gpt-4o-mini"
 	}
 	if len(e.Known) == 0 {
-		return fmt.Sprintf("model %q: there is no provider; set Options.Providers, or use llmtest.Script for a model that follows a script", e.Model)
+		return fmt.Sprintf("model %q: no model can be asked, as there is no provider; set the key of one, such as OPENAI_API_KEY, or in Go Options.Providers", e.Model)
 	}
 	return fmt.Sprintf("model %q: it must be named as provider/model, with one of these providers: %s", e.Model, strings.Join(e.Known, ", "))
 }

@@ -257,6 +257,8 @@ var allowed = []allowance{
 		why: "what was delivered is remembered under the hash of tenant, addressee and name"},
 	{query: "records", arg: "trigger.due",
 		why: "when schedules and events are due is one list for the runner; its keys are hashes of the tenant and the id, worked out of a record that was found by its tenant"},
+	{query: "records", arg: "trigger.ends", operations: "deploy|activateWorkflow|rollbackWorkflow|deactivateWorkflow|execute|start",
+		why: "which tenants' flows wait for the ends of runs: an engine tells of ends only where somebody listens"},
 	{query: "records", arg: "flow.deployed", operations: "deploy",
 		why: "that some flow has a name that the engines of the store don't know yet; it says neither whose nor which"},
 	{query: "records", arg: "secret.", operations: "secrets?$|putSecret|deleteSecret",

@@ -292,7 +292,7 @@ func flowsOf(t testing.TB, e *pawl.Engine) *flow.Registry {
 
 // aFlow is a document that says something.
 func aFlow(id, text string) string {
-	return fmt.Sprintf(`{"id":%q,"steps":[{"id":"say","type":"service","config":{"service":"desk","text":%q},"next":"end"}]}`, id, text)
+	return fmt.Sprintf(`{"id":%q,"triggers":[{"type":"manual"},{"type":"manual"}],"steps":[{"id":"say","type":"service","config":{"service":"desk","text":%q},"next":"end"}]}`, id, text)
 }
 
 // reply is an answer that was read.

@@ -20,7 +20,7 @@ import (
 
 // bodies are what operations need to get as far as an id. Others are sent nothing.
 var bodies = map[string]string{
-	"forkAsked": `{"step":"x","change":{"prompt":"y"}}`, "setBudget": `{"limit":1}`, "putSecret": `{"value":"x"}`, "wake": `{}`, "fork": `{}`,
+	"forkAsked": `{"step":"x","change":{"prompt":"y"}}`, "setBudget": `{"limit":1}`, "putSecret": `{"value":"x"}`, "resetBreaker": `{"endpoint":"service:b/http"}`, "wake": `{}`, "fork": `{}`,
 	"putSubscription":  `{"event":"e","workflow":"w"}`,
 	"backfillSchedule": `{"from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z"}`,
 	"putSchedule":      `{"workflow":"echo","cron":"@daily"}`, "putPrompt": `{"text":"x"}`, "decide": `{"approved":true,"by":"ann","shown":"x"}`, "activatePrompt": `{"weights":{}}`,

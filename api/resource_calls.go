@@ -229,6 +229,17 @@ func (c *Client) SubscriptionEvents(ctx context.Context, id string, since time.T
 	return call[MatchedPage](ctx, c, http.MethodGet, subscriptionPath(id)+"/events", query, nil)
 }
 
+// Breakers returns a page of circuit breakers that are not closed, or whose last calls failed, by endpoint. limit 0 means 50; at most 500.
+func (c *Client) Breakers(ctx context.Context, cursor string, limit int) (BreakerPage, error) {
+	return call[BreakerPage](ctx, c, http.MethodGet, "/api/breakers", paged(cursor, limit), nil)
+}
+
+// ResetBreaker closes the circuit of an endpoint, as Breakers names it. pawl.ErrNotFound: it is closed and has no failures.
+func (c *Client) ResetBreaker(ctx context.Context, endpoint string) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/api/breakers/reset", nil, BreakerReset{Endpoint: endpoint})
+	return err
+}
+
 // Secrets returns a page of secrets whose name begins with prefix, by name, without their values. limit 0 means 50; at most 500.
 func (c *Client) Secrets(ctx context.Context, prefix, cursor string, limit int) (SecretPage, error) {
 	query := paged(cursor, limit)

@@ -214,6 +214,18 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				v, err = c.RollbackWorkflow(ctx, "hello")
 				must(v.Active == 2 && v.Previous == 1, err, v)
 			}},
+			{"workflowTriggers", func() {
+				v, err := c.WorkflowTriggers(ctx, "hello")
+				must(len(v.Items) > 0 && v.Items[0].Type == "manual", err, v)
+			}},
+			{"testTrigger", func() {
+				v, err := c.TestTrigger(ctx, "hello", 0, api.TestTriggerRequest{DryRun: true})
+				must(v.Matched && v.Run == "", err, v)
+			}},
+			{"migrateWorkflow", func() {
+				v, err := c.MigrateWorkflow(ctx, "hello", api.MigrateRequest{DryRun: true})
+				must(v.To == 2 && v.Migrated == 0, err, v)
+			}},
 			{"deactivateWorkflow", func() {
 				v, err := c.DeactivateWorkflow(ctx, "hello")
 				must(v.Active == 0 && v.Previous == 2, err, v)
@@ -683,6 +695,18 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				must(errors.As(c.DeleteSecret(api.WithIfMatch(ctx, `"1"`), "stripe"), &p) && p.Status == 412, nil, "")
 				must(true, c.DeleteSecret(ctx, "stripe"), "")
 				must(errors.Is(c.DeleteSecret(ctx, "stripe"), pawl.ErrNotFound), nil, "")
+			}},
+			{"breakers", func() {
+				fails(h, "openai")
+				fails(h, "service:/tickets")
+				v, err := c.Breakers(ctx, "", 1)
+				must(len(v.Items) == 1 && v.Items[0].Endpoint == "openai" && v.Items[0].Failures == 1 && v.NextCursor != "", err, v)
+				v, err = c.Breakers(ctx, v.NextCursor, 0)
+				must(len(v.Items) == 1 && v.Items[0].Last != "" && v.NextCursor == "", err, v)
+			}},
+			{"resetBreaker", func() {
+				must(true, c.ResetBreaker(ctx, "service:/tickets"), "")
+				must(errors.Is(c.ResetBreaker(ctx, "service:/tickets"), pawl.ErrNotFound), nil, "")
 			}},
 			{"createKey", func() {
 				var err error

@@ -169,6 +169,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.subscriptionRoutes()
 	s.statRoutes()
 	s.secretRoutes()
+	s.breakerRoutes()
 	s.keyRoutes()
 	s.sessionRoutes()
 	s.healthRoutes()

@@ -203,6 +203,9 @@ func TestAStreamTokenEnds(t *testing.T) {
 		}
 		there.eventually("its end", func() bool { return there.openView(path+short).status == 401 })
 		other := there.openView(path + long)
+		if other.status != 200 {
+			t.Fatalf("the long one: %d", other.status)
+		}
 		select {
 		case <-view.ended:
 			t.Error("the view ended with its token")

@@ -2,7 +2,10 @@ package flow
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/pawlrun/pawl"
@@ -11,9 +14,15 @@ import (
 	"github.com/pawlrun/pawl/service"
 )
 
-// ServiceEndpoint begins the names of services' circuits among [agent.Breakers]: service:tenant/name, or
-// service:tenant/name/host for a service that goes to many.
-const ServiceEndpoint = "service:"
+// Circuits is how the names of the circuits of a tenant's services begin, among [agent.Breakers], and of no other tenant's:
+// service:tenant/name, or service:tenant/name/host for a service that goes to many places. What stands in the tenant's name that
+// could be taken for another part is escaped, and a long name is a hash.
+func Circuits(tenant string) string {
+	if tenant = strings.ReplaceAll(url.PathEscape(tenant), "~", "%7E"); len(tenant) > maxEndpoint/2 {
+		tenant = fmt.Sprintf("~%x", sha256.Sum256([]byte(tenant)))
+	}
+	return "service:" + tenant + "/"
+}
 
 // maxEndpoint is how long the name of a circuit may be.
 const maxEndpoint = 256
@@ -21,7 +30,7 @@ const maxEndpoint = 256
 // guarded calls a service unless it is known not to work: after 3 failures in a row, of all workers, its calls wait for 30 s,
 // and then one tries. Each tenant has circuits of its own, so that what one calls in vain keeps no other from it.
 func (x *run) guarded(ctx context.Context, name string, s service.Service, c service.Call, redact *service.Redactor) (any, error) {
-	endpoint := ServiceEndpoint + pawl.InfoOf(ctx).Tenant + "/" + name
+	endpoint := Circuits(pawl.InfoOf(ctx).Tenant) + name
 	if located, is := s.(service.Located); is {
 		endpoint = strings.TrimSuffix(endpoint+"/"+located.Endpoint(c), "/")
 	}

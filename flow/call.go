@@ -45,7 +45,10 @@ func findAction(f *findings, config *node, w World) service.Action {
 	found := w.Services[name]
 	if found == nil {
 		names := sortedNames(w.Services)
-		hint := f.did(name, names)
+		hint := w.Unset[name]
+		if hint == "" {
+			hint = f.did(name, names)
+		}
 		if hint == "" && len(names) > 0 {
 			hint = "there are " + strings.Join(names, ", ")
 		}
@@ -90,6 +93,9 @@ func (k *call) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 // into the journal.
 func (x *run) call(ctx context.Context, name string, c service.Call, secrets []string) (json.RawMessage, error) {
 	found, _, err := x.opt.Services.Find(name, c.Action)
+	if hint := x.opt.Unset[name]; found == nil && hint != "" { // it was there when the flow was deployed
+		return nil, &service.Error{Code: service.Invalid, Message: fmt.Sprintf("there is no service %q; %s", name, hint)}
+	}
 	if err != nil {
 		return nil, err
 	}

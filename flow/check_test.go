@@ -97,7 +97,7 @@ func TestFaultsAreTold(t *testing.T) {
 		"no branch":         {of(`{"id": "p", "type": "parallel", "config": {"branches": [{"id": "mail", "steps": [`+step("a", end)+`]}]}, "next": "s"}`, send("s", end, `, "text": "{{steps.p.output.mali.status}}"`)), []string{`step "p" has no branch "mali"; did you mean "mail"?`}},
 		"waits":             {of(`{"id": "w", "type": "wait", "config": {"for": "delay", "approvers": ["a"]}, "next": "end"}`), []string{"a delay needs its length", "approvers has no meaning where the wait is for \"delay\""}},
 		"child":             {of(`{"id": "w", "type": "workflow", "config": {"workflow": "unknown"}, "next": "end"}`), []string{`there is no workflow "unknown"`}},
-		"webhook":           {`{"id": "f", "trigger": {"type": "webhook", "path": "x y"}, "steps": [` + step("a", end) + `]}`, []string{`the field "scheme" is missing; how requests are signed, with the secret; write "none"`, `/trigger/path: "x y" can't be used here; begin with /`, "begin with a slash"}},
+		"webhook":           {`{"id": "f", "trigger": {"type": "webhook", "path": "x y"}, "steps": [` + step("a", end) + `]}`, []string{`/trigger/path: "x y" can't be used here; begin with /`, "begin with a slash", "whoever knows the path can start runs"}},
 		"two prompts":       {of(ask("a", end, `, "promptRef": "p"`)), []string{"prompt and promptRef can't both be asked"}},
 		"vars alone":        {of(ask("a", end, `, "vars": {"x": 1}`)), []string{"vars have no meaning without promptRef"}},
 		"version of prompt": {of(`{"id": "a", "type": "ai-decision", "config": {"promptRef": "p@x"}, "next": "end"}`), []string{`"x" is no version of a prompt`}},

@@ -17,6 +17,9 @@ import (
 type Options struct {
 	Models   *agent.Models // asked by decisions; nil: they fail
 	Services service.Set
+	// Unset are services that are not there for want of a setting, by name, with what to do about it, such as
+	// "set SLACK_BOT_TOKEN": told to who deploys a flow that names one, and by the step that calls it.
+	Unset map[string]string
 	// Breaker keeps calls from services that do not work. nil: one with its usual settings.
 	Breaker *agent.Breaker
 	// Secret finds a secret of the run's tenant that a service's parameter names as {{secrets.name}}, such as
@@ -33,6 +36,9 @@ type Options struct {
 	Logger *slog.Logger
 	// BaseURL is where people and services reach the API, for links of approvals; see approval.Request.
 	BaseURL string
+	// Trace is called when a run begins, and again when it is replayed from its first step; what it returns is told each step
+	// that the run comes to and leaves, by several goroutines where branches run. It must not wait. For tests; nil: nobody.
+	Trace func(run string) func(Passage)
 }
 
 // Toolbox is a server of tools. See package agent/mcp, whose Snapshot and Bind these are.

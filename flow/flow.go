@@ -25,9 +25,11 @@ type Flow struct {
 
 	root   *node
 	inputs schema // of Inputs
-	limits limits
-	starts []start
-	main   graph
+	// readsBegan: something reads trigger.
+	readsBegan bool
+	limits     limits
+	starts     []start
+	main       graph
 }
 
 // limits bound a run.
@@ -52,6 +54,7 @@ const (
 // World is what a flow can refer to: deploying checks its references against it.
 type World struct {
 	Services  service.Set
+	Unset     map[string]string      // as [Options].Unset
 	Workflows func(name string) bool // reports whether a workflow can be started; nil: none is known, and none is refused
 	Model     string                 // is asked where a step names none; "" is none
 	// Prompt returns the variables of a prompt of the registry: of a version, or of all that are active for version 0. nil: none is
@@ -112,6 +115,7 @@ func read(f *findings, root *node, w World) *Flow {
 	made.Hash = hash(root)
 	made.starts = readStarts(f, root)
 	made.main = readGraph(f, root.get("steps"), w)
+	made.readsBegan = made.readsTrigger()
 	return made
 }
 

@@ -62,7 +62,7 @@ func hostileDocuments() (all []hostile) {
 		add(true, fmt.Sprintf("lists %d deep without an end", n), rep("[", n))
 		add(true, fmt.Sprintf("lists %d deep in YAML", n), "id: "+rep("[", n)+rep("]", n))
 		add(true, fmt.Sprintf("sequences %d deep", n), rep("- ", n)+"x")
-		add(n > 128, fmt.Sprintf("objects %d deep", n/2), body(rep(`{"a":`, n/2)+"1"+rep("}", n/2+n%2)))
+		add(n > 128, fmt.Sprintf("objects %d deep", n/2), body(rep(`{"a":`, n/2)+"1"+rep("}", n/2)))
 		add(true, fmt.Sprintf("flow mappings %d deep", n/2), rep("{a: ", n/2))
 	}
 	for _, width := range []int{2, 9, 100} { // alias bombs

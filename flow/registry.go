@@ -392,7 +392,7 @@ func (r *Registry) Versions(ctx context.Context, tenant, id string, after, limit
 
 // World is what flows that are deployed here can refer to.
 func (r *Registry) World() World {
-	w := World{Services: r.opt.Services, Model: r.opt.Model, Toolboxes: []string{}}
+	w := World{Services: r.opt.Services, Unset: r.opt.Unset, Model: r.opt.Model, Toolboxes: []string{}}
 	w.Prompt = r.prompt
 	w.Toolboxes = append(w.Toolboxes, sortedNames(r.opt.Toolboxes)...)
 	return w

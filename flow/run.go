@@ -17,8 +17,17 @@ func interpret(c *pawl.Context, f *Flow, opt Options, in Variables, seen *trail)
 		in = Variables{}
 	}
 	x := &run{flow: f, opt: opt}
+	if opt.Trace != nil && seen == nil {
+		x.trace = opt.Trace(c.RunID())
+	}
 	scope := newScope(c, f, in)
 	scope.trail = seen
+	if f.readsBegan {
+		var err error
+		if scope.root["trigger"], err = x.began(c); err != nil {
+			return nil, err
+		}
+	}
 	out, err := x.follow(c, f.main, scope)
 	if over := x.spent.over(); over != nil { // also where a branch failed whose failure stops nobody
 		return nil, over
@@ -33,6 +42,7 @@ func interpret(c *pawl.Context, f *Flow, opt Options, in Variables, seen *trail)
 type run struct {
 	flow  *Flow
 	opt   Options
+	trace func(Passage) // nil: nobody is told
 	spent spent
 }
 
@@ -56,15 +66,19 @@ func (x *run) follow(c *pawl.Context, g graph, in *scope) (any, error) {
 			return nil, &LimitError{s.id, "maxVisits", s.maxVisits, seen}
 		}
 		in.trail.begin(c, s)
+		x.enters(s)
 		r, err := x.do(c, s, in)
 		in.trail.end(c, in, r, err)
 		if err != nil {
+			x.leaves(s, in, result{status: "failed"}, target{})
 			return nil, err
 		}
-		to, err := s.route(in, r)
+		way, err := s.route(in, r)
+		x.leaves(s, in, r, way)
 		if err != nil {
 			return nil, err
 		}
+		to := way.to
 		in.trail.leads(to)
 		switch to {
 		case End:
@@ -129,14 +143,16 @@ func cancelled(err error) bool {
 	return errors.Is(err, pawl.ErrCancelled) || errors.Is(err, pawl.ErrTimeout)
 }
 
-// route finds the step that follows.
-func (s *step) route(in *scope, r result) (string, error) {
+// route finds the step that follows, and where the document says so.
+func (s *step) route(in *scope, r result) (target, error) {
 	n := s.next
 	switch {
+	case r.to != "" && r.status == "timed out":
+		return target{r.to, s.at.get("config").get("onTimeout")}, nil
 	case r.to != "":
-		return r.to, nil
+		return target{r.to, s.at.get("fallbackStep")}, nil
 	case n.to != "":
-		return n.to, nil
+		return target{n.to, n.at}, nil
 	}
 	by := r.by
 	if by == nil {
@@ -147,29 +163,34 @@ func (s *step) route(in *scope, r result) (string, error) {
 		scope["output"] = by
 		holds, err := w.when.holds(context.Background(), scope)
 		if err != nil {
-			return "", fmt.Errorf("step %s: next: %w", s.id, err)
+			return target{}, fmt.Errorf("step %s: next: %w", s.id, err)
 		}
 		if holds {
-			return w.to, nil
+			return target{w.to, w.at.get("to")}, nil
 		}
 	}
 	if r.status != "skipped" {
 		switch by.(type) {
 		case nil, map[string]any, []any:
 		default:
-			if to, is := n.by[textOf(by)]; is {
-				return to, nil
+			name := textOf(by)
+			if to, is := n.by[name]; is {
+				return target{to, n.at.get(name)}, nil
 			}
 		}
 	}
 	if n.other != "" {
-		return n.other, nil
+		at := n.at.get("default")
+		if n.at.is(listKind) {
+			at = n.at.items[len(n.at.items)-1].get("to")
+		}
+		return target{n.other, at}, nil
 	}
 	e := &RouteError{Step: s.id, Output: textOf(by)}
 	for _, t := range n.at.fieldsOf() {
 		e.Known = append(e.Known, t.name)
 	}
-	return "", e
+	return target{}, e
 }
 
 // options are those of the one durable call that a step makes.

@@ -122,7 +122,11 @@ func (s *start) readWebhook(f *findings) {
 	}
 	scheme, secret := at.get("scheme"), at.get("secret")
 	switch {
-	case scheme == nil: // told
+	case scheme == nil && secret != nil:
+		f.fault(secret, `give "scheme", such as github, stripe, slack, standard or hmac`, "the scheme that the secret is for is missing")
+	case scheme == nil:
+		r.Scheme = trigger.None
+		f.warn(at.get("path"), `give "scheme" and "secret"; or write "scheme": "none" if that is meant`, "whoever knows the path can start runs, as nothing says how requests are signed")
 	case r.Scheme == trigger.None && secret != nil:
 		f.fault(secret, "leave it out, or name the scheme that it is for", "nothing is signed with the scheme none")
 	case r.Scheme != trigger.None && r.Secret == "":

@@ -162,7 +162,7 @@ func TestTriggersAreCheckedWhenAFlowIsDeployed(t *testing.T) {
 		"reserved case": {`{"type": "webhook", "path": "/API", "scheme": "none"}`, "is reserved"},
 		"dashboard":     {`{"type": "webhook", "path": "/dashboard/x", "scheme": "none"}`, "is reserved"},
 		"dots":          {`{"type": "webhook", "path": "/a/../api", "scheme": "none"}`, "must be a plain path"},
-		"no scheme":     {`{"type": "webhook", "path": "/x"}`, `write "none" to let in whoever knows the path`},
+		"no scheme":     {`{"type": "webhook", "path": "/x", "secret": "s"}`, "/triggers/0/secret: the scheme that the secret is for is missing"},
 		"no secret":     {`{"type": "webhook", "path": "/x", "scheme": "github"}`, "/triggers/0/scheme: requests signed by github need the name of a secret"},
 		"secret":        {`{"type": "webhook", "path": "/x", "scheme": "none", "secret": "s"}`, "/triggers/0/secret: nothing is signed with the scheme none"},
 		"dedupe":        {`{"type": "webhook", "path": "/x", "scheme": "none", "dedupe": "id"}`, "a delivery is named by a header or by something in the body"},

@@ -54,27 +54,40 @@ func (a *actions) check(c Call) (Action, error) {
 		return Action{}, &Error{Code: Invalid, Message: fmt.Sprintf("there is no action %q; there are %q", c.Action, names)}
 	}
 	action := a.list[i]
-	params := c.Params
+	return action, action.fits(a.schemas[action.Name], c.Params)
+}
+
+// Check holds the parameters of a call against the action's schema, as a service does before it carries the call out. The
+// error is an [*Error] with the code Invalid. None is an empty object.
+func (a Action) Check(params json.RawMessage) error {
+	schema, err := compile(a.Params)
+	if err != nil {
+		return &Error{Code: Invalid, Message: "the schema of " + a.Name + " can't be used: " + err.Error()}
+	}
+	return a.fits(schema, params)
+}
+
+func (a Action) fits(schema *jsonschema.Schema, params json.RawMessage) error {
 	if len(params) == 0 {
 		params = json.RawMessage("{}")
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(params))
 	if err != nil {
-		return action, &Error{Code: Invalid, Message: "the parameters of " + action.Name + " are no JSON"}
+		return &Error{Code: Invalid, Message: "the parameters of " + a.Name + " are no JSON"}
 	}
-	err = a.schemas[action.Name].Validate(value)
+	err = schema.Validate(value)
 	var invalid *jsonschema.ValidationError
 	if errors.As(err, &invalid) {
 		faults := faultsOf(invalid)
 		if more := len(faults) - maxFaults; more > 0 {
 			faults = append(faults[:maxFaults], fmt.Sprintf("and %d more", more))
 		}
-		return action, &Error{Code: Invalid, Message: "the parameters of " + action.Name + ": " + strings.Join(faults, "; ")}
+		return &Error{Code: Invalid, Message: "the parameters of " + a.Name + ": " + strings.Join(faults, "; ")}
 	}
 	if err != nil {
-		return action, &Error{Code: Invalid, Message: "the parameters of " + action.Name + " can't be checked: " + err.Error()}
+		return &Error{Code: Invalid, Message: "the parameters of " + a.Name + " can't be checked: " + err.Error()}
 	}
-	return action, nil
+	return nil
 }
 
 var english = message.NewPrinter(language.English)

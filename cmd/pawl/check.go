@@ -61,7 +61,12 @@ func (a *app) check(ctx context.Context, where, secretFile, workflow string) (er
 	if err := a.envSettings(&s, map[string]string{}); err != nil {
 		return err
 	}
-	if _, err := a.flows(ctx, engine, s, scriptedModels(0)); err != nil {
+	services, err := a.services(s, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, services.close()) }()
+	if _, err := a.flows(ctx, engine, services, scriptedModels(0)); err != nil {
 		return err
 	}
 	list := struct {

@@ -24,6 +24,8 @@ import (
 type databaseSetting struct {
 	DSN     string `yaml:"dsn"`     // postgres://user:password@host/name, or sqlite:path of a file that exists
 	DSNFile string `yaml:"dsnFile"` // a file that has it
+	Execute bool   `yaml:"execute"` // lets flows write
+	Once    bool   `yaml:"once"`    // has a repeated attempt write nothing; see database.Connection
 }
 
 // UnmarshalYAML takes an address in place of the object.
@@ -32,7 +34,7 @@ func (d *databaseSetting) UnmarshalYAML(n *yaml.Node) error {
 		return n.Decode(&d.DSN)
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if key := n.Content[i].Value; key != "dsn" && key != "dsnFile" {
+		if key := n.Content[i].Value; !slices.Contains([]string{"dsn", "dsnFile", "execute", "once"}, key) {
 			return fmt.Errorf("there is no %q in a database", key)
 		}
 	}

@@ -284,11 +284,11 @@ func (a *app) world() (flow.World, error) {
 	if err := a.envSettings(&s, map[string]string{}); err != nil {
 		return flow.World{}, err
 	}
-	set, err := services(s)
+	services, err := a.services(s, nil)
 	if err != nil {
-		return flow.World{}, a.usage("services: %w", err)
+		return flow.World{}, err
 	}
-	return flow.World{Services: set, Model: "that of the server"}, nil
+	return flow.World{Services: services.set, Unset: services.unset, Model: "that of the server"}, services.close() // none is called
 }
 
 // check looks at the file without a server.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -24,8 +25,10 @@ import (
 type devOptions struct {
 	listen string
 	store  string
-	flows  string // a folder; "": ./flows, if that is there
-	forget bool   // secrets whose key is lost
+	flows  string   // a folder; "": ./flows, if that is there
+	forget bool     // secrets whose key is lost
+	folder string   // of descriptions of services
+	allow  []string // what flows may reach besides the public internet
 	source demo.Source
 }
 
@@ -60,13 +63,15 @@ of services are, sealed with a key that is kept in pawl.db.encryption-keys, for 
 	flags.StringVar(&o.store, "store", "./pawl.db", "where the runs are kept: a file, or a postgres:// URL")
 	flags.StringVar(&o.flows, "flows", "", "folder of flows, deployed whenever they are saved (default ./flows, if it is there)")
 	flags.BoolVar(&o.forget, "forget-lost-secrets", false, "delete secrets whose encryption key is not there: it is lost, and they are to be set again")
+	flags.StringVar(&o.folder, "services", "", "folder of descriptions of services, YAML or JSON, that flows call (default $PAWL_SERVICES)")
+	flags.StringSliceVar(&o.allow, "http-allow", nil, "what flows may reach besides the public internet, such as localhost:9000 (default $PAWL_HTTP_ALLOW)")
 	models := flag.NewFlagSet("", flag.ContinueOnError)
 	o.source.Flags(models)
 	flags.AddGoFlagSet(models)
 	return cmd
 }
 
-func (a *app) dev(ctx context.Context, o devOptions) error {
+func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	o.source.Env, o.source.Script = a.env, demo.Paced(500*time.Millisecond) // slowly enough to watch
 	found, err := o.source.Models()
 	if err != nil {
@@ -91,6 +96,7 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	if err := a.envSettings(&s, map[string]string{}); err != nil {
 		return errors.Join(err, store.Close())
 	}
+	s.Services, s.HTTPAllow = cmp.Or(o.folder, s.Services), append(o.allow, s.HTTPAllow...)
 	databases, err := s.Databases.read()
 	if err != nil {
 		return errors.Join(a.usage("%w", err), store.Close())
@@ -114,14 +120,19 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		opt = scriptedModels(500 * time.Millisecond)
 	}
 	opt.Logger, opt.BaseURL, opt.Secret = log, address, secrets.Value
-	flows, err := a.flows(ctx, engine, s, opt)
+	services, err := a.services(s, secrets)
 	if err != nil {
-		return errors.Join(err, store.Close())
+		return errors.Join(err, engine.Close(), store.Close())
+	}
+	defer func() { err = errors.Join(err, services.close()) }()
+	flows, err := a.flows(ctx, engine, services, opt)
+	if err != nil {
+		return errors.Join(err, engine.Close(), store.Close())
 	}
 	saved := watcher{app: a, flows: flows, folder: folder}
 	saved.look(ctx)
 	saved.look(ctx) // what is there is whole
-	a.banner(engine, o, address, found)
+	a.banner(engine, services, o, address, found)
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { saved.watch(watched) })
@@ -174,7 +185,7 @@ func (a *app) listen(address string) (net.Listener, error) {
 }
 
 // banner says what is there and what to type next.
-func (a *app) banner(engine *pawl.Engine, o devOptions, address string, found *demo.Found) {
+func (a *app) banner(engine *pawl.Engine, services *called, o devOptions, address string, found *demo.Found) {
 	p := a.out
 	if a.server = address; address != defaultServer {
 		a.where = " --server " + address
@@ -186,6 +197,10 @@ func (a *app) banner(engine *pawl.Engine, o devOptions, address string, found *d
 	p.line("  model      %s", found.Model)
 	p.line("  embedder   %s", found.Embedder)
 	p.line("  workflows  %s", strings.Join(engine.Workflows(), ", "))
+	p.line("  services   %s", services.on())
+	if off := services.off(); off != "" {
+		p.line("  off        %s", off)
+	}
 	p.line("")
 	if found.Model.Scripted {
 		p.line("%s", p.yellow(demo.Warning))

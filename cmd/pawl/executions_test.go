@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // routed is a flow with branches and items, of which one way is taken.
@@ -33,10 +34,11 @@ func TestExecutionsAndTheirGraphs(t *testing.T) {
 		if r := at("executions", "list").want(t, 0, "bad", "failed"); strings.Contains(r.stdout, "coded") {
 			t.Errorf("a run of code is among them: %s", r.stdout)
 		}
-		for end := 0; !strings.Contains(at("executions", "show", "x").stdout, "completed"); end++ {
+		for end := 0; !strings.Contains(at("executions", "show", "x", "--jq", ".status").stdout, "completed"); end++ {
 			if end > 1000 {
 				t.Fatal("it does not complete")
 			}
+			time.Sleep(10 * time.Millisecond)
 		}
 		at("workflows", "metrics", "routed").want(t, 0, "50.0%", "VERSION", "last 24h")
 		at("workflows", "metrics", "nobody").want(t, exitNotFound)

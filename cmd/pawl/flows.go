@@ -20,11 +20,8 @@ import (
 
 // flows makes the registry of the flows in an engine's store, and tells the engine those that are there. The engine has not
 // begun to run.
-func (a *app) flows(ctx context.Context, engine *pawl.Engine, s settings, opt flow.Options) (*flow.Registry, error) {
-	var err error
-	if opt.Services, err = services(s); err != nil {
-		return nil, a.usage("services: %w", err)
-	}
+func (a *app) flows(ctx context.Context, engine *pawl.Engine, services *called, opt flow.Options) (*flow.Registry, error) {
+	services.into(&opt)
 	r := flow.NewRegistry(engine, opt)
 	return r, r.Refresh(ctx)
 }
@@ -83,7 +80,7 @@ func (a *app) flowFiles(paths []string) (files []string, err error) {
 	return slices.Compact(files), nil
 }
 
-// filesAt lists a file, or those below a folder that end as flows do. What begins with a dot is left out there.
+// filesAt lists a file, or those below a folder that end as flows do. What begins with a dot, and files of cases, are left out there.
 func filesAt(path string) (files []string, err error) {
 	root := path
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -98,6 +95,7 @@ func filesAt(path string) (files []string, err error) {
 				return fs.SkipDir
 			}
 		case entry.IsDir():
+		case at != root && isCases(at):
 		case at == root || slices.Contains(flowEndings, strings.ToLower(filepath.Ext(at))):
 			files = append(files, at)
 		}

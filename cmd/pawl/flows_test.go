@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -174,6 +175,22 @@ func TestAFirstFlowIsMadeRunsAndIsDeployedWhenItIsSaved(t *testing.T) {
 	}
 	shows("flows/greet.json is gone")
 	pawlWith(t, environment{}, "", "dev", "--flows", "no-such").want(t, exitUsage, "--flows: ", "pawl init")
+}
+
+func TestTemplatesAreListedAndMade(t *testing.T) {
+	t.Chdir(t.TempDir())
+	r := pawlWith(t, environment{}, "", "init", "--list", "-o", "name").want(t, 0)
+	for name := range strings.FieldsSeq(r.stdout) {
+		pawlWith(t, environment{}, "", "init", "--template", name, name).want(t, 0, "made "+name+"/README.md", "made "+name+"/flows/"+name+".yaml", "made "+name+"/flow.schema.json", "pawl start "+name)
+		found, err := filesAt(name + "/flows")
+		if err != nil || !slices.Equal(found, []string{name + "/flows/" + name + ".yaml"}) {
+			t.Errorf("the flows of %s are %q, %v", name, found, err)
+		}
+	}
+	pawlWith(t, environment{}, "", "init", "--list").want(t, 0, "rag-answer", "init --template NAME")
+	pawlWith(t, environment{}, "", "init", "--template", "rag-answer", "rag-answer").want(t, exitConflict, "is there already; nothing was made")
+	pawlWith(t, environment{}, "", "init", "--template", "rag").want(t, exitUsage, `no template "rag"`, "rag-answer")
+	pawlWith(t, environment{}, "", "init", "--list", "here").want(t, exitUsage, "--list makes nothing")
 }
 
 // curl sends what a person would type, and returns the answer.

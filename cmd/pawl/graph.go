@@ -60,7 +60,7 @@ steps, sleeps, events, hooks and children in the order in which they were record
 how long it took, and what it waits for. Branches part where they began; dotted lines come from branches whose end was
 recorded before. The text is Mermaid's, which GitHub, GitLab and mermaid.live show; -o svg is a picture, of a flow; -o dot is
 Graphviz's, of a run of code. A file is one whose name ends with .json, .yaml or .yml, and needs no server.`,
-		Example:           a.examples("graph triage.json -o svg > triage.svg", "graph parity-check", "graph run_01JD > run.mmd", "graph run_01JD -o dot"),
+		Example:           a.examples("graph flows/triage.yaml -o svg > triage.svg", "graph parity-check", "graph run_01JD > run.mmd", "graph run_01JD -o dot"),
 		Annotations:       map[string]string{moreFormats: "mermaid,dot,svg"},
 		Args:              a.oneArg("FILE, a WORKFLOW or a RUN", a.drawable),
 		ValidArgsFunction: a.completeFirst(a.drawable),

@@ -268,12 +268,13 @@ func serveWith(t *testing.T, store pawl.Store, opt *pawl.Options, defs ...pawl.D
 	if err := engine.Register(defs...); err != nil {
 		t.Fatal(err)
 	}
-	set, err := services(defaultSettings())
+	a := &app{env: environment{}.get}
+	services, err := a.services(defaultSettings(), &secret.Store{Engine: engine, Keys: keys})
 	if err != nil {
 		t.Fatal(err)
 	}
 	models := scriptedModels(0)
-	models.Services = set
+	services.into(&models)
 	flows := flow.NewRegistry(engine, models)
 	if err := flows.Refresh(t.Context()); err != nil {
 		t.Fatal(err)

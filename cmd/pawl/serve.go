@@ -129,7 +129,12 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 		return err
 	}
 	opt.Logger, opt.BaseURL, opt.Secret = log, cmp.Or(s.PublicURL, address), secrets.Value
-	flows, err := a.flows(ctx, engine, s, opt)
+	services, err := a.services(s, secrets)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, services.close()) }()
+	flows, err := a.flows(ctx, engine, services, opt)
 	if err != nil {
 		return err
 	}
@@ -145,6 +150,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 		hosts = append(hosts, public.Hostname())
 	}
 	log.Info("serving", "address", address, "publicUrl", s.PublicURL, "store", shownURL(s.Store), "tls", s.TLSCert != "", "workflows", strings.Join(engine.Workflows(), ","), "encryptionKeys", strings.Join(encryption.IDs(), ","))
+	log.Info("services of flows", "on", services.on(), "off", services.off())
 	if !loopback(l) && s.TLSCert == "" {
 		log.Warn("keys go over the network unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before this server")
 	}

@@ -49,7 +49,7 @@ func (a *app) work(ctx context.Context, s server) error {
 	s.api.Flows = s.flows
 	var handler http.Handler = api.New(s.engine, s.api)
 	var parts sync.WaitGroup
-	var failed [4]error
+	var failed [5]error
 	part := func(i int, what string, work func() error) {
 		parts.Go(func() {
 			defer stop() // one without the other is of no use
@@ -70,7 +70,7 @@ func (a *app) work(ctx context.Context, s server) error {
 		changes := &dbchange.Runner{Engine: s.engine, Connect: watched.connect, Logger: s.log}
 		part(3, "the database triggers", func() error { return errors.Join(changes.Run(ctx), watched.close()) })
 	}
-	part(3, "the flows", func() error { return s.flows.Watch(ctx) })
+	part(4, "the flows", func() error { return s.flows.Watch(ctx) })
 	part(1, "the server", func() error { return api.Serve(ctx, s.l, handler, s.drain, s.serve...) })
 	parts.Wait()
 	return errors.Join(failed[:]...)

@@ -26,10 +26,10 @@ type settings struct {
 	Hosts          []string         `yaml:"hosts" env:"PAWL_HOSTS" flag:"host" help:"further names, without port, under which the server may be addressed"`
 	TLSCert        string           `yaml:"tlsCert" env:"PAWL_TLS_CERT" flag:"tls-cert" help:"file with the certificate chain, PEM; read anew when it changes"`
 	TLSKey         string           `yaml:"tlsKey" env:"PAWL_TLS_KEY" flag:"tls-key" help:"file with the certificate's key, PEM"`
-	Secret         string           `yaml:"-" env:"PAWL_SECRET" secret:"yes" help:"the secret itself, in place of a file"`
+	Secret         string           `yaml:"-" env:"PAWL_SECRET" secret:"secret" help:"the secret itself, in place of a file"`
 	SecretFile     string           `yaml:"secretFile" env:"PAWL_SECRET_PATH" flag:"secret-file" help:"file with the secret that tokens and links are made of; made at the first start (default beside the store)"`
 	OtherSecrets   []string         `yaml:"otherSecretFiles" env:"PAWL_OTHER_SECRET_FILES" flag:"other-secret-file" help:"files with further secrets, whose tokens and links hold too; to change the secret"`
-	EncryptionKeys string           `yaml:"-" env:"PAWL_ENCRYPTION_KEYS" secret:"yes" help:"the keys that secrets are sealed with, in place of a file: the base64 of 32 bytes each, with commas between; the first seals, all open"`
+	EncryptionKeys string           `yaml:"-" env:"PAWL_ENCRYPTION_KEYS" secret:"encryptionKeys" help:"the keys that secrets are sealed with, in place of a file: the base64 of 32 bytes each, with commas between; the first seals, all open"`
 	EncryptionFile string           `yaml:"encryptionKeysFile" env:"PAWL_ENCRYPTION_KEYS_PATH" flag:"encryption-keys-file" help:"file with the keys that secrets are sealed with, a line each"`
 	AdminKeyFile   string           `yaml:"adminKeyFile" env:"PAWL_ADMIN_KEY_FILE" flag:"admin-key-file" help:"file that the first start writes the admin key into (default beside the store)"`
 	Workflows      string           `yaml:"workflows" env:"PAWL_WORKFLOWS" flag:"workflows" help:"examples (and flows), flows (alone), or none: an API beside the workers of your own program"`
@@ -40,7 +40,22 @@ type settings struct {
 	TrustForwarded bool             `yaml:"trustForwarded" env:"PAWL_TRUST_FORWARDED" flag:"trust-forwarded" help:"take callers' addresses from X-Forwarded-For: only behind a proxy of yours that writes it"`
 	MaxWaiting     int              `yaml:"maxWaiting" env:"PAWL_MAX_WAITING" flag:"max-waiting" help:"connections of one address that ask for nothing; behind a proxy at least as many as it keeps idle"`
 	Webhooks       webhookSecrets   `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
-	Databases      databaseSettings `yaml:"databases" env:"PAWL_DATABASES" help:"databases whose changes start runs, by name; see below"`
+	Databases      databaseSettings `yaml:"databases" env:"PAWL_DATABASES" help:"databases that flows ask and whose changes start runs, by name; see below"`
+	Services       string           `yaml:"services" env:"PAWL_SERVICES" flag:"services" help:"folder of descriptions of services, YAML or JSON, that flows call"`
+	HTTPAllow      []string         `yaml:"http.allow" env:"PAWL_HTTP_ALLOW" flag:"http-allow" help:"hosts, addresses and ranges that flows may reach besides the public internet, such as vault.internal:8200"`
+	HTTPDeny       []string         `yaml:"http.deny" env:"PAWL_HTTP_DENY" flag:"http-deny" help:"those that they may not reach, whatever else is allowed"`
+	HTTPClosed     bool             `yaml:"http.closed" env:"PAWL_HTTP_CLOSED" flag:"http-closed" help:"let flows reach nothing but what is allowed by name"`
+	SlackToken     string           `yaml:"-" env:"SLACK_BOT_TOKEN" secret:"slack.token" help:"the token with which flows write into Slack"`
+	SlackWebhook   string           `yaml:"-" env:"SLACK_WEBHOOK_URL" secret:"slack.webhookUrl" help:"address of an incoming webhook of Slack, for who has no token"`
+	SlackChannel   string           `yaml:"slack.channel" env:"SLACK_CHANNEL" help:"the channel of messages that name none; with a token"`
+	SMTPHost       string           `yaml:"smtp.host" env:"SMTP_HOST" help:"the server that flows send mail by"`
+	SMTPPort       int              `yaml:"smtp.port" env:"SMTP_PORT" help:"its port; 0: 587 with starttls, 465 with tls, 25 with none"`
+	SMTPUsername   string           `yaml:"smtp.username" env:"SMTP_USERNAME" also:"SMTP_USER" help:"who logs in there; none: nobody"`
+	SMTPPassword   string           `yaml:"-" env:"SMTP_PASSWORD" also:"SMTP_PASS" secret:"smtp.password" help:"the password of that login"`
+	SMTPFrom       string           `yaml:"smtp.from" env:"SMTP_FROM" help:"the sender of all mail, such as Support <support@example.org>"`
+	SMTPTLS        string           `yaml:"smtp.tls" env:"SMTP_TLS" help:"starttls, tls, or none (this machine only) (default starttls)"`
+	SMTPTemplates  string           `yaml:"smtp.templates" env:"SMTP_TEMPLATES" help:"folder of templates of mails, NAME.html and NAME.txt"`
+	MCP            mcpSettings      `yaml:"mcp" env:"PAWL_MCP" help:"servers of tools that agents of flows may use, by name; see below"`
 	MaxQueued      int              `yaml:"maxQueued" env:"PAWL_MAX_QUEUED" flag:"max-queued" help:"runs of a tenant that may wait for their beginning before more are refused; -1: any number"`
 	MaxInFlight    int              `yaml:"maxInFlight" env:"PAWL_MAX_IN_FLIGHT" flag:"max-in-flight" help:"requests of a tenant that are worked on at once before more are refused, live views, waits and webhooks aside; -1: any number"`
 	MaxUnread      int              `yaml:"maxUnread" env:"PAWL_MAX_UNREAD" flag:"max-unread" help:"events and payloads that may wait in one run before more are refused; -1: any number"`
@@ -133,11 +148,7 @@ func (a *app) settings(flags *pflag.FlagSet) (s settings, all []setting, err err
 			if field.Tag.Get("secret") != "" && value != "" {
 				one.Value = "•••"
 			}
-		case time.Duration:
-			one.Value = value.String()
-		case webhookSecrets:
-			one.Value = value.String()
-		case databaseSettings:
+		case fmt.Stringer:
 			one.Value = value.String()
 		}
 		if one.Origin == "" {
@@ -174,34 +185,58 @@ func (a *app) readSettings(file string, s *settings, origin map[string]string) e
 	if root.Kind != yaml.MappingNode {
 		return a.usage("%s:%d: settings are written as name: value, a line each", file, root.Line)
 	}
+	return a.readGroup(file, "", root, s, origin)
+}
+
+// readGroup reads the settings in a mapping of the file: all, or those whose names begin with a prefix such as "smtp.".
+func (a *app) readGroup(file, prefix string, group *yaml.Node, s *settings, origin map[string]string) error {
 	v := reflect.ValueOf(s).Elem()
-	fields, names := map[string]reflect.Value{}, []string{}
+	fields, names, secrets := map[string]reflect.Value{}, []string{}, map[string]string{}
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Tag.Get("yaml"); name != "-" {
+		tag := v.Type().Field(i).Tag
+		if name := tag.Get("yaml"); name != "-" {
 			fields[name] = v.Field(i)
 			names = append(names, name)
+		} else {
+			secrets[tag.Get("secret")] = tag.Get("env")
 		}
 	}
-	for i := 0; i < len(root.Content); i += 2 {
-		name, value := root.Content[i], root.Content[i+1]
-		field, ok := fields[name.Value]
-		if name.Value == "secret" {
-			return a.usage("%s:%d: a secret does not belong into this file: give secretFile, PAWL_SECRET or PAWL_SECRET_FILE", file, name.Line)
-		}
-		if name.Value == "encryptionKeys" {
-			return a.usage("%s:%d: encryption keys do not belong into this file: give encryptionKeysFile, PAWL_ENCRYPTION_KEYS or PAWL_ENCRYPTION_KEYS_FILE", file, name.Line)
-		}
-		if !ok {
-			return a.usage("%s:%d: there is no setting %q; %s", file, name.Line, name.Value, nearest(name.Value, names))
-		}
-		if origin[name.Value] != "" {
-			return a.usage("%s:%d: %s is set twice", file, name.Line, name.Value)
+	for i := 0; i < len(group.Content); i += 2 {
+		name, value := group.Content[i], group.Content[i+1]
+		key := prefix + name.Value
+		field, ok := fields[key]
+		inGroup := func(name string) bool { return strings.HasPrefix(name, key+".") }
+		switch {
+		case secrets[key] != "":
+			hint := secrets[key] + " or " + secrets[key] + "_FILE"
+			if _, is := fields[key+"File"]; is {
+				hint = key + "File, " + hint
+			}
+			return a.usage("%s:%d: a secret does not belong into this file: give %s", file, name.Line, hint)
+		case !ok && slices.ContainsFunc(names, inGroup):
+			if value.Kind != yaml.MappingNode {
+				var inside []string
+				for _, name := range names {
+					if inGroup(name) {
+						inside = append(inside, strings.TrimPrefix(name, key+"."))
+					}
+				}
+				return a.usage("%s:%d: %s is written as {name: value}, with %s", file, name.Line, key, strings.Join(inside, ", "))
+			}
+			if err := a.readGroup(file, key+".", value, s, origin); err != nil {
+				return err
+			}
+			continue
+		case !ok:
+			return a.usage("%s:%d: there is no setting %q; %s", file, name.Line, key, nearest(key, names))
+		case origin[key] != "":
+			return a.usage("%s:%d: %s is set twice", file, name.Line, key)
 		}
 		if err := value.Decode(field.Addr().Interface()); err != nil {
-			return a.usage("%s: %s: %w", file, name.Value, err)
+			return a.usage("%s: %s: %w", file, key, err)
 		}
-		origin[name.Value] = fmt.Sprintf("%s:%d", file, name.Line)
-		if s.Webhooks.inline() || s.Databases.inline() { // then they stand in this file
+		origin[key] = fmt.Sprintf("%s:%d", file, name.Line)
+		if s.Webhooks.inline() || s.Databases.inline() || s.MCP.inline() { // then they stand in this file
 			if err := a.closedToOthers(file); err != nil {
 				return err
 			}

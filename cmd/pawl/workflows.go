@@ -16,7 +16,7 @@ func (a *app) workflowsCommand() *cobra.Command {
 		Use: "workflows", Aliases: []string{"workflow", "wf"}, Short: "See what can be started, and choose versions of flows",
 		Example: a.examples("workflows list", "workflows show research-agent", "workflows activate triage 2"),
 	}, a.workflowsListCommand(), a.workflowsShowCommand(), a.workflowsVersionsCommand(), a.workflowsExportCommand(),
-		a.workflowsActivateCommand(), a.workflowsRollbackCommand(), a.workflowsDeactivateCommand(), a.workflowsMetricsCommand())
+		a.workflowsActivateCommand(), a.workflowsRollbackCommand(), a.workflowsMigrateCommand(), a.workflowsDeactivateCommand(), a.workflowsMetricsCommand())
 }
 
 func (a *app) workflowsListCommand() *cobra.Command {

@@ -27,7 +27,7 @@ func TestWrongCallsSayWhatIsRight(t *testing.T) {
 		"runs list --timeout -1s":     {2, []string{"--timeout -1s"}},
 		"runs fork w --from nowhere":  {3, []string{"pawl journal w"}},
 		"runs list --no-such":         {2, []string{"unknown flag: --no-such", "see: pawl runs list --help"}},
-		"graph":                       {2, []string{"needs a WORKFLOW or a RUN; there are: chain"}},
+		"graph":                       {2, []string{"needs a FILE, a WORKFLOW or a RUN; there are: chain"}},
 		"signal w review x":           {2, []string{"needs a RUN, and an EVENT", "see: pawl signal --help"}},
 		"context use":                 {2, []string{"see: pawl context use --help"}},
 		"schedules pause":             {2, []string{"needs a SCHEDULE"}},

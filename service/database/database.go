@@ -121,10 +121,11 @@ func (s *Service) Actions() []service.Action {
 	if !writes {
 		return []service.Action{query}
 	}
+	query.Effect, query.Doc = service.Writes, "Asks a database with one statement that reads. One that writes is carried out as by execute where the connection allows that."
 	execute := service.Action{Name: "execute", Effect: service.Writes, Params: s.schema(true), Result: resultSchema,
 		Doc: "Carries out one INSERT, UPDATE, DELETE, MERGE or REPLACE in a transaction of its own."}
 	if once {
-		execute.Effect = service.Once
+		query.Effect, execute.Effect = service.Once, service.Once
 	}
 	return []service.Action{query, execute}
 }

@@ -87,17 +87,32 @@ func TestAQueryCantWrite(t *testing.T) {
 		case "mariadb":
 			run(t, db, "CREATE FUNCTION wipe() RETURNS int MODIFIES SQL DATA BEGIN DELETE FROM t; RETURN 1; END", "CREATE PROCEDURE wipes() DELETE FROM t")
 		}
-		s := open(t, database.Connection{DSN: dsn})
+		reads, s := with(t, database.Options{Connections: map[string]database.Connection{"main": {DSN: dsn}}}), open(t, database.Connection{DSN: dsn})
 		for _, statement := range append(statements[""], statements[k.name]...) {
-			_, err := call(t, s, "query", "k", statement, nil)
+			_, err := call(t, reads, "query", "k", statement, nil)
 			var e *service.Error
 			if !errors.As(err, &e) || e.Code != service.Forbidden && e.Code != service.Invalid {
 				t.Errorf("%s: got %v, want it refused", statement, err)
 			}
 		}
 		equal(t, "rows", count(t, db, "SELECT count(*) FROM t WHERE n = 1"), 1)
-		_, err := call(t, s, "query", "k", "DELETE FROM t", nil)
+		_, err := call(t, reads, "query", "k", "DELETE FROM t", nil)
 		refused(t, "hint", err, service.Forbidden, "use the action execute")
+		for _, statement := range append(statements[""], statements[k.name]...) { // where execute is allowed, query takes the six verbs of execute, and no more
+			switch verb, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(statement, "/* SELECT */ "), "-- SELECT\n"), " "); verb {
+			case "INSERT", "UPDATE", "DELETE", "REPLACE":
+				continue
+			}
+			if _, err := call(t, s, "query", "k", statement, nil); err == nil {
+				t.Errorf("%s: it is not refused where execute is allowed", statement)
+			}
+		}
+		equal(t, "rows", count(t, db, "SELECT count(*) FROM t WHERE n = 1"), 1)
+		written, err := call(t, s, "query", "k", "INSERT INTO t VALUES (5)", nil)
+		if err != nil || written.RowCount != 1 {
+			t.Errorf("a query that writes where execute is allowed: %+v, %v", written, err)
+		}
+		run(t, db, "DELETE FROM t WHERE n = 5")
 		for _, statement := range []string{"DROP TABLE t", "BEGIN", "COMMIT", "SET x = 1", "PRAGMA query_only = 0", "ATTACH 'x' AS y", "CREATE TABLE u (n int)", "DELETE FROM t; DELETE FROM t"} {
 			_, err := call(t, s, "execute", "k", statement, nil)
 			var e *service.Error

@@ -173,7 +173,8 @@ var errFlood = fmt.Errorf("the answer has over %d bytes", maxAnswer)
 
 // openSQLite opens a file twice: for reading in a way in which SQLite can't write, whatever a statement says.
 func openSQLite(path string) (reading, writing *sql.DB, err error) {
-	if path == "" || strings.ContainsAny(path, "?#\x00") || strings.HasPrefix(path, ":memory:") {
+	_, gone := os.Stat(path)
+	if path == "" || strings.ContainsAny(path, "?#") && gone != nil || strings.Contains(path, "\x00") || strings.HasPrefix(path, ":memory:") {
 		return nil, nil, errors.New("the DSN names no file, such as sqlite:/var/lib/orders.db; it takes no settings")
 	}
 	if path, err = filepath.Abs(strings.TrimPrefix(path, "//")); err != nil {

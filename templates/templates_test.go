@@ -1,0 +1,171 @@
+package templates_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/pawltest"
+	"github.com/pawlrun/pawl/templates"
+)
+
+// A template is deployed as it is, and nothing is to be said of it, nor of its input.
+func TestTemplatesAreValidAgainstTheRealServices(t *testing.T) {
+	for _, of := range templates.List() {
+		t.Run(of.Name, func(t *testing.T) {
+			f, err := flow.Parse([]byte(of.Flow()), flow.World{Services: realServices(t, of), Model: "test/m"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range f.Warnings {
+				t.Error(w.String())
+			}
+			if f.ID != of.Name || f.Name == "" || f.Description == "" || f.Inputs == nil {
+				t.Errorf("it is %q, %q, %q", f.ID, f.Name, f.Description)
+			}
+			for name := range of.Services() {
+				if !strings.Contains(of.Flow(), "service: "+name+",") {
+					t.Errorf("no step calls the service %s", name)
+				}
+			}
+		})
+	}
+}
+
+// A page shows each step and names each service.
+func TestPagesFitTheirFlows(t *testing.T) {
+	for _, of := range templates.List() {
+		t.Run(of.Name, func(t *testing.T) {
+			top, nodes := nodesOf(t, of)
+			for _, n := range top {
+				if !strings.Contains(block(of.Page(), "mermaid"), n.ID) {
+					t.Errorf("the picture lacks %s", n.ID)
+				}
+			}
+			for id, n := range nodes {
+				if s := n.Config.Service; s != "" && !strings.Contains(of.Page(), "| `"+s+"` |") {
+					t.Errorf("the page does not name the service %s of %s", s, id)
+				}
+			}
+		})
+	}
+}
+
+// block is the text of a page's first block of a language; "" if there is none.
+func block(page, language string) string {
+	_, rest, is := strings.Cut(page, "```"+language+"\n")
+	text, _, closed := strings.Cut(rest, "```")
+	if !is || !closed {
+		return ""
+	}
+	return text
+}
+
+// Each way of each template ends as its cases say, with the calls that they say.
+func TestTemplatesDoWhatTheirCasesSay(t *testing.T) {
+	for _, of := range templates.List() {
+		top, nodes := nodesOf(t, of)
+		visited := map[string]bool{}
+		for _, c := range casesOf(t, of) {
+			t.Run(of.Name+"/"+c.Name, func(t *testing.T) {
+				opt, calls := options(t, of, c)
+				w := define(t, of, opt)
+				pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+					run := pawltest.Start(h, w, variables(t, c.Input), pawl.ID("r"))
+					people(t, h, "r", nodes, c)
+					out, err := pawltest.ResultError(h, run)
+					check(t, c, out, err)
+					went := pathOf(h, top, err)
+					for _, id := range went {
+						visited[id] = true
+					}
+					if c.Expect.Path != nil && !slices.Equal(went, c.Expect.Path) {
+						t.Errorf("it went %q, want %q (error: %v)", went, c.Expect.Path, err)
+					}
+				}, w)
+				for node, want := range c.Expect.Calls {
+					if !contains(t, calls.calls[node], want) {
+						t.Errorf("%s was called with %v, want %v in it", node, calls.calls[node], want)
+					}
+				}
+			})
+		}
+		for _, n := range top {
+			if !visited[n.ID] {
+				t.Errorf("%s: no case comes to step %s", of.Name, n.ID)
+			}
+		}
+	}
+}
+
+func check(t *testing.T, c testCase, out json.RawMessage, err error) {
+	t.Helper()
+	if failed := c.Expect.Status == "failed"; failed != (err != nil) {
+		t.Errorf("the error is %v", err)
+	}
+	if err != nil && !strings.Contains(err.Error(), c.Expect.Error) {
+		t.Errorf("the error is %v, want %q in it", err, c.Expect.Error)
+	}
+	if c.Expect.Output != nil && err == nil && !sameJSON(t, out, c.Expect.Output) {
+		t.Errorf("the output is %s, want %v", out, c.Expect.Output)
+	}
+}
+
+// pathOf are the steps of the main graph in the order in which the run came to them, with its end.
+func pathOf(h *pawltest.Harness, top []node, err error) (went []string) {
+	for _, e := range h.Journal("r") {
+		id := e.Key
+		if i := strings.IndexAny(id, "/.#["); i > 0 { // what is within a step, or below it
+			id = id[:i]
+		}
+		if slices.ContainsFunc(top, func(n node) bool { return n.ID == id }) && (len(went) == 0 || went[len(went)-1] != id) {
+			went = append(went, id)
+		}
+	}
+	switch {
+	case err == nil:
+		went = append(went, flow.End)
+	case strings.Contains(err.Error(), "leads to fail"):
+		went = append(went, flow.Fail)
+	}
+	return went
+}
+
+// Killed at each commit of its first case, a template goes on where it was and ends as it would have ended.
+func TestTemplatesSurviveCrashes(t *testing.T) {
+	for _, of := range templates.List() {
+		t.Run(of.Name, func(t *testing.T) {
+			_, nodes := nodesOf(t, of)
+			c := casesOf(t, of)[0]
+			opt, _ := options(t, of, c)
+			var more []pawltest.CrashOption
+			if len(c.Waits) > 0 {
+				more = append(more, pawltest.WithDriver(func(h *pawltest.Harness, runID string) { people(t, h, runID, nodes, c) }))
+			}
+			pawltest.CrashEverywhere(t, define(t, of, opt), variables(t, c.Input), more...)
+		})
+	}
+}
+
+func TestTemplatesAreFoundByName(t *testing.T) {
+	all := templates.List()
+	if len(all) != 8 {
+		t.Errorf("there are %d templates", len(all))
+	}
+	for _, of := range all {
+		got, is := templates.Get(of.Name)
+		if !is || got.Flow() == "" || got.Cases() == "" || got.Title == "" || got.About == "" || !json.Valid([]byte(got.Input())) {
+			t.Errorf("%s: %v, %q, %q", of.Name, is, got.Title, got.About)
+		}
+	}
+	if _, is := templates.Get("nothing"); is {
+		t.Error("there is a template that nobody wrote")
+	}
+	all[0].Files[0].Data = "changed"
+	if of, _ := templates.Get(all[0].Name); of.Files[0].Data == "changed" {
+		t.Error("a list is not the caller's own")
+	}
+}
