@@ -74,7 +74,7 @@ func readAgent(f *findings, s *step, config *node, w World) worker {
 			t.approve = slices.Contains(approve, t.use)
 			k.tools = append(k.tools, t)
 			if other := names[t.name()]; other != nil {
-				f.fault(at, fmt.Sprintf("the other one is at %s", other.at.pointer), "two tools would be called %q", t.name())
+				f.fault(at, fmt.Sprintf("the other one is at %s", other.at.pointer()), "two tools would be called %q", t.name())
 			}
 			names[t.name()] = t
 		}
@@ -119,7 +119,7 @@ func readTool(f *findings, at *node, w World, allow, approve []string) *tool {
 		only("a server", "with", with)
 		only("a server", "input", at.get("input"))
 		if w.Toolboxes != nil && !slices.Contains(w.Toolboxes, rest) {
-			f.fault(at, did(rest, w.Toolboxes), "there is no server of tools called %q", rest)
+			f.fault(at, f.did(rest, w.Toolboxes), "there is no server of tools called %q", rest)
 		}
 	default:
 		only("a service", "input", at.get("input"))
@@ -133,7 +133,7 @@ func (t *tool) readAction(f *findings, with *node, w World, allow []string, asks
 	name, action, _ := strings.Cut(t.use, ".")
 	t.service = name
 	said := func(text string) *node {
-		return &node{kind: textKind, text: text, pointer: t.at.pointer, line: t.at.line, column: t.at.column}
+		return &node{kind: textKind, text: text, in: t.at.in, name: t.at.name, index: t.at.index, line: t.at.line, column: t.at.column}
 	}
 	config := &node{kind: objectKind, fields: []field{{name: "service", value: said(name)}}}
 	if action != "" {
@@ -190,7 +190,7 @@ func orEmpty(n, at *node) *node {
 	if n != nil {
 		return n
 	}
-	return &node{kind: objectKind, pointer: at.pointer, line: at.line, column: at.column}
+	return &node{kind: objectKind, in: at.in, name: at.name, index: at.index, line: at.line, column: at.column}
 }
 
 // name is what the model calls a tool.

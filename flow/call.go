@@ -29,7 +29,7 @@ func readCall(f *findings, config *node, w World) worker {
 	k.params = readParams(f, k.service+"."+k.action.Name, k.action, config, ofCall...)
 	for i, name := range k.allow {
 		if _, is := k.params.fields[name]; !is {
-			f.fault(config.get("allowModel").items[i], did(name, sortedNames(k.params.fields)), "the step has no parameter %q", name)
+			f.fault(config.get("allowModel").items[i], f.did(name, sortedNames(k.params.fields)), "the step has no parameter %q", name)
 		}
 	}
 	return k
@@ -47,7 +47,7 @@ func findAction(f *findings, config *node, w World) service.Action {
 		names := sortedNames(w.Services)
 		hint := w.Unset[name]
 		if hint == "" {
-			hint = did(name, names)
+			hint = f.did(name, names)
 		}
 		if hint == "" && len(names) > 0 {
 			hint = "there are " + strings.Join(names, ", ")
@@ -61,7 +61,7 @@ func findAction(f *findings, config *node, w World) service.Action {
 		for _, a := range found.Actions() {
 			names = append(names, a.Name)
 		}
-		hint := did(config.get("action").str(), names)
+		hint := f.did(config.get("action").str(), names)
 		if hint == "" {
 			hint = "it has " + strings.Join(names, ", ")
 		}
@@ -130,6 +130,9 @@ func (x *run) withSecrets(ctx context.Context, reads func(func(at *node, u use))
 			return
 		}
 		name := u.path[1].Name
+		if _, is := secrets[name]; is {
+			return
+		}
 		if x.opt.Secret == nil {
 			failed = pawl.Fatal(fmt.Errorf("there is no secret %q: the program knows none", name))
 			return

@@ -15,9 +15,9 @@ func check(f *findings, made *Flow, w World) {
 	}
 	made.checkStarts(f)
 	k := &checker{f: f, flow: made, world: w, read: map[string]bool{}, words: wordsOf(made.main)}
-	k.graph(made.main, facts{}, map[string]*step{}, inside{})
+	k.graph(made.main, known{}, nil, inside{})
 	k.unread(made.main)
-	k.trust(made.main, false, made.main.by)
+	k.trust(made.main, false, newAround(made.main, nil))
 }
 
 // each calls f with every step of a graph and of those within it.
@@ -37,13 +37,18 @@ type checker struct {
 	world World
 	read  map[string]bool // steps and variables that something reads: "step:id", "variable:name"
 	words words           // what a model may have written
+
+	starts  *said           // of the flow's inputs
+	answers map[*step]*said // of outputSchemas
+	sender  *step           // whose places sent has
+	sent    map[*node]bool
 }
 
 // inside tells what is around a graph.
 type inside struct{ item bool } // a map: there is item and index
 
 // graph checks a graph and those within it. Before is what is known before its first step, outer the steps around it.
-func (k *checker) graph(g graph, before facts, outer map[string]*step, in inside) {
+func (k *checker) graph(g graph, before known, outer *around, in inside) {
 	if len(g.steps) == 0 {
 		return
 	}
@@ -55,9 +60,9 @@ func (k *checker) graph(g graph, before facts, outer map[string]*step, in inside
 		case s.id == End || s.id == Fail || s.id == "default":
 			k.f.fault(id, "", "%q has a meaning of its own and can't name a step", s.id)
 		case seen[s.id] != nil:
-			k.f.fault(id, fmt.Sprintf("the other one is at %s", seen[s.id].at.pointer), "two steps are called %q", s.id)
-		case outer[s.id] != nil:
-			k.f.fault(id, fmt.Sprintf("the other one is at %s", outer[s.id].at.pointer), "a step around this one is called %q too", s.id)
+			k.f.fault(id, fmt.Sprintf("the other one is at %s", seen[s.id].at.pointer()), "two steps are called %q", s.id)
+		case outer.find(s.id) != nil:
+			k.f.fault(id, fmt.Sprintf("the other one is at %s", outer.find(s.id).at.pointer()), "a step around this one is called %q too", s.id)
 		}
 		seen[s.id] = s
 	}
@@ -79,7 +84,7 @@ func (k *checker) targets(g graph) {
 			if t.to == "" || t.to == End || t.to == Fail || g.by[t.to] != nil {
 				continue
 			}
-			k.f.fault(t.at, did(t.to, names), "there is no step %q here", t.to)
+			k.f.fault(t.at, k.f.did(t.to, names), "there is no step %q here", t.to)
 		}
 	}
 }
@@ -116,24 +121,25 @@ func (k *checker) circles(g graph) {
 	)
 	state := make(map[*step]int, len(g.steps))
 	type frame struct {
-		s    *step
-		next int
+		s       *step
+		targets []target
+		next    int
 	}
+	told := 0
 	for _, first := range g.steps {
 		if state[first] != 0 || first.maxVisits > 0 {
 			continue
 		}
-		path := []frame{{s: first}} // a stack of its own: a flow may be long
+		path := []frame{{s: first, targets: first.targets()}} // a stack of its own: a flow may be long
 		state[first] = open
 		for len(path) > 0 {
 			top := &path[len(path)-1]
-			targets := top.s.targets()
-			if top.next == len(targets) {
+			if top.next == len(top.targets) {
 				state[top.s] = closed
 				path = path[:len(path)-1]
 				continue
 			}
-			t := targets[top.next]
+			t := top.targets[top.next]
 			top.next++
 			to := g.by[t.to]
 			if to == nil || to.maxVisits > 0 {
@@ -146,10 +152,16 @@ func (k *checker) circles(g graph) {
 				for _, f := range path[from:] {
 					round = append(round, f.s.id)
 				}
-				k.f.fault(t.at, "give one of these steps maxVisits", "a run may go round for ever: %s", strings.Join(append(round, to.id), " → "))
+				if round = append(round, to.id); len(round) > 12 {
+					round = append(append(round[:6:6], "…"), round[len(round)-6:]...)
+				}
+				if told++; told > maxProblems {
+					return // the others are of the same kind
+				}
+				k.f.fault(t.at, "give one of these steps maxVisits", "a run may go round for ever: %s", strings.Join(round, " → "))
 			case 0:
 				state[to] = open
-				path = append(path, frame{s: to})
+				path = append(path, frame{s: to, targets: to.targets()})
 			}
 		}
 	}
@@ -194,7 +206,7 @@ func (k *checker) coverage(s *step) {
 			continue
 		}
 		if !slices.Contains(values, field.name) {
-			hint := did(field.name, values)
+			hint := k.f.did(field.name, values)
 			if hint == "" {
 				hint = what
 			}

@@ -35,8 +35,7 @@ func readCondition(f *findings, at *node, env *expr.Env, must expr.Type) *condit
 	} else if c.program, err = env.Parse(at.text); err != nil {
 		var e *expr.Error
 		if errors.As(err, &e) {
-			f.add(at, e.Message, e.Hint, false)
-			f.list[len(f.list)-1].Caret = e.Caret()
+			f.faultIn(at, e)
 		} else {
 			f.fault(at, "", "%v", err)
 		}

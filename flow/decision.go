@@ -22,6 +22,7 @@ type decision struct {
 	format  string
 	values  []string // of an enum
 	shape   *agent.Shape
+	schema  *node // of JSON; nil: none is said
 	routeOn Path
 	call    agent.Call // what is the same in every run
 }
@@ -29,7 +30,7 @@ type decision struct {
 func readDecision(f *findings, s *step, config *node, w World) worker {
 	d := &decision{
 		prompt: readValue(f, config.get("prompt")), system: readValue(f, config.get("system")), ref: config.get("promptRef").str(),
-		format: config.get("outputFormat").str(), values: config.get("allowedValues").strs(),
+		format: config.get("outputFormat").str(), values: config.get("allowedValues").strs(), schema: config.get("outputSchema"),
 	}
 	d.readPrompt(f, config, w)
 	if model := config.get("model").str(); model != "" {
@@ -97,7 +98,7 @@ func (d *decision) readPrompt(f *findings, config *node, w World) {
 	}
 	for _, field := range vars.fieldsOf() {
 		if !slices.Contains(names, field.name) {
-			f.warn(field.at, did(field.name, names), "the prompt %s has no variable %q", at.text, field.name)
+			f.warn(field.at, f.did(field.name, names), "the prompt %s has no variable %q", at.text, field.name)
 		}
 	}
 }

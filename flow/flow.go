@@ -296,9 +296,16 @@ func (s *step) targets() []target {
 	return out
 }
 
+// maxSchema bounds a JSON Schema of a document, in bytes: the time to read one grows with its square.
+const maxSchema = 64 << 10
+
 // schemaOf is a JSON Schema of the document, as JSON; a fault if it is none.
 func schemaOf(f *findings, at *node) json.RawMessage {
 	data := schemaText(at)
+	if len(data) > maxSchema {
+		f.fault(at, "", "the JSON Schema has %d bytes, the limit is %d", len(data), maxSchema)
+		return nil
+	}
 	if _, err := compile(data); err != nil {
 		f.fault(at, "", "it is no JSON Schema: %s", strings.TrimPrefix(err.Error(), "jsonschema: "))
 		return nil

@@ -116,7 +116,7 @@ var stepTypes = map[string]record{
 		{name: "service", doc: "the service's name", is: plain, required: true},
 		{name: "action", doc: "what it does; left out, its first action", is: plain},
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
-		{name: "allowModel", doc: "parameters into which a model's words may flow though they name places or people", is: list{of: plain, least: 1}},
+		{name: "allowModel", doc: "parameters into which a model's words may flow though they name places or people", is: list{of: plain, least: 1, most: 100}},
 	}},
 	"transform": {doc: "Makes a value of others.", attrs: []attr{
 		{name: "expression", doc: "a path or an expression; its value is the output", is: plain},
@@ -178,7 +178,7 @@ var stepTypes = map[string]record{
 		{name: "temperature", is: num{least: 0, most: 2}, usual: defaultTemperature},
 		{name: "approve", doc: "tools that ask a person first", is: list{of: plain, least: 1, most: 128}},
 		{name: "approvers", doc: "who may decide then; left out, everybody with the right", is: list{of: plain, least: 1, most: 100}},
-		{name: "allowModel", doc: "parameters of tools that the model may choose though they name places or people", is: list{of: plain, least: 1}},
+		{name: "allowModel", doc: "parameters of tools that the model may choose though they name places or people", is: list{of: plain, least: 1, most: 100}},
 		{name: "outputSchema", doc: "JSON Schema of its answer", is: jsonSchema{}},
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
 	}},
@@ -194,7 +194,7 @@ func (stepShape) look(f *findings, n *node) {
 	}
 	at := n.get("config")
 	if at == nil {
-		at = &node{kind: objectKind, pointer: n.pointer + "/config", line: n.line, column: n.column}
+		at = &node{kind: objectKind, in: n, name: "config", line: n.line, column: n.column}
 	}
 	look(f, at, config)
 }

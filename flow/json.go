@@ -16,6 +16,7 @@ const (
 	MaxDocument = 1 << 20 // bytes
 	maxDepth    = 64      // values within values
 	maxNodes    = 200_000
+	maxName     = 1024 // bytes of the name of a field
 )
 
 // syntaxError is a document that is no JSON or YAML, or one that a machine could read in two ways.
@@ -57,7 +58,7 @@ type jsonReader struct {
 func readJSON(data []byte) (*node, error) {
 	r := &jsonReader{data: data, in: json.NewDecoder(bytes.NewReader(data)), line: 1, column: 1}
 	r.in.UseNumber()
-	n, err := r.value("", 0)
+	n, err := r.value(node{}, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +91,9 @@ func (r *jsonReader) count(at int) {
 	}
 }
 
-func (r *jsonReader) value(at string, depth int) (*node, error) {
-	n := &node{pointer: at}
+// value reads the value whose place is told.
+func (r *jsonReader) value(at node, depth int) (*node, error) {
+	n := &at
 	r.place(n)
 	if r.nodes++; r.nodes > maxNodes {
 		return nil, &syntaxError{at: *n, message: fmt.Sprintf("the document has over %d values", maxNodes)}
@@ -118,7 +120,7 @@ func (r *jsonReader) value(at string, depth int) (*node, error) {
 		if t == '[' {
 			n.kind = listKind
 			for r.in.More() {
-				item, err := r.value(at+"/"+strconv.Itoa(len(n.items)), depth+1)
+				item, err := r.value(node{in: n, index: len(n.items)}, depth+1)
 				if err != nil {
 					return nil, err
 				}
@@ -140,19 +142,21 @@ func (r *jsonReader) value(at string, depth int) (*node, error) {
 func (r *jsonReader) fields(n *node, depth int) error {
 	seen := map[string]bool{}
 	for r.in.More() {
-		name := &node{kind: textKind}
+		name := &node{kind: textKind, in: n}
 		r.place(name)
 		token, err := r.token()
 		if err != nil {
 			return err
 		}
 		name.text, _ = token.(string) // the decoder takes nothing else here
-		name.pointer = pointer(n.pointer, name.text)
+		if name.name = name.text; len(name.name) > maxName {
+			return longName(n, name)
+		}
 		if seen[name.text] {
 			return &syntaxError{at: *name, message: fmt.Sprintf("%q stands twice in one object", name.text)}
 		}
 		seen[name.text] = true
-		value, err := r.value(name.pointer, depth+1)
+		value, err := r.value(node{in: n, name: name.name}, depth+1)
 		if err != nil {
 			return err
 		}
@@ -182,6 +186,13 @@ func (r *jsonReader) token() (json.Token, error) {
 	}
 	bad.at.line, bad.at.column = r.line, r.column
 	return nil, bad
+}
+
+// longName refuses the name of a field. It is told where the object stands: the name is too long to say.
+func longName(in, name *node) error {
+	at := *in
+	at.line, at.column = name.line, name.column
+	return &syntaxError{at: at, message: fmt.Sprintf("the name %.40q… has %d bytes, the limit is %d", name.text, len(name.text), maxName)}
 }
 
 func finite(literal string) bool {

@@ -26,14 +26,28 @@ func (k kind) String() string {
 
 // node is a value of a document and where it stands. A nil node is a value that is not there.
 type node struct {
-	kind    kind
-	text    string // of a text; a number as JSON writes it
-	truth   bool
-	items   []*node
-	fields  []field
-	pointer string // RFC 6901
-	line    int    // from 1
-	column  int    // from 1, in characters
+	kind   kind
+	text   string // of a text; a number as JSON writes it
+	truth  bool
+	items  []*node
+	fields []field
+	in     *node  // that holds it; nil: it is the document
+	name   string // of the field that it is in an object
+	index  int    // that it has in a list
+	line   int    // from 1
+	column int    // from 1, in characters
+}
+
+// pointer is where the node stands, as RFC 6901 says it. It is made when it is asked for: a document of long names would have
+// pointers many times its size.
+func (n *node) pointer() string {
+	if n.in == nil {
+		return ""
+	}
+	if n.in.kind == listKind {
+		return n.in.pointer() + "/" + strconv.Itoa(n.index)
+	}
+	return pointer(n.in.pointer(), n.name)
 }
 
 // field is a member of an object, in the order of the document.

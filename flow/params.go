@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,28 +39,70 @@ func readParams(f *findings, of string, action service.Action, at *node, but ...
 	if action.Name == "" {
 		return p // it is not known, which is said
 	}
-	compiled, err := compile(action.Params)
-	if err != nil {
-		f.fault(at, "", "the schema of %s can't be used: %v", of, err)
+	known := f.schema(action.Params)
+	if known.err != nil {
+		f.fault(at, "", "the schema of %s can't be used: %v", of, known.err)
 		return p
 	}
-	p.schema = &compiled
-	d := json.NewDecoder(bytes.NewReader(action.Params))
-	d.UseNumber()
-	var root map[string]any
-	if err := d.Decode(&root); err != nil {
-		f.fault(at, "", "the schema of %s can't be used: %v", of, err)
-		return p
-	}
-	k := &paramCheck{f: f, p: p, root: root}
-	k.object(at, p.fields, root, but)
+	p.schema = &known.schema
+	k := &paramCheck{f: f, p: p, of: known, root: known.root}
+	k.object(at, p.fields, known.root, but)
 	return p
+}
+
+// paramSchema is the schema of an action's parameters, read once for all steps of a document that call it.
+type paramSchema struct {
+	schema
+	root map[string]any
+	err  error
+	made map[uintptr]partSchema // by the part's object in root
+}
+
+// partSchema is a part of a schema, compiled.
+type partSchema struct {
+	schema
+	err error
+}
+
+// schema reads the schema of an action.
+func (f *findings) schema(data json.RawMessage) *paramSchema {
+	if f.schemas == nil {
+		f.schemas = map[string]*paramSchema{}
+	}
+	s := f.schemas[string(data)]
+	if s != nil {
+		return s
+	}
+	s = &paramSchema{made: map[uintptr]partSchema{}}
+	f.schemas[string(data)] = s
+	if s.schema, s.err = compile(data); s.err != nil {
+		return s
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	s.err = d.Decode(&s.root)
+	return s
+}
+
+// fits holds a value against a part of the schema, which may refer to the whole.
+func (s *paramSchema) fits(part map[string]any, v any) error {
+	at := reflect.ValueOf(part).Pointer()
+	made, is := s.made[at]
+	if !is {
+		made = compilePart(s.root, part)
+		s.made[at] = made
+	}
+	if made.err != nil {
+		return made.err
+	}
+	return made.fits(v)
 }
 
 // paramCheck walks through parameters and their schema at the same time.
 type paramCheck struct {
 	f    *findings
 	p    *params
+	of   *paramSchema
 	root map[string]any // the whole schema
 	top  string         // the parameter that is being looked at
 	deep int
@@ -87,7 +130,7 @@ func (k *paramCheck) object(at *node, fields map[string]value, schema map[string
 		below, known := properties[field.name]
 		if !known {
 			if schema["additionalProperties"] == false {
-				hint := did(field.name, sortedNames(properties))
+				hint := k.f.did(field.name, sortedNames(properties))
 				if hint == "" {
 					hint = "it takes " + strings.Join(sortedNames(properties), ", ")
 				}
@@ -127,18 +170,22 @@ func (k *paramCheck) value(v *value, schema any) {
 		}
 	})
 	if !holds {
-		if err := fitsWithin(k.root, leaf, v.at.value()); err != nil {
+		if err := k.of.fits(leaf, v.at.value()); err != nil {
 			k.f.fault(v.at, "", "%v", err)
 		}
 		return
 	}
+	kinds := texts(leaf["type"])
+	must := map[kind]string{listKind: "array", objectKind: "object"}[v.at.kind]
 	switch {
 	case v.as == service.FillNone:
 		k.f.fault(v.at, "bind values instead, as values: [\"{{…}}\"] with $1 in the text", "%s takes no templates", k.top)
 	case v.template != nil:
-		if kinds := texts(leaf["type"]); !v.template.whole() && len(kinds) > 0 && !slices.Contains(kinds, "string") {
+		if !v.template.whole() && len(kinds) > 0 && !slices.Contains(kinds, "string") {
 			k.f.fault(v.at, "let the text be one place alone: its value keeps its type", "%s is no text, but %s", k.top, strings.Join(kinds, " or "))
 		}
+	case must != "" && len(kinds) > 0 && !slices.Contains(kinds, must):
+		k.f.fault(v.at, "", "%s is %s and must be %s", k.top, v.at.kind, strings.Join(kinds, " or "))
 	case v.fields != nil:
 		k.object(v.at, v.fields, leaf, nil)
 	default:
@@ -174,22 +221,23 @@ func (k *paramCheck) resolve(schema any) map[string]any {
 	return nil
 }
 
-// fitsWithin holds a value against a part of a schema, which may refer to the whole.
-func fitsWithin(root, part map[string]any, v any) error {
-	schema := make(map[string]any, len(part)+2)
+// compilePart compiles a part of a schema with the definitions of the whole.
+func compilePart(root, part map[string]any) (made partSchema) {
+	whole := make(map[string]any, len(part)+2)
 	for name, is := range part {
-		schema[name] = is
+		whole[name] = is
 	}
 	for _, defs := range []string{"$defs", "definitions"} {
-		if is, has := root[defs]; has && schema[defs] == nil {
-			schema[defs] = is
+		if is, has := root[defs]; has && whole[defs] == nil {
+			whole[defs] = is
 		}
 	}
-	data, err := json.Marshal(schema)
+	data, err := json.Marshal(whole)
 	if err != nil {
-		return err
+		return partSchema{err: err}
 	}
-	return fits(data, v)
+	made.schema, made.err = compile(data)
+	return made
 }
 
 // texts are the texts of a list, or the one text.

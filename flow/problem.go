@@ -77,14 +77,35 @@ func (ps Problems) err() error {
 }
 
 // findings gathers problems while a document is looked at.
-type findings struct{ list Problems }
+type findings struct {
+	list []finding
+	more [2]int // how many faults and warnings there are, with those that are not in it
+
+	schemas map[string]*paramSchema // of actions, by their text
+}
+
+// finding is a problem whose pointer is made when it is told.
+type finding struct {
+	Problem
+	at *node
+}
+
+// maxFindings bounds how many faults, and how many warnings, are kept before the first are chosen.
+const maxFindings = 10 * maxProblems
 
 func (f *findings) add(at *node, message, hint string, warning bool) {
+	n := &f.more[0]
+	if warning {
+		n = &f.more[1]
+	}
+	if *n++; *n > maxFindings {
+		return
+	}
 	p := Problem{Message: message, Hint: hint, Warning: warning}
 	if at != nil {
-		p.Pointer, p.Line, p.Column = at.pointer, at.line, at.column
+		p.Line, p.Column = at.line, at.column
 	}
-	f.list = append(f.list, p)
+	f.list = append(f.list, finding{p, at})
 }
 
 // fault adds a fault, with a hint unless that is "".
@@ -96,16 +117,46 @@ func (f *findings) warn(at *node, hint, format string, args ...any) {
 	f.add(at, fmt.Sprintf(format, args...), hint, true)
 }
 
+// faultIn adds a fault of an expression, with the place in it.
+func (f *findings) faultIn(at *node, e *expr.Error) {
+	before := len(f.list)
+	if f.add(at, e.Message, e.Hint, false); len(f.list) > before {
+		f.list[before].Caret = e.Caret()
+	}
+}
+
+// did is [did] where there is a document: who has a thousand faults is not told what each might have meant.
+func (f *findings) did(name string, names []string) string {
+	if len(f.list) > maxProblems {
+		return ""
+	}
+	return did(name, names)
+}
+
 // sorted are the findings in the document's order, each once, and not too many.
 func (f *findings) sorted() Problems {
-	slices.SortStableFunc(f.list, func(x, y Problem) int {
+	slices.SortStableFunc(f.list, func(x, y finding) int {
 		return cmp.Or(cmp.Compare(x.Line, y.Line), cmp.Compare(x.Column, y.Column))
 	})
-	list := slices.CompactFunc(f.list, func(x, y Problem) bool { return x.Pointer == y.Pointer && x.Message == y.Message })
-	if more := len(list) - maxProblems; more > 0 {
-		list = append(slices.Clone(list[:maxProblems]), Problem{Message: fmt.Sprintf("and %d more problems", more)})
+	list := slices.CompactFunc(f.list, func(x, y finding) bool {
+		return x.Message == y.Message && x.Line == y.Line && x.Column == y.Column && (x.at == y.at || x.at != nil && y.at != nil && x.at.pointer() == y.at.pointer())
+	})
+	more := max(f.more[0]-maxFindings, 0) + max(f.more[1]-maxFindings, 0)
+	grave := false
+	if cut := len(list) - maxProblems; cut > 0 {
+		grave = slices.ContainsFunc(list[maxProblems:], func(p finding) bool { return !p.Warning })
+		more, list = more+cut, list[:maxProblems]
 	}
-	return list
+	out := make(Problems, len(list))
+	for i, p := range list {
+		if out[i] = p.Problem; p.at != nil {
+			out[i].Pointer = p.at.pointer()
+		}
+	}
+	if more > 0 {
+		out = append(out, Problem{Message: fmt.Sprintf("and %d more problems", more), Warning: !grave})
+	}
+	return out
 }
 
 // did returns `did you mean "…"?` for the name most like one that is not there, or "".

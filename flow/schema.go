@@ -111,12 +111,8 @@ func leaves(e *jsonschema.ValidationError, to []SchemaFault) []SchemaFault {
 	return to
 }
 
-// fits holds a value against a schema that is a part of a document, and returns what does not fit.
-func fits(data json.RawMessage, v any) error {
-	s, err := compile(data)
-	if err != nil {
-		return err
-	}
+// fits holds a value against the schema, and returns the first that does not fit.
+func (s schema) fits(v any) error {
 	value, err := json.Marshal(v)
 	if err != nil {
 		return err

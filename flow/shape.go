@@ -31,7 +31,7 @@ func (s text) takes() []kind { return []kind{textKind} }
 func (s text) look(f *findings, n *node) {
 	switch long := len([]rune(n.text)); {
 	case s.one != nil && !slices.Contains(s.one, n.text):
-		hint := did(n.text, s.one)
+		hint := f.did(n.text, s.one)
 		if hint == "" {
 			hint = "write one of " + strings.Join(s.one, ", ")
 		}
@@ -232,7 +232,7 @@ func (s record) look(f *findings, n *node) {
 		case i >= 0:
 			look(f, field.value, s.attrs[i].is)
 		case !s.open:
-			hint := did(field.name, s.names())
+			hint := f.did(field.name, s.names())
 			if hint == "" {
 				hint = "known here are " + strings.Join(s.names(), ", ")
 			}

@@ -1,13 +1,10 @@
 package flow
 
-import (
-	"encoding/json"
-	"slices"
-)
+import "slices"
 
 // words finds what a model may have written: its words may say anything, so they must not choose who is written to and
 // which address is called. What it could only choose from, values of an enum, numbers and truths, is not meant.
-type words map[string]bool // "step:id", "variable:name", "item:id of the map"
+type words map[string]bool // "step:id", "variable:name", "variable:" if there is one, "item:id of the map"
 
 // wordsOf goes through a flow's steps until nothing new is found.
 func wordsOf(g graph) words {
@@ -43,7 +40,7 @@ func (t words) step(s *step, item bool) bool {
 		for name, c := range w.set {
 			for _, u := range c.paths() {
 				if t.read(u.path, item, nil) {
-					wrote, t["variable:"+name] = true, true
+					wrote, t["variable:"+name], t["variable:"] = true, true, true
 				}
 			}
 		}
@@ -64,14 +61,14 @@ func (t words) step(s *step, item bool) bool {
 	if wrote {
 		t["step:"+s.id] = true
 		if s.variable != "" {
-			t["variable:"+s.variable] = true
+			t["variable:"+s.variable], t["variable:"] = true, true
 		}
 	}
 	return wrote
 }
 
 // read reports whether a path may lead to what a model wrote. With steps it looks at what their outputs may be.
-func (t words) read(p Path, item bool, steps map[string]*step) bool {
+func (t words) read(p Path, item bool, steps *around) bool {
 	second := ""
 	if len(p) > 1 {
 		second = p[1].Name
@@ -81,11 +78,7 @@ func (t words) read(p Path, item bool, steps map[string]*step) bool {
 		if second != "" {
 			return t["variable:"+second]
 		}
-		for name := range t {
-			if len(name) > 9 && name[:9] == "variable:" {
-				return true
-			}
-		}
+		return t["variable:"]
 	case "stepResults", "steps":
 		if second == "" {
 			return len(t) > 0
@@ -98,7 +91,7 @@ func (t words) read(p Path, item bool, steps map[string]*step) bool {
 				return false
 			}
 		}
-		if d, is := workOf(steps[second]).(*decision); is && len(p) > 3 && d.chosen(steps[second], p[3:]) {
+		if d, is := workOf(steps.find(second)).(*decision); is && len(p) > 3 && d.chosen(p[3:]) {
 			return false
 		}
 		return t["step:"+second]
@@ -118,25 +111,21 @@ func workOf(s *step) worker {
 }
 
 // chosen reports whether what lies below an output of JSON could only be chosen from what its schema names.
-func (d *decision) chosen(s *step, below Path) bool {
-	var at map[string]any
-	if json.Unmarshal(schemaText(s.at.get("config").get("outputSchema")), &at) != nil {
-		return false
-	}
+func (d *decision) chosen(below Path) bool {
+	at := d.schema
 	for _, segment := range below {
 		if segment.IsIndex {
-			at, _ = at["items"].(map[string]any)
-			continue
+			at = at.get("items")
+		} else {
+			at = at.get("properties").get(segment.Name)
 		}
-		properties, _ := at["properties"].(map[string]any)
-		at, _ = properties[segment.Name].(map[string]any)
 	}
-	kinds := texts(at["type"])
-	return at["enum"] != nil || at["const"] != nil || len(kinds) == 1 && slices.Contains([]string{"boolean", "integer", "number"}, kinds[0])
+	kinds := at.get("type").strs()
+	return at.get("enum") != nil || at.get("const") != nil || len(kinds) == 1 && slices.Contains([]string{"boolean", "integer", "number"}, kinds[0])
 }
 
 // trust checks that no words of a model choose who is written to.
-func (k *checker) trust(g graph, item bool, steps map[string]*step) {
+func (k *checker) trust(g graph, item bool, steps *around) {
 	for _, s := range g.steps {
 		switch w := s.work.(type) {
 		case *call:
@@ -149,15 +138,15 @@ func (k *checker) trust(g graph, item bool, steps map[string]*step) {
 			}
 		case *parallel:
 			for _, b := range w.branches {
-				k.trust(b.graph, item, around(steps, b.graph))
+				k.trust(b.graph, item, newAround(b.graph, steps))
 			}
 		case *each:
-			k.trust(w.graph, k.words["item:"+s.id], around(steps, w.graph))
+			k.trust(w.graph, k.words["item:"+s.id], newAround(w.graph, steps))
 		}
 	}
 }
 
-func (k *checker) trustIn(of *params, allow []string, item bool, steps map[string]*step) {
+func (k *checker) trustIn(of *params, allow []string, item bool, steps *around) {
 	for _, p := range of.trusted {
 		for _, u := range p.paths() {
 			if !slices.Contains(allow, p.param) && k.words.read(u.path, item, steps) {
@@ -166,16 +155,4 @@ func (k *checker) trustIn(of *params, allow []string, item bool, steps map[strin
 			}
 		}
 	}
-}
-
-// around are the steps that a graph sees: those around it and its own.
-func around(outer map[string]*step, g graph) map[string]*step {
-	all := make(map[string]*step, len(outer)+len(g.by))
-	for id, s := range outer {
-		all[id] = s
-	}
-	for id, s := range g.by {
-		all[id] = s
-	}
-	return all
 }

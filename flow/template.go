@@ -44,32 +44,33 @@ func parseTemplate(source string) (*template, error) {
 	}
 	t := &template{source: source}
 	rest := source
+	var literal strings.Builder
+	flush := func() {
+		if literal.Len() > 0 {
+			t.parts = append(t.parts, part{text: literal.String()})
+			literal.Reset()
+		}
+	}
 	for {
 		at := strings.Index(rest, "{{")
 		if at < 0 {
-			t.literal(rest)
+			literal.WriteString(rest)
+			flush()
 			return t, nil
 		}
-		t.literal(rest[:at])
+		literal.WriteString(rest[:at])
 		if strings.HasPrefix(rest[at:], "{{{{") {
-			t.literal("{{")
+			literal.WriteString("{{")
 			rest = rest[at+4:]
 			continue
 		}
+		flush()
 		p, length, err := readPlace(rest[at:])
 		if err != nil {
 			return nil, err
 		}
 		t.parts = append(t.parts, p)
 		rest = rest[at+length:]
-	}
-}
-
-func (t *template) literal(text string) {
-	if n := len(t.parts); text != "" && n > 0 && t.parts[n-1].path == nil {
-		t.parts[n-1].text += text
-	} else if text != "" {
-		t.parts = append(t.parts, part{text: text})
 	}
 }
 

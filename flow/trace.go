@@ -25,7 +25,7 @@ type Passage struct {
 // enters tells that a run has come to a step.
 func (x *run) enters(s *step) {
 	if x.trace != nil {
-		x.trace(Passage{Step: s.id, At: s.at.pointer})
+		x.trace(Passage{Step: s.id, At: s.at.pointer()})
 	}
 }
 
@@ -34,26 +34,26 @@ func (x *run) leaves(s *step, in *scope, r result, way target) {
 	if x.trace == nil {
 		return
 	}
-	p := Passage{Step: s.id, At: s.at.pointer, Over: true, Status: r.status, To: way.to, Variables: maps.Clone(in.variables)}
+	p := Passage{Step: s.id, At: s.at.pointer(), Over: true, Status: r.status, To: way.to, Variables: maps.Clone(in.variables)}
 	if p.Status == "" {
 		p.Status = "completed"
 	}
 	held := r.status != "skipped" || r.failed != nil // else its condition did not
 	if held {
-		p.Passed = append(p.Passed, s.at.pointer)
+		p.Passed = append(p.Passed, s.at.pointer())
 	}
 	if s.when != nil {
 		p.Passed = append(p.Passed, whenPoint(s, held))
 	}
 	if way.at != nil {
-		p.Passed = append(p.Passed, way.at.pointer)
+		p.Passed = append(p.Passed, way.at.pointer())
 	}
 	x.trace(p)
 }
 
 // whenPoint names one side of the condition of a step.
 func whenPoint(s *step, holds bool) string {
-	return s.at.get("when").pointer + "=" + strconv.FormatBool(holds)
+	return s.at.get("when").pointer() + "=" + strconv.FormatBool(holds)
 }
 
 // Point is something in a flow that a run can do: carry out a step, go a way, find a condition true or false.
@@ -73,7 +73,7 @@ func pointsOf(g graph, out []Point) []Point {
 		add := func(at *node, pointer, kind, format string, args ...any) {
 			out = append(out, Point{pointer, s.id, kind, fmt.Sprintf(format, args...), at.line, at.column})
 		}
-		add(s.at, s.at.pointer, "step", "the step is carried out")
+		add(s.at, s.at.pointer(), "step", "the step is carried out")
 		if s.when != nil {
 			at := s.at.get("when")
 			for _, holds := range []bool{true, false} {
@@ -81,7 +81,7 @@ func pointsOf(g graph, out []Point) []Point {
 			}
 		}
 		for _, t := range s.targets() {
-			add(t.at, t.at.pointer, "next", "%s", strings.TrimSpace(s.saysWay(t)+" leads to "+t.to))
+			add(t.at, t.at.pointer(), "next", "%s", strings.TrimSpace(s.saysWay(t)+" leads to "+t.to))
 		}
 		switch w := s.work.(type) {
 		case *parallel:

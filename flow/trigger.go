@@ -262,7 +262,7 @@ func places(f *findings, at *node, roots ...string) trigger.Places {
 		case err != nil:
 			f.fault(field.value, "", "%v", err)
 		case !slices.Contains(roots, path[0].Name):
-			hint := did(path[0].Name, roots)
+			hint := f.did(path[0].Name, roots)
 			if hint == "" {
 				hint = "it begins with " + strings.Join(roots, ", ")
 			}
@@ -297,8 +297,7 @@ func badExpression(f *findings, at *node, err error) {
 		f.fault(at, "", "%s", why(err))
 		return
 	}
-	f.add(at, e.Message, e.Hint, false)
-	f.list[len(f.list)-1].Caret = e.Caret()
+	f.faultIn(at, e)
 }
 
 // why is an error's text without what it was wrapped in for programs.
@@ -332,7 +331,7 @@ func (made *Flow) checkStarts(f *findings) {
 			}
 		case "webhook":
 			if at := s.at.get("path"); paths[s.route.Path] != nil {
-				f.fault(at, fmt.Sprintf("the other one is at %s", paths[s.route.Path].pointer), "two webhooks have the path %s", s.route.Path)
+				f.fault(at, fmt.Sprintf("the other one is at %s", paths[s.route.Path].pointer()), "two webhooks have the path %s", s.route.Path)
 			} else if at != nil {
 				paths[s.route.Path] = at
 			}

@@ -31,7 +31,7 @@ func readYAML(data []byte) (*node, error) {
 	if len(document.Content) != 1 {
 		return nil, &syntaxError{message: "the document is empty"}
 	}
-	return r.value(document.Content[0], "", 0)
+	return r.value(document.Content[0], node{}, 0)
 }
 
 // yamlLine is where the library says that a document is wrong.
@@ -49,8 +49,10 @@ func yamlError(err error) error {
 	return bad
 }
 
-func (r *yamlReader) value(y *yaml.Node, at string, depth int) (*node, error) {
-	n := &node{pointer: at, line: y.Line, column: y.Column}
+// value reads the value whose place is told.
+func (r *yamlReader) value(y *yaml.Node, at node, depth int) (*node, error) {
+	n := &at
+	n.line, n.column = y.Line, y.Column
 	bad := func(hint, format string, args ...any) (*node, error) {
 		return nil, &syntaxError{at: *n, message: fmt.Sprintf(format, args...), hint: hint}
 	}
@@ -71,7 +73,7 @@ func (r *yamlReader) value(y *yaml.Node, at string, depth int) (*node, error) {
 	case yaml.SequenceNode:
 		n.kind = listKind
 		for i, item := range y.Content {
-			value, err := r.value(item, at+"/"+strconv.Itoa(i), depth+1)
+			value, err := r.value(item, node{in: n, index: i}, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -113,17 +115,19 @@ func (r *yamlReader) fields(n *node, y *yaml.Node, depth int) error {
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		key := y.Content[i]
-		name := &node{kind: textKind, text: key.Value, line: key.Line, column: key.Column, pointer: pointer(n.pointer, key.Value)}
+		name := &node{kind: textKind, text: key.Value, line: key.Line, column: key.Column, in: n, name: key.Value}
 		switch {
 		case key.Kind != yaml.ScalarNode:
 			return &syntaxError{at: *name, message: "the name of a field must be a plain text"}
 		case key.ShortTag() == "!!merge":
 			return &syntaxError{at: *name, message: `"<<" merges are not known here`, hint: "write the fields out"}
+		case len(key.Value) > maxName:
+			return longName(n, name)
 		case seen[key.Value]:
 			return &syntaxError{at: *name, message: fmt.Sprintf("%q stands twice in one object", key.Value)}
 		}
 		seen[key.Value] = true
-		value, err := r.value(y.Content[i+1], name.pointer, depth+1)
+		value, err := r.value(y.Content[i+1], node{in: n, name: key.Value}, depth+1)
 		if err != nil {
 			return err
 		}
