@@ -288,7 +288,7 @@ var notForTenants = map[string]string{
 	"secretKeys": "global", "rewrapSecrets": "global",
 	"backtest": "no run has asked a model", "forkAsked": "no run has asked a model",
 	"showApprovalLink": "a link has its tenant in it, signed", "decideApprovalLink": "a link has its tenant in it, signed",
-	"login": "there is no provider", "loginCallback": "there is no provider",
+	"login": "there is no provider", "loginCallback": "there is no provider", "resetBreaker": "no circuit of a service is open",
 }
 
 func clientOptions() *pawl.Options {

@@ -130,9 +130,9 @@ func (a *app) list(ctx context.Context, q api.RunQuery) error {
 		if len(page.Items) == 0 {
 			a.noRuns(ctx, q)
 		} else {
-			a.runTable(page.Items)
+			shown := a.runTable(page.Items)
 			if i := slices.IndexFunc(page.Items, func(run pawl.RunInfo) bool { return run.State == pawl.Waiting }); i >= 0 {
-				a.note("why it waits: %s", style(a.hint("runs show %s", page.Items[i].ID)))
+				a.note("why: %s", style(a.hint("runs show %s", shown[i])))
 			}
 		}
 		if page.NextCursor != "" {
@@ -154,12 +154,17 @@ func (a *app) noRuns(ctx context.Context, q api.RunQuery) {
 	}
 }
 
-func (a *app) runTable(runs []pawl.RunInfo) {
+// runTable prints runs, and returns their ids as they stand there: on a narrow terminal shortened to what names them.
+func (a *app) runTable(runs []pawl.RunInfo) (ids []string) {
 	var rows [][]any
 	for _, run := range runs {
 		rows = append(rows, []any{run.ID, a.out.paintState(run.State.String()), run.Workflow, a.when(run.Created), lasted(run), a.when(run.Due), run.Epoch, run.Parent, gist(run)})
 	}
 	a.table(columns{"~ID", "STATE", "WORKFLOW", "CREATED", "TOOK", "+DUE", "+CLAIMS", "+PARENT", "ABOUT"}, rows)
+	for _, row := range rows {
+		ids = append(ids, row[0].(string))
+	}
+	return ids
 }
 
 func lasted(run pawl.RunInfo) string {
