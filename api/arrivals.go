@@ -98,7 +98,7 @@ func (s *server) signed(ctx context.Context, route *trigger.Route, header http.H
 	if route.Scheme == trigger.None {
 		return "", nil
 	}
-	id, err = s.webhooks.verify(ctx, header, route.Tenant, string(route.Scheme), route.Secret, body)
+	id, err = s.webhooks.verify(ctx, header, route.Tenant, route.Signature(), route.Secret, body)
 	var bad *badSignature
 	switch {
 	case errors.As(err, &bad):

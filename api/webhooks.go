@@ -162,7 +162,7 @@ func (s *webhooks) delivery(ctx context.Context, r *http.Request, h *pawl.HookIn
 	id := ""
 	if a.Scheme != "" {
 		var err error
-		id, err = s.verify(ctx, r.Header, h.Run.Tenant, a.Scheme, a.Secret, body)
+		id, err = s.verify(ctx, r.Header, h.Run.Tenant, trigger.SignatureOptions{Scheme: trigger.Scheme(a.Scheme)}, a.Secret, body)
 		var bad *badSignature
 		switch {
 		case errors.As(err, &bad):
@@ -190,10 +190,10 @@ type badSignature struct{ error }
 
 // verify checks a request's signature with the settings that the server has under the secret's name, else with the secret of
 // the tenant, of which two values may be good.
-func (s *webhooks) verify(ctx context.Context, header http.Header, tenant, scheme, name string, body []byte) (string, error) {
+func (s *webhooks) verify(ctx context.Context, header http.Header, tenant string, how trigger.SignatureOptions, name string, body []byte) (string, error) {
 	now := time.Now()
 	if s.opt.Verify != nil {
-		id, err := s.opt.Verify(scheme, name, header, body, now)
+		id, err := s.opt.Verify(string(how.Scheme), name, header, body, now)
 		switch {
 		case errors.Is(err, pawl.ErrNotFound) && s.opt.Secrets != nil:
 		case err == nil, errors.Is(err, pawl.ErrState), errors.Is(err, pawl.ErrNotFound):
@@ -203,7 +203,7 @@ func (s *webhooks) verify(ctx context.Context, header http.Header, tenant, schem
 		}
 	}
 	if s.opt.Secrets == nil {
-		return "", fmt.Errorf("it wants requests signed by %s, and the server has neither Options.Verify nor Options.Secrets to check that", scheme)
+		return "", fmt.Errorf("it wants requests signed by %s, and the server has neither Options.Verify nor Options.Secrets to check that", how.Scheme)
 	}
 	values, err := s.opt.Secrets.Values(ctx, tenant, name)
 	if errors.Is(err, pawl.ErrNotFound) {
@@ -212,7 +212,8 @@ func (s *webhooks) verify(ctx context.Context, header http.Header, tenant, schem
 	if err != nil {
 		return "", err
 	}
-	v, err := trigger.NewVerifier(trigger.SignatureOptions{Scheme: trigger.Scheme(scheme), Secrets: values})
+	how.Secrets = values
+	v, err := trigger.NewVerifier(how)
 	if err != nil {
 		return "", err
 	}

@@ -39,7 +39,14 @@ func (x *run) guarded(ctx context.Context, name string, s service.Service, c ser
 	if err != nil {
 		return nil, err
 	}
+	returned := false
+	defer func() {
+		if !returned { // it panics: who tries must not keep others from trying
+			_ = pass.Done(&llm.Error{Kind: llm.Unavailable, Provider: "service", Message: "the service panicked"})
+		}
+	}()
 	answer, err := s.Call(ctx, c)
+	returned = true
 	err = redact.Error(err)
 	if untold := pass.Done(health(ctx, err)); untold != nil && x.opt.Logger != nil {
 		x.opt.Logger.WarnContext(ctx, "pawl: a circuit breaker was not told how a call ended", "endpoint", endpoint, "error", untold)

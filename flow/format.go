@@ -248,6 +248,8 @@ var triggerTypes = map[string]record{
 		{name: "path", doc: "the path of the URL, as it is served: /webhooks/orders", is: text{least: 2, most: 512, pattern: regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`), means: "begin with /, go on with letters, digits, - _ . ~ and /"}, required: true},
 		{name: "secret", doc: "the name of the secret that signs requests", is: plain},
 		{name: "scheme", doc: "how requests are signed, with the secret; left out, or none, whoever knows the path is let in", is: text{one: []string{"github", "stripe", "slack", "standard", "hmac", "none"}}},
+		{name: "header", doc: "of scheme hmac, the header that has the signature as hexadecimal digits", is: plain, usual: "X-Signature"},
+		{name: "prefix", doc: "of scheme hmac, what stands before the signature there, such as sha256=", is: plain},
 		{name: "dedupe", doc: "header:Name, or a path such as body.id, whose value names a delivery; one that comes again within 24 hours starts nothing; left out, what the scheme says", is: plain},
 		{name: "methods", doc: "what requests may be; GET has its values in query", is: list{of: text{one: trigger.RouteMethods}, least: 1, most: 5}, usual: []string{"POST"}},
 		{name: "form", doc: "the body is a form, as a browser or Slack sends it, instead of JSON", is: truth{}},

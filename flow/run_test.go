@@ -320,3 +320,19 @@ func TestJ53_aServiceThatFailsIsLeftAlone(t *testing.T) {
 		equal(t, "calls", len(d.said()), 5)
 	}, w)
 }
+
+// A service that panics has failed: its circuit opens as after any other failure.
+func TestAPanicOpensACircuit(t *testing.T) {
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x"}, "retryPolicy": {"maxAttempts": 3}, "next": "end"}`)
+	opt := options(t, &desk{fail: func(string) error { panic("no") }})
+	w := flow.Define(parse(t, doc, opt), opt)
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		if _, err := pawltest.ResultError(h, pawltest.Start(h, w, flow.Variables{}, pawl.ID("a"))); err == nil {
+			t.Error("the run completed")
+		}
+		states, err := agent.Breakers(h.Context(), h.Engine())
+		if err != nil || len(states) != 1 || states[0].State != agent.CircuitOpen || states[0].Failures != 3 {
+			t.Errorf("%+v, %v", states, err)
+		}
+	}, w)
+}

@@ -106,7 +106,7 @@ func (s *start) readEvent(f *findings) {
 func (s *start) readWebhook(f *findings) {
 	at := s.at
 	r := trigger.Route{
-		Path: at.get("path").str(), Scheme: trigger.Scheme(at.get("scheme").str()), Secret: at.get("secret").str(), Form: at.get("form").yes(),
+		Path: at.get("path").str(), Scheme: trigger.Scheme(at.get("scheme").str()), Secret: at.get("secret").str(), Header: at.get("header").str(), Prefix: at.get("prefix").str(), Form: at.get("form").yes(),
 		Input: places(f, at.get("variables"), "body", "headers", "query", "id", "method", "path"),
 	}
 	for _, m := range at.get("methods").strs() {
@@ -129,6 +129,10 @@ func (s *start) readWebhook(f *findings) {
 		f.warn(at.get("path"), `give "scheme" and "secret"; or write "scheme": "none" if that is meant`, "whoever knows the path can start runs, as nothing says how requests are signed")
 	case r.Scheme == trigger.None && secret != nil:
 		f.fault(secret, "leave it out, or name the scheme that it is for", "nothing is signed with the scheme none")
+	case r.Scheme != trigger.HMAC && at.get("header") != nil:
+		f.fault(at.get("header"), "leave it out", "the scheme %s has a header of its own", r.Scheme)
+	case r.Scheme != trigger.HMAC && at.get("prefix") != nil:
+		f.fault(at.get("prefix"), "leave it out", "the scheme %s has no prefix to choose", r.Scheme)
 	case r.Scheme != trigger.None && r.Secret == "":
 		f.fault(scheme, `give "secret"`, "requests signed by %s need the name of a secret", r.Scheme)
 	}
@@ -138,7 +142,7 @@ func (s *start) readWebhook(f *findings) {
 	if answer := at.get("respond"); answer.is(objectKind) {
 		r.Response = response(answer)
 		if check := r; check.Response != nil { // what is wrong elsewhere was told
-			check.ID, check.Workflow, check.Path, check.Scheme, check.Secret, check.Dedupe, check.Input, check.Methods, check.Control = "x", "x", "/x", trigger.None, "", "", nil, nil, nil
+			check.ID, check.Workflow, check.Path, check.Scheme, check.Header, check.Prefix, check.Secret, check.Dedupe, check.Input, check.Methods, check.Control = "x", "x", "/x", trigger.None, "", "", "", "", nil, nil, nil
 			if err := trigger.CheckRoute(check); err != nil {
 				f.fault(answer, "", "%s", why(err))
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/secret"
 	"github.com/pawlrun/pawl/storetest"
 	"github.com/pawlrun/pawl/trigger"
 )
@@ -496,5 +497,28 @@ func TestDeployingAndFiringSurviveCrashes(t *testing.T) {
 				t.Errorf("%d runs of %s", len(all), run.Workflow)
 			}
 		}
+	})
+}
+
+// The scheme hmac works with a secret of the store: its header is X-Signature, or what the trigger says.
+func TestARequestIsSignedWithASecretOfTheStore(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		s := serve(t, open(), options(t, &desk{}))
+		keys, err := secret.ParseKeys(secret.NewKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := &secret.Store{Engine: s.Engine, Keys: keys}
+		if _, err := store.Set(t.Context(), secret.Spec{Name: "shop", Value: "a long enough key of a shop"}); err != nil {
+			t.Fatal(err)
+		}
+		c := s.calls(t, api.Options{Secrets: store})
+		s.deploys(t, triggered("f", "in", `{"type": "webhook", "path": "/plain", "scheme": "hmac", "secret": "shop"}, {"type": "webhook", "path": "/own", "scheme": "hmac", "secret": "shop", "header": "X-Shop", "prefix": "sha256="}`))
+		body := `{"n": 1}`
+		sum := hmacOf("a long enough key of a shop", body)
+		equal(t, "usual header", c.send("POST", "/plain", body, "X-Signature", sum).status, 202)
+		equal(t, "own header", c.send("POST", "/own", body, "X-Shop", "sha256="+sum).status, 202)
+		equal(t, "no prefix", c.send("POST", "/own", body, "X-Shop", sum).status, 401)
+		equal(t, "another body", c.send("POST", "/plain", `{"n": 2}`, "X-Signature", sum).status, 401)
 	})
 }

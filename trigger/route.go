@@ -29,6 +29,10 @@ type Route struct {
 	// Scheme says how requests are signed. It must say so: None is without. Secret is the name of what signs them, never itself.
 	Scheme Scheme `json:"scheme"`
 	Secret string `json:"secret,omitempty"`
+	// Header has the signature, with HMAC only, and Prefix stands before it there; "" is X-Signature, and nothing. Who keeps the
+	// secret may know better: see api.Options.Verify.
+	Header string `json:"header,omitempty"`
+	Prefix string `json:"prefix,omitempty"`
 	// Dedupe is where a delivery's id is: "header:" and the name of a header, or a JSON pointer into the body. "": what the scheme
 	// says; where that says nothing, each request is a delivery of its own.
 	Dedupe string `json:"dedupe,omitempty"`
@@ -112,6 +116,18 @@ func Routes(ctx context.Context, e *pawl.Engine, tenant, prefix, after string, l
 	return out, nil
 }
 
+// hmacHeader is where the signature of a route is that does not say it.
+const hmacHeader = "X-Signature"
+
+// Signature is how requests of the route are signed, without the secrets.
+func (r *Route) Signature() SignatureOptions {
+	o := SignatureOptions{Scheme: r.Scheme, Header: r.Header, Prefix: r.Prefix}
+	if r.Scheme == HMAC && o.Header == "" {
+		o.Header = hmacHeader
+	}
+	return o
+}
+
 // CheckRoute says what is wrong with a route: ErrInput.
 func CheckRoute(r Route) error {
 	bad := func(format string, args ...any) error {
@@ -133,6 +149,10 @@ func CheckRoute(r Route) error {
 		return bad("nothing is signed with the scheme none: leave the secret out, or choose its scheme")
 	case r.Scheme != None && r.Secret == "":
 		return bad("name the secret with which requests are signed by %s", r.Scheme)
+	case r.Scheme != HMAC && (r.Header != "" || r.Prefix != ""):
+		return bad("the scheme %s has a header of its own: header and prefix are for %s", r.Scheme, HMAC)
+	case r.Header != "" && !token(r.Header):
+		return bad("this is no header that has a signature: %.100q", r.Header)
 	case isHeader && !token(header):
 		return bad("dedupe names no header: %.100q", r.Dedupe)
 	case !isHeader && r.Dedupe != "" && !strings.HasPrefix(r.Dedupe, "/"):
