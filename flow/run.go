@@ -160,7 +160,7 @@ func (s *step) route(in *scope, r result) (target, error) {
 	}
 	for _, w := range n.when {
 		scope := maps.Clone(in.root)
-		scope["output"] = by
+		scope["output"] = r.output
 		holds, err := w.when.holds(context.Background(), scope)
 		if err != nil {
 			return target{}, fmt.Errorf("step %s: next: %w", s.id, err)

@@ -336,3 +336,11 @@ func TestAPanicOpensACircuit(t *testing.T) {
 		}
 	}, w)
 }
+
+// In the conditions of next, output is what the step brought, also where a map would choose by something of it.
+func TestConditionsSeeTheWholeOutput(t *testing.T) {
+	doc := of(`{"id": "a", "type": "ai-decision", "config": {"prompt": "x", "outputFormat": "json", "routeOn": "kind", "outputSchema": {"type": "object", "properties": {"kind": {"type": "string"}, "sure": {"type": "number"}}}},
+	  "next": [{"when": "output.kind == 'b' && output.sure > 0.5", "to": "yes"}, {"to": "fail"}]}`, step("yes", end))
+	doc = strings.Replace(doc, `"variables.x"`, `"steps.a.output.kind"`, 1)
+	equal(t, "result", completes(t, doc, `{}`, options(t, &desk{}, llmtest.Rule{Text: `{"kind": "b", "sure": 0.9}`})), `"b"`)
+}
