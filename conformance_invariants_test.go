@@ -642,9 +642,7 @@ func TestD6_10_sleepersCostNoGoroutines(t *testing.T) {
 				return st.Runs[pawl.Waiting] == sleepers
 			})
 			// Those parked in memory are at most MaxParked, which is 256.
-			if more := goroutines(t) - before; more > 300 {
-				t.Errorf("%d sleeping runs keep %d goroutines", sleepers, more)
-			}
+			n.until("the goroutines of the others to end", func() bool { return goroutines(t)-before <= 300 })
 			found, err := n.Audit(n.ctx)
 			equal(t, "runs that nothing would wake", fmt.Sprint(found, err), "[] <nil>")
 		})

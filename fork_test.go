@@ -122,6 +122,11 @@ func TestP7_aForkIsBoundedByWhatWasAbove(t *testing.T) {
 			return kid.ID(), err
 		})
 		goesOn := pawl.Define("goes on", func(c *pawl.Context, left int) (int, error) {
+			if left == 2 { // the fork is looked at here: when it goes on, what bounds it goes along
+				if _, err := pawl.WaitFor[none](c, "go"); err != nil {
+					return 0, err
+				}
+			}
 			if left > 0 {
 				return 0, pawl.ContinueAs(c, left-1)
 			}
@@ -134,6 +139,7 @@ func TestP7_aForkIsBoundedByWhatWasAbove(t *testing.T) {
 		n.reaches(kid, pawl.Completed)
 		equal(t, "of a fork of a detached child", n.bounds(n.fork(kid, pawl.ForkOptions{}).ID), []string(nil))
 		r := start(n, goesOn, 2, pawl.RunBudget(pawl.USD, 40, true))
+		n.signal(r.ID(), "go", none{})
 		result(n, r)
 		equal(t, "of a fork of a run that went on", n.bounds(n.fork(r.ID(), pawl.ForkOptions{}).ID), []string{"usd 40 40 true"})
 	})

@@ -252,7 +252,7 @@ func TestACallWithoutAPriceIsCountedAtItsWorst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "costs", fmt.Sprintf("%+v", costs), "[{Key:scripted/unheard-of Meter:usd Charges:2 Amount:40000 Open:0 Guessed:40000}]")
+		equal(t, "costs", fmt.Sprintf("%+v", costs), "[{Key:scripted/unheard-of Meter:usd Charges:2 Times:1 Amount:40000 Open:0 Guessed:40000}]")
 	})
 }
 

@@ -75,6 +75,8 @@ func (l *ledger) outcomes(root string) ([]*runOutcome, error) {
 			switch e.Kind {
 			case pawl.KindDrift:
 				r.drift = string(e.Data)
+			case pawl.KindNote: // of an attempt that a crash cut off there may be one more; none may be lost
+				r.keys[entryName(e)] = 1
 			case pawl.KindResult:
 				if !e.Failed {
 					r.result = json.RawMessage(rename(string(compact(e.Data))))
