@@ -328,10 +328,16 @@ var alsoCalled = map[string]string{"ps": "runs list", "ls": "runs list", "list":
 // nearby adds to the error of a command that there is not the one of that name that is below another.
 func (a *app) nearby(root *cobra.Command, err error) error {
 	var word string
-	if _, serr := fmt.Sscanf(err.Error(), `unknown command %q for "pawl"`, &word); serr != nil || strings.Contains(err.Error(), "did you mean") {
+	if _, serr := fmt.Sscanf(err.Error(), `unknown command %q for "pawl"`, &word); serr != nil {
 		return err
 	}
 	found := alsoCalled[word]
+	switch alike := strings.Contains(err.Error(), "did you mean"); {
+	case alike && found == "":
+		return err
+	case alike: // what people mean by a word goes before what is spelled like it
+		err = fmt.Errorf("unknown command %q for %q", word, root.Name())
+	}
 	for _, noun := range root.Commands() {
 		for _, cmd := range noun.Commands() {
 			if found == "" && (cmd.Name() == word || cmd.HasAlias(word)) && noun.Name() != "completion" {

@@ -40,8 +40,10 @@ func TestExamplesInHelpRun(t *testing.T) {
 	if err := os.Mkdir("flows", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile("flows/triage.yaml", firstFlow, 0o600); err != nil {
-		t.Fatal(err)
+	for name, data := range map[string][]byte{"flows/triage.yaml": firstFlow, "flows/triage.test.yaml": firstCases} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ran := map[string]int{}
 	each(commands(t), func(cmd *cobra.Command) {

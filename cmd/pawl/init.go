@@ -19,6 +19,9 @@ import (
 //go:embed first.yaml
 var firstFlow []byte
 
+//go:embed first.test.yaml
+var firstCases []byte
+
 // initFile is a file that init makes, by its place below the folder.
 type initFile struct {
 	path string
@@ -31,8 +34,8 @@ func (a *app) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Make a folder with a first flow",
-		Long: `Make a folder with a first flow in it, flows/triage.yaml, and the JSON Schema with which editors complete and check
-flows. "pawl dev", started in that folder, deploys the flow, and again whenever it is saved. With --template, make the
+		Long: `Make a folder with a first flow in it, flows/triage.yaml, its cases for "pawl test", and the JSON Schema with which
+editors complete and check flows. "pawl dev", started in that folder, deploys the flow, and again whenever it is saved. With --template, make the
 folder of a flow that is complete: the flow and its cases in flows, descriptions of the services it needs in services,
 input.json, and README.md, which says what to change; --list names the templates. What is there already is not
 overwritten: then nothing is made.`,
@@ -65,7 +68,7 @@ overwritten: then nothing is made.`,
 // firstFiles are the files of a template, or of the first flow, and the command that starts a run of it.
 func (a *app) firstFiles(template string) (files []initFile, start string, err error) {
 	if template == "" {
-		return []initFile{{"flows/triage.yaml", firstFlow}}, `start triage --input '{"ticketText":"The app does not start."}' --follow`, nil
+		return []initFile{{"flows/triage.yaml", firstFlow}, {"flows/triage.test.yaml", firstCases}}, `start triage --input '{"ticketText":"The app does not start."}' --follow`, nil
 	}
 	t, is := templates.Get(template)
 	if !is {
