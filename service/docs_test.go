@@ -136,11 +136,11 @@ func TestThePageOfServicesIsTrue(t *testing.T) {
 		}
 	}
 	descriptions, flows := blocks(t, "yaml"), blocks(t, "json")
-	if len(shown) != 6 || len(descriptions) != 1 || len(flows) != 6 {
+	if len(shown) != 6 || len(descriptions) != 2 || len(flows) != 6 {
 		t.Fatalf("the page has %d blocks of Go, %d of YAML and %d of JSON", len(shown), len(descriptions), len(flows))
 	}
 	t.Chdir(t.TempDir())
-	if err := os.WriteFile("tickets.yaml", []byte(descriptions[0]), 0o600); err != nil {
+	if err := os.WriteFile("tickets.yaml", []byte(descriptions[1]), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	set, err := servicesOfThePage(keys("").Secret, func(context.Context, string) ([]string, error) { return []string{oldSecret}, nil })
