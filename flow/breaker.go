@@ -41,8 +41,8 @@ func (x *run) guarded(ctx context.Context, name string, s service.Service, c ser
 	}
 	returned := false
 	defer func() {
-		if !returned { // it panics: who tries must not keep others from trying
-			_ = pass.Done(&llm.Error{Kind: llm.Unavailable, Provider: "service", Message: "the service panicked"})
+		if !returned { // a panic says nothing of who was called, and who tries must not keep others from trying
+			_ = pass.Done(errors.New("the service panicked"))
 		}
 	}()
 	answer, err := s.Call(ctx, c)

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -139,7 +140,9 @@ func (x *run) withSecrets(ctx context.Context, reads func(func(at *node, u use))
 		}
 		secret, err := x.opt.Secret(ctx, pawl.InfoOf(ctx).Tenant, name)
 		if err != nil {
-			failed = fmt.Errorf("secret %q: %w", name, err)
+			if failed = fmt.Errorf("secret %q: %w", name, err); errors.Is(err, pawl.ErrNotFound) {
+				failed = pawl.Fatal(failed) // it will not be there in a second either
+			}
 			return
 		}
 		secrets[name] = secret

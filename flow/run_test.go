@@ -321,20 +321,21 @@ func TestJ53_aServiceThatFailsIsLeftAlone(t *testing.T) {
 	}, w)
 }
 
-// A service that panics has failed: its circuit opens as after any other failure.
-func TestAPanicOpensACircuit(t *testing.T) {
-	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x"}, "retryPolicy": {"maxAttempts": 3}, "next": "end"}`)
-	opt := options(t, &desk{fail: func(string) error { panic("no") }})
-	w := flow.Define(parse(t, doc, opt), opt)
-	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
-		if _, err := pawltest.ResultError(h, pawltest.Start(h, w, flow.Variables{}, pawl.ID("a"))); err == nil {
-			t.Error("the run completed")
+// A service that panics in the call that tries an open circuit keeps the next one from nothing.
+func TestAPanicKeepsNobodyFromTrying(t *testing.T) {
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x"}, "retryPolicy": {"maxAttempts": 5}, "next": "end"}`)
+	calls := 0 // under the desk's lock
+	d := &desk{fail: func(string) error {
+		switch calls++; {
+		case calls < 4:
+			return &service.Error{Code: service.Unavailable, Message: "no connection"}
+		case calls == 4:
+			panic("no")
 		}
-		states, err := agent.Breakers(h.Context(), h.Engine())
-		if err != nil || len(states) != 1 || states[0].State != agent.CircuitOpen || states[0].Failures != 3 {
-			t.Errorf("%+v, %v", states, err)
-		}
-	}, w)
+		return nil
+	}}
+	completes(t, doc, `{}`, options(t, d))
+	equal(t, "calls", len(d.said()), 5)
 }
 
 // In the conditions of next, output is what the step brought, also where a map would choose by something of it.
@@ -343,4 +344,16 @@ func TestConditionsSeeTheWholeOutput(t *testing.T) {
 	  "next": [{"when": "output.kind == 'b' && output.sure > 0.5", "to": "yes"}, {"to": "fail"}]}`, step("yes", end))
 	doc = strings.Replace(doc, `"variables.x"`, `"steps.a.output.kind"`, 1)
 	equal(t, "result", completes(t, doc, `{}`, options(t, &desk{}, llmtest.Rule{Text: `{"kind": "b", "sure": 0.9}`})), `"b"`)
+}
+
+// A secret that is not there fails its step at once; a store that can't be read is asked again.
+func TestAMissingSecretIsNotAskedForAgain(t *testing.T) {
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x", "text": "{{secrets.token}}"}, "retryPolicy": {"maxAttempts": 3}, "next": "end"}`)
+	for want, failure := range map[int64]error{1: pawl.ErrNotFound, 3: errors.New("the store is away")} {
+		var asked atomic.Int64
+		opt := options(t, &desk{})
+		opt.Secret = func(context.Context, string, string) (string, error) { asked.Add(1); return "", failure }
+		fails(t, doc, `{}`, opt, `secret "token"`)
+		equal(t, failure.Error(), asked.Load(), want)
+	}
 }
