@@ -35,7 +35,8 @@ type tool struct {
 	approve bool
 	service string
 	action  service.Action
-	with    *params // parameters that the flow gives, of which the model does not know
+	with    *params  // parameters that the flow gives, of which the model does not know
+	without []string // parameters that nobody gives
 	flow    string
 	server  string
 }
@@ -159,16 +160,20 @@ func (t *tool) readAction(f *findings, with *node, w World, allow []string, asks
 		properties, _ := schema["properties"].(map[string]any)
 		k := &paramCheck{root: schema}
 		for _, name := range sortedNames(properties) {
-			leaf := k.resolve(properties[name])
-			switch {
+			names := trusted(k, properties[name], true)
+			switch free := asks || slices.Contains(allow, name); {
 			case given(name):
 				delete(properties, name)
-			case leaf[service.Trusted] == true && !asks && !slices.Contains(allow, name):
-				f.fault(t.at, fmt.Sprintf(`give it: {"use": %q, "with": {%q: …}}; or name the tool in "approve", or the parameter in "allowModel"`, t.use, name),
-					"the model would choose %s of %s, which says who or what is reached", name, t.use)
-			case leaf["x-pawl-fill"] == string(service.FillNone) && !asks && !slices.Contains(allow, name):
-				f.fault(t.at, fmt.Sprintf(`give it: {"use": %q, "with": {%q: …}}; or name the tool in "approve", or the parameter in "allowModel"`, t.use, name),
-					"the model would write %s of %s, which takes no templates either", name, t.use)
+			case free || !names && !unwritten(k, properties[name]):
+			case !slices.Contains(required, name): // the model does not learn of it
+				t.without = append(t.without, name)
+				delete(properties, name)
+			default:
+				why := "the model would write %s of %s, which takes no templates either"
+				if names {
+					why = "the model would choose %s of %s, which says who or what is reached"
+				}
+				f.fault(t.at, fmt.Sprintf(`give it: {"use": %q, "with": {%q: …}}; or name the tool in "approve", or the parameter in "allowModel"`, t.use, name), why, name, t.use)
 			}
 		}
 		if required = slices.DeleteFunc(required, given); len(required) > 0 {
@@ -293,7 +298,7 @@ func (t *tool) fill(ctx context.Context, x *run, in *scope, args json.RawMessage
 	}
 	if given, is := given.(map[string]any); is {
 		for name, v := range given {
-			if _, fixed := all[name]; !fixed { // the schema has none of these; what the flow says stands
+			if _, fixed := all[name]; !fixed && !slices.Contains(t.without, name) { // the model knows none of these
 				all[name] = v
 			}
 		}

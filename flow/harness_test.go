@@ -24,9 +24,10 @@ import (
 
 // desk is a service that keeps what it was called with.
 type desk struct {
-	mu    sync.Mutex
-	calls []string // "send to=a text=b"
-	fail  func(text string) error
+	mu      sync.Mutex
+	calls   []string // "send to=a text=b"
+	fail    func(text string) error
+	actions []service.Action // nil: deskActions
 }
 
 var deskActions = []service.Action{
@@ -35,7 +36,12 @@ var deskActions = []service.Action{
 	{Name: "look", Effect: service.Reads, Params: json.RawMessage(`{"type":"object"}`)},
 }
 
-func (d *desk) Actions() []service.Action { return deskActions }
+func (d *desk) Actions() []service.Action {
+	if d.actions != nil {
+		return d.actions
+	}
+	return deskActions
+}
 
 func (d *desk) Call(ctx context.Context, c service.Call) (any, error) {
 	var params map[string]json.RawMessage

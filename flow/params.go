@@ -163,9 +163,10 @@ func (k *paramCheck) value(v *value, schema any) {
 	fill, _ := leaf["x-pawl-fill"].(string)
 	v.as = service.Fill(fill)
 	holds := false
+	named := trusted(k, leaf, v.template != nil)
 	v.each(func(at *node, t *template) {
 		holds = true
-		if leaf[service.Trusted] == true {
+		if named {
 			k.p.trusted = append(k.p.trusted, placed{k.top, at, t})
 		}
 	})

@@ -1,6 +1,11 @@
 package flow
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+
+	"github.com/pawlrun/pawl/service"
+)
 
 // words finds what a model may have written: its words may say anything, so they must not choose who is written to and
 // which address is called. What it could only choose from, values of an enum, numbers and truths, is not meant.
@@ -84,7 +89,7 @@ func (t words) read(p Path, item bool, steps *around) bool {
 			return len(t) > 0
 		}
 		if len(p) > 2 {
-			if p[2].Name == "rawOutput" {
+			if p[2].Name == "rawOutput" || p[2].Name == "error" && !(len(p) > 3 && p[3].Name == "code") { // an error quotes what did not fit
 				return true
 			}
 			if !slices.Contains([]string{"output", "branches"}, p[2].Name) && slices.Contains(resultFields, p[2].Name) {
@@ -122,6 +127,59 @@ func (d *decision) chosen(below Path) bool {
 	}
 	kinds := at.get("type").strs()
 	return at.get("enum") != nil || at.get("const") != nil || len(kinds) == 1 && slices.Contains([]string{"boolean", "integer", "number"}, kinds[0])
+}
+
+// trusted reports whether a part of a schema says who or what is reached, in itself or in what it is combined of. With
+// below it looks at all that lies in it too, as for a value that is filled in whole.
+func trusted(k *paramCheck, schema any, below bool) bool {
+	return says(k, schema, below, func(leaf map[string]any) bool { return leaf[service.Trusted] == true })
+}
+
+// unwritten reports whether a part of a schema, or of what lies in it, takes no templates.
+func unwritten(k *paramCheck, schema any) bool {
+	return says(k, schema, true, func(leaf map[string]any) bool { return leaf["x-pawl-fill"] == string(service.FillNone) })
+}
+
+func says(k *paramCheck, schema any, below bool, is func(leaf map[string]any) bool) bool {
+	seen := map[uintptr]bool{}
+	var look func(schema any) bool
+	look = func(schema any) bool {
+		if list, is := schema.([]any); is {
+			return slices.ContainsFunc(list, look)
+		}
+		leaf := k.resolve(schema)
+		at := reflect.ValueOf(leaf).Pointer()
+		if leaf == nil || seen[at] {
+			return false
+		}
+		seen[at] = true
+		if is(leaf) {
+			return true
+		}
+		for _, key := range []string{"anyOf", "oneOf", "allOf", "if", "then", "else"} {
+			if look(leaf[key]) {
+				return true
+			}
+		}
+		if !below {
+			return false
+		}
+		for _, key := range []string{"items", "prefixItems", "additionalProperties"} {
+			if look(leaf[key]) {
+				return true
+			}
+		}
+		for _, key := range []string{"properties", "patternProperties"} {
+			named, _ := leaf[key].(map[string]any)
+			for _, one := range named {
+				if look(one) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	return look(schema)
 }
 
 // trust checks that no words of a model choose who is written to.
