@@ -58,7 +58,7 @@ var stepAttrs = []attr{
 	{name: "id", doc: "names the step in the flow", is: stepID, required: true},
 	{name: "name", doc: "says it to people", is: text{most: 200}},
 	{name: "type", doc: "what the step does", is: text{one: stepTypeNames()}, required: true},
-	{name: "config", doc: "the settings of its type", is: anything{}},
+	{name: "config", doc: "the settings of its type, below", is: anything{}},
 	{name: "next", doc: "the step that follows: a name; or by the output's text, with a default; or by conditions, of which the first that holds decides", is: nextShape, required: true},
 	{name: "when", doc: "the step is skipped unless this is true: a path or an expression", is: plain},
 	{name: "retryPolicy", is: record{doc: "When a failed step is tried again.", attrs: []attr{
@@ -106,7 +106,7 @@ var stepTypes = map[string]record{
 		{name: "integer", doc: "the number must be whole", is: truth{}},
 		{name: "outputSchema", doc: "JSON Schema of the answer of outputFormat json", is: jsonSchema{}},
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
-		{name: "temperature", is: num{least: 0, most: 2}, usual: 0.1},
+		{name: "temperature", doc: "how freely the model answers", is: num{least: 0, most: 2}, usual: defaultTemperature},
 		{name: "maxTokens", doc: "most tokens of the answer; left out, what fits its form", is: num{whole: true, least: 1, most: 1_000_000}},
 		{name: "cacheTtlMs", doc: "how long the answer to the same question is used again, in milliseconds; left out, not at all", is: millis},
 		{name: "maxRepairs", doc: "how often the model may mend an answer of another form", is: num{whole: true, least: 0, most: 10}, usual: 2},
@@ -124,7 +124,7 @@ var stepTypes = map[string]record{
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
 	}},
 	"parallel": {doc: "Runs branches at the same time.", attrs: []attr{
-		{name: "branches", is: list{least: 1, most: 100, of: record{attrs: []attr{
+		{name: "branches", doc: "what runs at the same time", is: list{least: 1, most: 100, of: record{attrs: []attr{
 			{name: "id", doc: "names the branch", is: stepID, required: true},
 			{name: "steps", doc: "its steps, a flow of their own", is: list{of: nested, least: 1, most: MaxSteps}, required: true},
 		}}}, required: true},
@@ -134,7 +134,7 @@ var stepTypes = map[string]record{
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
 	}},
 	"wait": {doc: "Waits for a person, an event, a request or a time.", attrs: []attr{
-		{name: "for", is: text{one: []string{"approval", "event", "webhook", "delay"}}, required: true},
+		{name: "for", doc: "what it waits for", is: text{one: []string{"approval", "event", "webhook", "delay"}}, required: true},
 		{name: "timeoutMs", doc: "how long, in milliseconds; of a delay, its length", is: millis},
 		{name: "onTimeout", doc: "where it goes on when nobody came in time; left out, the step fails", is: targetName},
 		{name: "event", doc: "the name of the event", is: text{least: 1, most: 256}},
@@ -175,7 +175,7 @@ var stepTypes = map[string]record{
 		{name: "maxTurns", doc: "how often the model is asked", is: num{whole: true, least: 1, most: 200}, usual: 20},
 		{name: "maxCostUsd", doc: "what its answers may cost; asked before each", is: dollars},
 		{name: "maxTokens", doc: "most tokens of an answer", is: num{whole: true, least: 1, most: 1_000_000}},
-		{name: "temperature", is: num{least: 0, most: 2}, usual: defaultTemperature},
+		{name: "temperature", doc: "how freely the model answers", is: num{least: 0, most: 2}, usual: defaultTemperature},
 		{name: "approve", doc: "tools that ask a person first", is: list{of: plain, least: 1, most: 128}},
 		{name: "approvers", doc: "who may decide then; left out, everybody with the right", is: list{of: plain, least: 1, most: 100}},
 		{name: "allowModel", doc: "parameters of tools that the model may choose though they name places or people", is: list{of: plain, least: 1, most: 100}},
@@ -254,8 +254,8 @@ var triggerTypes = map[string]record{
 		{name: "methods", doc: "what requests may be; GET has its values in query", is: list{of: text{one: trigger.RouteMethods}, least: 1, most: 5}, usual: []string{"POST"}},
 		{name: "form", doc: "the body is a form, as a browser or Slack sends it, instead of JSON", is: truth{}},
 		{name: "respond", doc: "the answer to a request that has started a run; left out, 202 and the run's id", is: record{attrs: []attr{
-			{name: "status", is: num{whole: true, least: 200, most: 299}, usual: 200},
-			{name: "headers", is: table{of: text{most: 4096}}},
+			{name: "status", doc: "the HTTP status", is: num{whole: true, least: 200, most: 299}, usual: 200},
+			{name: "headers", doc: "headers of the answer", is: table{of: text{most: 4096}}},
 			{name: "body", doc: "a text is sent as it is, anything else as JSON", is: anything{}},
 		}}},
 		{name: "variables", doc: "the run's variables and the paths they come from, into body, headers, query, id, method and path; left out, they are the body", is: table{of: plain}},
@@ -269,7 +269,7 @@ var triggerTypes = map[string]record{
 		{name: "variables", doc: "the run's variables", is: table{of: anything{}}},
 	}},
 	"event": {doc: "An event starts it, also the end of another workflow's run: workflow.completed, workflow.failed.", attrs: append([]attr{
-		{name: "eventName", is: text{least: 1, most: 256}, required: true},
+		{name: "eventName", doc: "the name of the event", is: text{least: 1, most: 256}, required: true},
 		{name: "where", doc: "an expression over event, with its id, name and data; left out, all", is: plain},
 		{name: "variables", doc: "the run's variables and the paths into event that they come from: event.data.order; left out, they are the event's data", is: table{of: plain}},
 	}, controls...)},
