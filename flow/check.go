@@ -38,7 +38,8 @@ type checker struct {
 	read  map[string]bool // steps and variables that something reads: "step:id", "variable:name"
 	words words           // what a model may have written
 
-	starts  *said           // of the flow's inputs
+	starts  *said // of the flow's inputs
+	within  map[string]string
 	answers map[*step]*said // of outputSchemas
 	sender  *step           // whose places sent has
 	sent    map[*node]bool
@@ -189,8 +190,7 @@ func (k *checker) coverage(s *step) {
 	if n.to != "" || n.at == nil {
 		return
 	}
-	skips := s.when != nil || s.at.get("when") != nil || s.onFailure == "skip"
-	if n.other == "" && skips {
+	if n.other == "" && s.skips() {
 		k.f.fault(n.at, `give "default"`, "step %q may be skipped, and then has no output by which to go on", s.id)
 		return
 	}

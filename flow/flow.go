@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -223,6 +224,9 @@ func readStep(f *findings, at *node, w World) *step {
 	}
 	if policy.get("maxAttempts") != nil && policy.get("maxRetries") != nil {
 		f.fault(policy, "maxRetries counts the tries after the first", "give maxAttempts or maxRetries, not both")
+	}
+	if s.variable != "output" && (slices.Contains(resultFields, s.variable) || s.variable == "branches") {
+		f.fault(at.get("config").get("outputVariable"), "take another name", "%q is a field of each step's result", s.variable)
 	}
 	if when := at.get("when"); when.is(textKind) {
 		s.when = readCondition(f, when, within, expr.Bool)

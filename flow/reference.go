@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -47,7 +48,11 @@ func (k *checker) reference(s *step, at *node, u use, there known, steps *around
 	switch root {
 	case "variables":
 		k.read["variable:"+second] = true
-		if !u.optional && second != "" && !there.has("variable:"+second) {
+		switch {
+		case u.optional || second == "":
+		case there.has("variable:" + second):
+			k.mayBeSkipped(at, second, u, steps)
+		default:
 			k.variable(s, at, second, u, steps)
 		}
 	case "stepResults", "steps":
@@ -116,17 +121,37 @@ func (k *checker) sends(s *step, at *node) bool {
 	return k.sent[at]
 }
 
+// mayBeSkipped warns of a variable that a step sets which may be skipped, where no start is sure to give it.
+func (k *checker) mayBeSkipped(at *node, name string, u use, steps *around) {
+	id := steps.sets("variable:" + name)
+	if of := steps.find(id); of != nil && of.skips() && !slices.Contains(k.inputs().Required, name) {
+		k.f.warn(at, "say what stands for it then: "+u.instead(), "{{%s}}: step %q sets it, and may be skipped", u.path, id)
+	}
+}
+
 // variable checks the name of a variable that no step is sure to have set.
 func (k *checker) variable(s *step, at *node, name string, u use, steps *around) {
+	inputs := k.inputs()
+	if slices.Contains(inputs.Required, name) {
+		return // whatever steps make of it
+	}
 	if id := steps.sets("variable:" + name); id != "" {
-		k.f.fault(at, "let all ways set it, or say what stands for it: "+u.instead(), "{{%s}}: step %q sets %q, but is not on every way to step %q", u.path, id, name, s.id)
+		k.f.fault(at, "let all ways set it, let inputs require it, or say what stands for it: "+u.instead(), "{{%s}}: step %q sets %q, but is not on every way to step %q", u.path, id, name, s.id)
 		return
 	}
-	inputs := k.inputs()
+	_, is := inputs.Properties[name]
+	if within := k.inner()[name]; within != "" && !is {
+		hint := fmt.Sprintf("read it below stepResults.%s, or say what stands for it: %s", within, u.instead())
+		if inputs.Properties == nil { // a start may give it
+			k.f.warn(at, hint, "{{%s}}: steps within step %q set it, which only they see", u.path, within)
+		} else {
+			k.f.fault(at, hint, "{{%s}}: steps within step %q set it, which only they see", u.path, within)
+		}
+		return
+	}
 	if inputs.Properties == nil {
 		return // nobody says what a run starts with
 	}
-	_, is := inputs.Properties[name]
 	switch {
 	case !is:
 		hint := k.f.did(name, inputs.names)
@@ -134,9 +159,28 @@ func (k *checker) variable(s *step, at *node, name string, u use, steps *around)
 			hint = "if it is a subtraction, put spaces around the -"
 		}
 		k.f.fault(at, hint, "{{%s}}: inputs have no %q, and no step sets it", u.path, name)
-	case !slices.Contains(inputs.Required, name):
+	default:
 		k.f.warn(at, "let inputs require it, or say what stands for it: "+u.instead(), "{{%s}}: a run may start without %q, and then the step fails", u.path, name)
 	}
+}
+
+// inner are the variables that steps of branches and maps set, by the outermost step around them.
+func (k *checker) inner() map[string]string {
+	if k.within == nil {
+		k.within = map[string]string{}
+		for _, s := range k.flow.main.steps {
+			for _, inner := range s.graphs() {
+				inner.each(func(of *step) {
+					for fact := range of.brings() {
+						if name, is := strings.CutPrefix(fact, "variable:"); is && k.within[name] == "" {
+							k.within[name] = s.id
+						}
+					}
+				})
+			}
+		}
+	}
+	return k.within
 }
 
 // said is what a JSON Schema says of the names of an object, as far as the checks ask.
@@ -183,40 +227,85 @@ func (k *checker) stepResult(s *step, at *node, id string, u use, there known, s
 		}
 		return
 	}
-	if (of.when != nil || of.onFailure == "skip") && !u.optional && !failed(u.path) {
+	if of.skips() && !u.optional && !failed(u.path) {
 		k.f.warn(at, "say what stands for it then: "+u.instead(), "{{%s}}: step %q may be skipped, and then has no output", u.path, id)
 	}
-	if len(u.path) < 3 {
+	k.field(at, of, u, 2)
+}
+
+// field checks what is read of a step's result, from the n-th part of a path on.
+func (k *checker) field(at *node, of *step, u use, n int) {
+	if len(u.path) <= n {
 		return
 	}
 	fields := resultFields
 	if of.variable != "" {
 		fields = append(slices.Clone(fields), of.variable)
 	}
-	if _, is := of.work.(*parallel); is {
+	branches, is := of.work.(*parallel)
+	if is {
 		fields = append(slices.Clone(fields), "branches")
 	}
-	third := u.path[2]
-	switch {
-	case third.IsIndex || !slices.Contains(fields, third.Name):
-		hint := k.f.did(third.Name, fields)
+	switch name := u.path[n]; {
+	case name.IsIndex || !slices.Contains(fields, name.Name):
+		hint := k.f.did(name.Name, fields)
 		if hint == "" {
-			hint = "the output of step " + id + " is " + Path{u.path[0], u.path[1], {Name: "output"}}.String()
+			hint = "the output of step " + of.id + " is " + append(slices.Clone(u.path[:n]), Segment{Name: "output"}).String()
 		}
-		k.f.fault(at, hint, "{{%s}}: the result of step %q has no %q", u.path, id, third.Name)
-	case (third.Name == "output" || third.Name == of.variable) && len(u.path) > 3:
-		k.below(at, of, u)
+		k.f.fault(at, hint, "{{%s}}: the result of step %q has no %q", u.path, of.id, name.Name)
+	case len(u.path) == n+1:
+	case name.Name == "branches":
+		k.branch(at, of, branches, u, n+1, []string{"steps"})
+	case is && (name.Name == "output" || name.Name == of.variable):
+		k.branch(at, of, branches, u, n+1, []string{"branchId", "status", "results", "output", "error"})
+	case name.Name == "output" || name.Name == of.variable:
+		k.below(at, of, u, n+1)
 	}
 }
+
+// branch checks what is read of a branch, whose name is the n-th part of a path.
+func (k *checker) branch(at *node, of *step, p *parallel, u use, n int, fields []string) {
+	ids := make([]string, len(p.branches))
+	for i, b := range p.branches {
+		ids[i] = b.id
+	}
+	which := slices.Index(ids, u.path[n].Name)
+	if which < 0 {
+		k.f.fault(at, k.f.did(u.path[n].Name, ids), "{{%s}}: step %q has no branch %q", u.path, of.id, u.path[n].Name)
+		return
+	}
+	if len(u.path) == n+1 {
+		return
+	}
+	switch name := u.path[n+1].Name; {
+	case !slices.Contains(fields, name):
+		hint := k.f.did(name, fields)
+		if hint == "" {
+			hint = "write " + append(slices.Clone(u.path[:n+1]), Segment{Name: fields[0]}).String()
+		}
+		k.f.fault(at, hint, "{{%s}}: a branch has no %q", u.path, name)
+	case len(u.path) > n+2 && (name == "steps" || name == "results"):
+		inner := p.branches[which].graph
+		id := u.path[n+2].Name
+		if inner.by[id] == nil {
+			k.f.fault(at, k.f.did(id, sortedNames(inner.by)), "{{%s}}: branch %q of step %q has no step %q", u.path, ids[which], of.id, id)
+			return
+		}
+		k.field(at, inner.by[id], u, n+3)
+	}
+}
+
+// skips reports whether the step may be skipped.
+func (s *step) skips() bool { return s.at.get("when") != nil || s.onFailure == "skip" }
 
 // failed reports whether a path asks how a step ended, which is also there when it failed.
 func failed(p Path) bool {
 	return len(p) > 2 && (p[2].Name == "status" || p[2].Name == "error")
 }
 
-// below checks what is read of an output whose form is known.
-func (k *checker) below(at *node, of *step, u use) {
-	fourth := u.path[3]
+// below checks what is read of an output whose form is known, from the n-th part of a path on.
+func (k *checker) below(at *node, of *step, u use, n int) {
+	name := u.path[n]
 	switch w := of.work.(type) {
 	case *decision:
 		switch w.format {
@@ -224,24 +313,16 @@ func (k *checker) below(at *node, of *step, u use) {
 			k.f.fault(at, "", "{{%s}}: the output of step %q is of outputFormat %s, and has nothing in it", u.path, of.id, w.formatName())
 		case "json":
 			schema := k.answer(of)
-			if schema.Properties == nil || fourth.IsIndex {
+			if schema.Properties == nil || name.IsIndex {
 				return
 			}
-			if _, is := schema.Properties[fourth.Name]; !is {
-				k.f.fault(at, k.f.did(fourth.Name, schema.names), "{{%s}}: the outputSchema of step %q has no %q", u.path, of.id, fourth.Name)
+			if _, is := schema.Properties[name.Name]; !is {
+				k.f.fault(at, k.f.did(name.Name, schema.names), "{{%s}}: the outputSchema of step %q has no %q", u.path, of.id, name.Name)
 			}
 		}
-	case *parallel:
-		ids := make([]string, len(w.branches))
-		for i, b := range w.branches {
-			ids[i] = b.id
-		}
-		if !slices.Contains(ids, fourth.Name) {
-			k.f.fault(at, k.f.did(fourth.Name, ids), "{{%s}}: step %q has no branch %q", u.path, of.id, fourth.Name)
-		}
 	case *wait:
-		if names := []string{"approved", "by", "comment", "at", "form"}; w.what == "approval" && !slices.Contains(names, fourth.Name) {
-			k.f.fault(at, k.f.did(fourth.Name, names), "{{%s}}: a decision has no %q", u.path, fourth.Name)
+		if names := []string{"approved", "by", "comment", "at", "form"}; w.what == "approval" && !slices.Contains(names, name.Name) {
+			k.f.fault(at, k.f.did(name.Name, names), "{{%s}}: a decision has no %q", u.path, name.Name)
 		}
 	}
 }

@@ -95,8 +95,12 @@ func (s *scope) keep(of *step, r result, started, completed time.Time) {
 	}
 	maps.Copy(kept, r.more)
 	if of.variable != "" {
-		kept[of.variable] = r.output
-		s.variables[of.variable] = r.output
+		if _, hides := kept[of.variable]; !hides { // a deployment is refused where it would
+			kept[of.variable] = r.output
+		}
+		if _, is := s.variables[of.variable]; !is || r.status == "" { // a step that did not complete brings nothing
+			s.variables[of.variable] = r.output
+		}
 	}
 	s.results[of.id] = kept
 }
