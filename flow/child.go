@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 
@@ -48,9 +49,13 @@ func (k *child) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error
 	if k.detach {
 		opts = append(opts, pawl.Detach())
 	}
-	r, err := under(c, s, func(c *pawl.Context) (result, error) {
+	return under(c, s, func(c *pawl.Context) (result, error) {
 		run, err := pawl.SpawnNamed(c, k.name, data, opts...)
 		switch {
+		case errors.Is(err, pawl.ErrUnknown):
+			return result{}, pawl.Do(c, "start", func(context.Context) error { return &codedError{"unknown_workflow", err} })
+		case errors.Is(err, pawl.ErrInput):
+			return result{}, pawl.Do(c, "start", func(context.Context) error { return &codedError{"input", err} })
 		case err != nil:
 			return result{}, err
 		case k.detach:
@@ -63,8 +68,4 @@ func (k *child) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error
 		v, err := decode(out)
 		return result{output: v}, err
 	})
-	if errors.Is(err, pawl.ErrUnknown) || errors.Is(err, pawl.ErrInput) {
-		err = refuse(c, s, err)
-	}
-	return r, err
 }

@@ -46,9 +46,9 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	list, is := v.([]any)
 	switch {
 	case !is:
-		return result{}, refuse(c, s, fmt.Errorf("map over %s: it is %s and must be a list", e.over.source, kindOf(v)))
+		return result{}, refuse(c, s, &codedError{"not_a_list", fmt.Errorf("map over %s: it is %s and must be a list", e.over.source, kindOf(v))})
 	case len(list) > maxItems:
-		return result{}, refuse(c, s, fmt.Errorf("map over %s: it has %d items, the limit is %d", e.over.source, len(list), maxItems))
+		return result{}, refuse(c, s, &codedError{"too_large", fmt.Errorf("map over %s: it has %d items, the limit is %d", e.over.source, len(list), maxItems)})
 	}
 	if err := x.spent.list(s.id, len(list)); err != nil {
 		return result{}, err

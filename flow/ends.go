@@ -116,6 +116,21 @@ func (e *EndError) Fatal() bool { return true }
 // ErrorCode names the error where it is kept.
 func (e *EndError) ErrorCode() string { return "flow_failed" }
 
+// codedError gives an error that has none a code under which it is kept.
+type codedError struct {
+	code string
+	err  error
+}
+
+func (e *codedError) Error() string { return e.err.Error() }
+func (e *codedError) Unwrap() error { return e.err }
+
+// Fatal reports true.
+func (e *codedError) Fatal() bool { return true }
+
+// ErrorCode names the error where it is kept.
+func (e *codedError) ErrorCode() string { return e.code }
+
 func visits(seen map[string]int) string {
 	var out []string
 	for id, n := range seen {

@@ -215,12 +215,17 @@ func readStep(f *findings, at *node, w World) *step {
 		onFailure: at.get("onFailure").str(), fallback: at.get("fallbackStep").str(), maxVisits: at.get("maxVisits").int(0),
 		variable: at.get("config").get("outputVariable").str(),
 	}
-	if policy.get("backoffMs") != nil {
-		s.backoff = milliseconds(policy.get("backoffMs"))
+	first, most := policy.get("backoffMs"), policy.get("maxBackoffMs")
+	if first != nil {
+		s.backoff = milliseconds(first)
 		s.maxBackoff = max(s.maxBackoff, s.backoff)
 	}
-	if policy.get("maxBackoffMs") != nil {
-		s.maxBackoff = milliseconds(policy.get("maxBackoffMs"))
+	if most != nil {
+		s.maxBackoff = milliseconds(most)
+		if first != nil && s.maxBackoff < s.backoff {
+			f.fault(most, "", "it is below backoffMs")
+		}
+		s.backoff = min(s.backoff, s.maxBackoff)
 	}
 	if policy.get("maxAttempts") != nil && policy.get("maxRetries") != nil {
 		f.fault(policy, "maxRetries counts the tries after the first", "give maxAttempts or maxRetries, not both")

@@ -65,7 +65,7 @@ var stepAttrs = []attr{
 		{name: "maxAttempts", doc: "how often it is tried at most", is: num{whole: true, least: 1, most: 1000}, usual: 4},
 		{name: "maxRetries", doc: "how often it is tried after the first time; instead of maxAttempts", is: num{whole: true, least: 0, most: 999}},
 		{name: "backoffMs", doc: "the wait before the second try, in milliseconds; doubles each time", is: num{whole: true, least: 1, most: 3600_000}, usual: 1000},
-		{name: "maxBackoffMs", doc: "the longest wait between two tries, in milliseconds", is: num{whole: true, least: 1, most: 24 * 3600_000}, usual: 60_000},
+		{name: "maxBackoffMs", doc: "the longest wait between two tries, in milliseconds, unless who is called asks for a longer one", is: num{whole: true, least: 1, most: 3600_000}, usual: 60_000},
 	}}},
 	{name: "timeoutMs", doc: "how long the step may take with all its tries, in milliseconds", is: millis},
 	{name: "onFailure", doc: "what happens when it has failed for good", is: text{one: []string{"fail", "skip", "fallback"}}, usual: "fail"},

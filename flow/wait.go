@@ -75,7 +75,11 @@ func (w *wait) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	if w.what == "approval" {
 		r, err = w.ask(x, c, s, in) // which is known by the step's id
 	} else {
-		r, err = under(c, s, func(c *pawl.Context) (result, error) { return w.await(c, s, in) })
+		event := ""
+		if event, err = w.awaited(in); err != nil {
+			return result{}, refuse(c, s, err)
+		}
+		r, err = under(c, s, func(c *pawl.Context) (result, error) { return w.await(c, event) })
 	}
 	if errors.Is(err, pawl.ErrTimeout) && w.onTimeout != "" {
 		return result{to: w.onTimeout, failed: failureOf(err), status: "timed out"}, nil
@@ -86,7 +90,16 @@ func (w *wait) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	return r, err
 }
 
-func (w *wait) await(c *pawl.Context, s *step, in *scope) (result, error) {
+// awaited is the name of the event that the run waits for.
+func (w *wait) awaited(in *scope) (string, error) {
+	if w.correlate.template == nil && w.correlate.constant == nil {
+		return w.event, nil
+	}
+	by, err := w.correlate.fill(in.root)
+	return w.event + ":" + textOf(by), err
+}
+
+func (w *wait) await(c *pawl.Context, event string) (result, error) {
 	var opts []pawl.WaitOption
 	if w.timeout > 0 {
 		opts = append(opts, pawl.Timeout(w.timeout))
@@ -95,15 +108,7 @@ func (w *wait) await(c *pawl.Context, s *step, in *scope) (result, error) {
 	case "delay":
 		return result{}, c.Sleep(w.timeout)
 	case "event":
-		name := w.event
-		if w.correlate.template != nil || w.correlate.constant != nil {
-			by, err := w.correlate.fill(in.root)
-			if err != nil {
-				return result{}, refuse(c, s, err)
-			}
-			name += ":" + textOf(by)
-		}
-		data, err := pawl.WaitFor[json.RawMessage](c, name, opts...)
+		data, err := pawl.WaitFor[json.RawMessage](c, event, opts...)
 		if err != nil {
 			return result{}, err
 		}

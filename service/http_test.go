@@ -213,7 +213,7 @@ func TestStatusesAreErrorsOfTheirKind(t *testing.T) {
 	for status, want := range map[int]string{
 		400: service.Invalid, 401: service.Denied, 402: service.Invalid, 403: service.Denied, 404: service.NotFound, 405: service.Invalid, 407: service.Denied, 408: service.TimedOut, 409: service.Invalid, 410: service.NotFound,
 		413: service.Invalid, 418: service.Invalid, 422: service.Invalid, 423: service.Invalid, 425: service.Unavailable, 429: service.RateLimited, 451: service.Invalid,
-		500: service.Unavailable, 501: service.Unavailable, 502: service.Unavailable, 503: service.Unavailable, 504: service.Unavailable, 599: service.Unavailable, 300: service.BadAnswer, 399: service.BadAnswer,
+		500: service.Unavailable, 501: service.Invalid, 505: service.Invalid, 502: service.Unavailable, 503: service.Unavailable, 504: service.Unavailable, 599: service.Unavailable, 300: service.BadAnswer, 399: service.BadAnswer,
 	} {
 		err := refuses(t, web(t), want, "it answers: <b>no way</b>[31m", "url", fmt.Sprintf("%s/%d?key=sk", s.URL, status))
 		if err.Status != status || strings.Contains(err.Error(), "sk") || err.Fatal() != (want != service.Unavailable && want != service.TimedOut && want != service.RateLimited) {

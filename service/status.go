@@ -18,7 +18,7 @@ const maxRetryAfter = 24 * time.Hour
 
 // codes are those of statuses that mean what others of their hundred don't.
 var codes = map[int]string{
-	401: Denied, 403: Denied, 407: Denied, 404: NotFound, 410: NotFound, 408: TimedOut, 425: Unavailable, 429: RateLimited,
+	401: Denied, 403: Denied, 407: Denied, 404: NotFound, 410: NotFound, 408: TimedOut, 425: Unavailable, 429: RateLimited, 501: Invalid, 505: Invalid,
 }
 
 // refused is the error of an answer with another status than was expected.
