@@ -35,19 +35,20 @@ var rooms = []room{
 	{"llm", nil},
 	{"llm/internal/exchange", []string{"llm"}}, // what the clients of all providers do alike
 	{"llm/...", []string{"llm", "llm/internal/exchange"}},
-	{"approval", []string{"pawl"}},
+	{"internal/schema", nil}, // JSON Schemas that others have written
+	{"approval", []string{"pawl", "internal/schema"}},
 	{"agent", []string{"pawl", "llm", "approval"}},
 	{"agent/mcp", []string{"pawl", "agent"}},
-	{"service", nil},
-	{"service/...", []string{"service"}}, // those that bring dependencies of their own
+	{"service", []string{"internal/schema"}},
+	{"service/...", []string{"service", "internal/schema"}}, // those that bring dependencies of their own
 	{"expr", nil},
-	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger", "trigger/dbchange"}},
+	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger", "trigger/dbchange", "internal/schema"}},
 	{"flow/flowtest", []string{"pawl", "flow", "llm", "llm/llmtest", "agent", "service", "sqlite", "approval", "expr"}}, // a part of the program: pawl test
 	{"trigger", []string{"pawl", "expr"}},
 	{"trigger/...", []string{"pawl", "trigger"}},
 	{"templates", nil},
 	{"secret", []string{"pawl"}},
-	{"api", []string{"pawl", "flow", "trigger", "secret", "llm", "agent", "approval", "templates"}},
+	{"api", []string{"pawl", "flow", "trigger", "secret", "llm", "agent", "approval", "templates", "internal/schema"}},
 	{"telemetry", []string{"pawl"}},
 	{"ui", nil},
 	{"cmd/pawl", everything},

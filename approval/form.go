@@ -10,84 +10,44 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"golang.org/x/text/language"
-	"golang.org/x/text/message"
+	"github.com/pawlrun/pawl/internal/schema"
 )
 
-// schemaURL is what references in a schema without $id are relative to. Nothing is there.
-const schemaURL = "pawl://approval/form"
-
 // compile makes a schema of an object out of JSON. Everything that it refers to must be in it.
-func compile(schema json.RawMessage) (*jsonschema.Schema, error) {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
-	if err != nil {
-		return nil, fmt.Errorf("is no JSON: %w", err)
+func compile(data json.RawMessage) (*schema.Schema, error) {
+	var root struct {
+		Type any `json:"type"`
 	}
-	if root, ok := doc.(map[string]any); !ok || root["type"] != "object" {
+	if err := json.Unmarshal(data, &root); err != nil || root.Type != "object" {
 		return nil, errors.New(`is not one of a form, which is an object: it needs "type": "object"`)
 	}
-	c := jsonschema.NewCompiler()
-	c.UseLoader(refuseToLoad{})
-	c.AssertFormat()
-	if err := c.AddResource(schemaURL, doc); err != nil {
-		return nil, err
-	}
-	return c.Compile(schemaURL)
+	return schema.Compile(data)
 }
-
-// refuseToLoad stands between a schema and the files and networks that it refers to.
-type refuseToLoad struct{}
-
-func (refuseToLoad) Load(url string) (any, error) {
-	return nil, fmt.Errorf("%s is outside of the schema: copy it into $defs", url)
-}
-
-var english = message.NewPrinter(language.English)
 
 // CheckForm holds a form against its schema and returns it as it is kept. A *FormError says
 // what is wrong with it, all at once.
-func CheckForm(schema, form json.RawMessage) (json.RawMessage, error) {
+func CheckForm(of, form json.RawMessage) (json.RawMessage, error) {
 	if len(form) > MaxShown {
 		return nil, &FormError{[]Fault{{Why: fmt.Sprintf("it is %d bytes, the limit is %d", len(form), MaxShown)}}}
 	}
-	s, err := compile(schema)
+	s, err := compile(of)
 	if err != nil {
 		return nil, fmt.Errorf("the form's schema: %w", err)
-	}
-	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(form))
-	if err != nil {
-		return nil, &FormError{[]Fault{{Why: "it is no JSON"}}}
-	}
-	err = s.Validate(v)
-	var invalid *jsonschema.ValidationError
-	if errors.As(err, &invalid) {
-		return nil, &FormError{faultsOf(invalid)}
-	}
-	if err != nil {
-		return nil, err
 	}
 	var out bytes.Buffer
 	if err := json.Compact(&out, form); err != nil {
 		return nil, &FormError{[]Fault{{Why: "it is no JSON"}}}
 	}
-	return out.Bytes(), nil
-}
-
-// faultsOf are the leaves of what a validation found.
-func faultsOf(e *jsonschema.ValidationError) []Fault {
-	if len(e.Causes) == 0 {
-		return []Fault{{Field: strings.Join(e.InstanceLocation, "/"), Why: e.ErrorKind.LocalizedString(english)}}
-	}
-	var out []Fault
-	for _, c := range e.Causes {
-		for _, f := range faultsOf(c) {
-			if !slices.Contains(out, f) {
-				out = append(out, f)
-			}
+	err = s.CheckJSON(form)
+	var faults schema.Faults
+	if errors.As(err, &faults) {
+		e := &FormError{}
+		for _, f := range faults {
+			e.Faults = append(e.Faults, Fault{Field: strings.Join(f.Path, "/"), Why: f.Why})
 		}
+		return nil, e
 	}
-	return out
+	return out.Bytes(), err
 }
 
 // Field is how a property of a form is asked for. What no field of its own fits is asked for

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/pawlrun/pawl/internal/schema"
 )
 
 // DescribeOptions say what [Describe] makes of a description.
@@ -62,7 +62,7 @@ type way struct {
 	most    int64 // bytes
 	key     *string
 	whole   bool // the result is the whole answer, not only its body
-	result  *jsonschema.Schema
+	result  *schema.Schema
 	used    map[string]bool // params that stand somewhere
 	secrets []string        // names
 }
@@ -184,11 +184,10 @@ func (w *way) fits(answer *Answer) error {
 	default:
 		value = body
 	}
-	err := w.result.Validate(value)
-	var invalid *jsonschema.ValidationError
-	if errors.As(err, &invalid) {
-		faults := faultsOf(invalid)
-		return &Error{Code: BadAnswer, Status: answer.Status, Message: fmt.Sprintf("%s was carried out, and its answer is not as described: %s", w.action.Name, strings.Join(faults[:min(len(faults), maxFaults)], "; "))}
+	err := w.result.Check(value)
+	var faults schema.Faults
+	if errors.As(err, &faults) {
+		return &Error{Code: BadAnswer, Status: answer.Status, Message: fmt.Sprintf("%s was carried out, and its answer is not as described: %v", w.action.Name, faults)}
 	}
 	return err
 }

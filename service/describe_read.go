@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pawlrun/pawl/internal/schema"
 )
 
 // reader makes actions of a document, and gathers all that is wrong with it.
@@ -430,8 +432,8 @@ func (r *reader) schemas(w *way, at *node, params *parameters) {
 		r.fault(params.at, "", "the parameters of %s are a schema of %d bytes, the limit is %d", w.action.Name, len(data), maxSchemaSize)
 		return
 	}
-	if _, err := compile(data); err != nil {
-		r.fault(params.at, "", "the parameters of %s are no JSON Schema: %s", w.action.Name, strings.TrimPrefix(err.Error(), "jsonschema: "))
+	if _, err := schema.Compile(data); err != nil {
+		r.fault(params.at, "", "the parameters of %s are no JSON Schema: %v", w.action.Name, err)
 	}
 	w.action.Params = data
 	result := at.get("result")
@@ -442,8 +444,8 @@ func (r *reader) schemas(w *way, at *node, params *parameters) {
 		return
 	}
 	w.action.Result = result.json()
-	if w.result, err = compile(w.action.Result); err != nil {
-		r.fault(result, "", "the result of %s is no JSON Schema: %s", w.action.Name, strings.TrimPrefix(err.Error(), "jsonschema: "))
+	if w.result, err = schema.Compile(w.action.Result); err != nil {
+		r.fault(result, "", "the result of %s is no JSON Schema: %v", w.action.Name, err)
 	}
 	if w.whole {
 		r.fault(result, "", "the result of a whole answer is known: leave it out, or the answer")

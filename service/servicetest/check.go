@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pawlrun/pawl/internal/schema"
 	"github.com/pawlrun/pawl/service"
 )
 
@@ -93,7 +94,7 @@ func actions(t testing.TB, s service.Service) {
 }
 
 func schemas(t testing.TB, a service.Action) {
-	if _, err := compile(a.Params); err != nil {
+	if _, err := schema.Compile(a.Params); err != nil {
 		t.Errorf("the parameters of %s: %v", a.Name, err)
 		return
 	}
@@ -104,7 +105,7 @@ func schemas(t testing.TB, a service.Action) {
 		t.Errorf("the parameters of %s are no schema of an object", a.Name)
 	}
 	if len(a.Result) > 0 {
-		if _, err := compile(a.Result); err != nil {
+		if _, err := schema.Compile(a.Result); err != nil {
 			t.Errorf("the result of %s: %v", a.Name, err)
 		}
 	}
