@@ -156,6 +156,21 @@ func (x *run) withSecrets(ctx context.Context, reads func(func(at *node, u use))
 	return root, values, nil
 }
 
+// chooses is the first place of an address if it stands where intoURL refuses it, else nil.
+func (t *template) chooses() Path {
+	if !t.whole() {
+		before := t.parts[0].text
+		if _, behind, is := strings.Cut(before, "://"); !is || !strings.ContainsAny(behind, "/?") {
+			for _, p := range t.parts {
+				if p.path != nil {
+					return p.path
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // intoURL escapes what is put into an address for its place: its path, or its query. It can't be put where the scheme
 // and the host stand, so that data can't choose who is called.
 func intoURL(before string, p part, v any) (string, error) {

@@ -182,6 +182,9 @@ func (k *paramCheck) value(v *value, schema any) {
 	case v.as == service.FillNone:
 		k.f.fault(v.at, "bind values instead, as values: [\"{{…}}\"] with $1 in the text", "%s takes no templates", k.top)
 	case v.template != nil:
+		if path := v.template.chooses(); v.as == service.FillURL && path != nil {
+			k.f.fault(v.at, "write the host out, or let the text be one place alone", "{{%s}} stands where the scheme and the host of an address belong", path)
+		}
 		if !v.template.whole() && len(kinds) > 0 && !slices.Contains(kinds, "string") {
 			k.f.fault(v.at, "let the text be one place alone: its value keeps its type", "%s is no text, but %s", k.top, strings.Join(kinds, " or "))
 		}

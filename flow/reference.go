@@ -66,6 +66,8 @@ func (k *checker) reference(s *step, at *node, u use, there known, steps *around
 			k.f.fault(at, "", "{{%s}}: secrets go to services only", u.path)
 		} else if len(u.path) != 2 {
 			k.f.fault(at, "name one: {{secrets.name}}", "{{%s}} names no secret", u.path)
+		} else if u.changed {
+			k.f.fault(at, "write {{"+u.path.String()+"}}", "{{%s}}: a secret is sent as it is, without ? and filters, so that it is known where it comes back", u.path)
 		}
 	case "item", "index":
 		if !in.item {

@@ -24,6 +24,7 @@ type template struct {
 type part struct {
 	text    string
 	path    Path
+	gone    bool // {{?path}}: it may name nothing
 	instead *any // of ?? 'x'
 	filters []filter
 }
@@ -34,15 +35,19 @@ const (
 	maxFilled   = 1 << 20   // bytes of a text that was filled in
 )
 
-// parseTemplate reads a text. It is nil for one without places.
-func parseTemplate(source string) (*template, error) {
+// maxTold bounds how many faults of one text are told.
+const maxTold = 10
+
+// parseTemplate reads a text. It is nil for one without places, and for one with faults.
+func parseTemplate(source string) (*template, []error) {
 	if !strings.Contains(source, "{{") {
 		return nil, nil
 	}
 	if len(source) > maxTemplate {
-		return nil, fmt.Errorf("the text has %d bytes, the limit is %d", len(source), maxTemplate)
+		return nil, []error{fmt.Errorf("the text has %d bytes, the limit is %d", len(source), maxTemplate)}
 	}
 	t := &template{source: source}
+	var faults []error
 	rest := source
 	var literal strings.Builder
 	flush := func() {
@@ -54,7 +59,9 @@ func parseTemplate(source string) (*template, error) {
 	for {
 		at := strings.Index(rest, "{{")
 		if at < 0 {
-			literal.WriteString(rest)
+			if literal.WriteString(rest); len(faults) > 0 {
+				return nil, faults
+			}
 			flush()
 			return t, nil
 		}
@@ -67,16 +74,26 @@ func parseTemplate(source string) (*template, error) {
 		flush()
 		p, length, err := readPlace(rest[at:])
 		if err != nil {
-			return nil, err
+			faults = append(faults, err)
+			end := strings.Index(rest[at:], "}}")
+			if end < 0 || len(faults) == maxTold {
+				return nil, faults
+			}
+			rest = rest[at+end+2:]
+			continue
 		}
 		t.parts = append(t.parts, p)
 		rest = rest[at+length:]
 	}
 }
 
-// readPlace reads {{ path ?? 'instead' | filter: argument }} and returns its length.
+// readPlace reads {{ path ?? 'instead' | filter: argument }}, or {{? path }}, and returns its length.
 func readPlace(text string) (p part, length int, err error) {
-	i := skip(text, 2)
+	i := 2
+	if p.gone = strings.HasPrefix(text[i:], "?"); p.gone {
+		i++
+	}
+	i = skip(text, i)
 	shown := text
 	if end := strings.Index(text, "}}"); end >= 0 {
 		shown = text[:end+2]
@@ -150,7 +167,8 @@ func (t *template) whole() bool { return len(t.parts) == 1 && t.parts[0].path !=
 func (t *template) paths() (out []use) {
 	for _, p := range t.parts {
 		if p.path != nil {
-			out = append(out, use{path: p.path, optional: p.instead != nil})
+			optional := p.instead != nil || p.gone
+			out = append(out, use{path: p.path, optional: optional, changed: optional || len(p.filters) > 0})
 		}
 	}
 	return out
@@ -161,6 +179,7 @@ type use struct {
 	path      Path
 	optional  bool // it may name nothing
 	condition bool // it stands in a condition or an expression, else in a template
+	changed   bool // what is filled in may be another value
 }
 
 // instead is how to say what stands for the path if it names nothing.
@@ -196,6 +215,9 @@ func (t *template) text(scope map[string]any, write into) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		if v == nil && p.gone {
+			continue
+		}
 		if v == nil {
 			return "", &UnresolvedError{Path: p.path.String(), At: p.path.String(), Reason: "is null"}
 		}
@@ -215,8 +237,10 @@ func (t *template) text(scope map[string]any, write into) (string, error) {
 func (p part) value(scope map[string]any) (any, error) {
 	v, err := p.path.Lookup(scope)
 	var unresolved *UnresolvedError
-	if p.instead != nil && (v == nil && err == nil || errors.As(err, &unresolved)) {
+	if nothing := v == nil && err == nil || errors.As(err, &unresolved); nothing && p.instead != nil {
 		v, err = *p.instead, nil
+	} else if nothing && p.gone {
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err

@@ -42,9 +42,9 @@ func readValue(f *findings, at *node) value {
 
 // readText reads a text as a template; nil if it has no places.
 func readText(f *findings, at *node) *template {
-	t, err := parseTemplate(at.str())
-	if err != nil {
-		f.fault(at, "", "%v", err)
+	t, faults := parseTemplate(at.str())
+	for _, fault := range faults {
+		f.fault(at, "", "%v", fault)
 	}
 	return t
 }

@@ -32,7 +32,7 @@ const (
 // A Redactor takes secrets out of what goes into journals, logs and errors: as they are, and in the forms in which they
 // come back: within a text in base64 (standard and URL, at any place), in hexadecimal digits, escaped for an address,
 // and escaped for JSON. Of secrets with several lines it takes out long lines too. A form within a form is not
-// found, nor a part of a secret. Secrets below 4 bytes are not looked for, those of 4 and 5 only as whole words.
+// found, nor a part of a secret, but for its beginning (6 bytes or more) before an ellipsis, where somebody has cut a text off. Secrets below 4 bytes are not looked for, those of 4 and 5 only as whole words.
 //
 // It does not change and may be shared. A nil one takes out nothing.
 type Redactor struct {
@@ -161,7 +161,7 @@ func (r *Redactor) Text(s string) string {
 	}
 	var found []span
 	for _, f := range r.forms {
-		found = f.find(s, found)
+		found = f.cut(s, f.find(s, found))
 	}
 	if found == nil {
 		return s
@@ -211,6 +211,35 @@ func (f form) find(s string, found []span) []span {
 		}
 		found = append(found, p)
 	}
+}
+
+// cut adds where the form's beginning stands before an ellipsis: an error quotes an answer, and the end of the quotation may
+// fall into the secret.
+func (f form) cut(s string, found []span) []span {
+	if f.word {
+		return found
+	}
+	for _, mark := range []string{"…", "..."} {
+		for at := 0; ; {
+			i := strings.Index(s[at:], mark)
+			if i < 0 {
+				break
+			}
+			end := at + i
+			at = end + len(mark)
+			for from := max(0, end-len(f.text)); ; from++ {
+				i := strings.Index(s[from:end], f.text[:fullSecret])
+				if i < 0 {
+					break
+				}
+				if from += i; strings.HasPrefix(f.text, s[from:end]) {
+					found = append(found, span{from, end})
+					break
+				}
+			}
+		}
+	}
+	return found
 }
 
 // isBase64 reports whether a byte is a digit of base64, of either alphabet.

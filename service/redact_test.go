@@ -103,6 +103,30 @@ func TestSecretsThatOverlapLeaveNothing(t *testing.T) {
 	}
 }
 
+// Who quotes a text may cut it off within a secret: of that, no beginning is left before the ellipsis.
+func TestTheBeginningOfASecretBeforeAnEllipsis(t *testing.T) {
+	r := service.NewRedactor("correct-horse-battery", "tiny5")
+	for in, want := range map[string]string{
+		"Key correct-horse-bat…":         "Key [secret]…",
+		"Key correct-horse-battery…":     "Key [secret]…",
+		"a corrcorrect-h... (HTTP 503)":  "a corr[secret]... (HTTP 503)",
+		"correct-correct-h…":             "correct-[secret]…",
+		"Y29ycmVjdC1ob3Jz…, correct-ho…": "[secret]…, [secret]…",
+		"it is corre… and tin…":          "it is corre… and tin…",
+		"correct-horse and more…":        "correct-horse and more…",
+		"…":                              "…",
+	} {
+		if got := r.Text(in); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+	began := time.Now()
+	r.Text(strings.Repeat("correct-hors…", 1<<20/15))
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func TestLinesOfAKeyAreSecrets(t *testing.T) {
 	key := "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ\nEFAASCBKcwggSjAgEAAoIBAQ\n-----END KEY-----\n"
 	if got := service.NewRedactor(key).Text("bad line: EFAASCBKcwggSjAgEAAoIBAQ (3)"); got != "bad line: [secret] (3)" {

@@ -64,6 +64,9 @@ func excerpt(body []byte) string {
 			return b.String() + "…"
 		}
 	}
+	if len(body) > 4*most {
+		b.WriteString("…")
+	}
 	return b.String()
 }
 

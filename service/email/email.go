@@ -11,8 +11,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,9 +110,21 @@ func (s *Service) Actions() []service.Action {
 	return []service.Action{{
 		Name: "send", Effect: service.Writes,
 		Doc:    "Sends an e-mail. An attempt whose outcome is unknown may be repeated, with the same Message-ID, by which many mailboxes show it once.",
-		Params: json.RawMessage(paramsSchema),
+		Params: s.schema(),
 		Result: json.RawMessage(`{"type":"object","required":["messageId","accepted","response"],"properties":{"messageId":{"type":"string"},"accepted":{"type":"array","items":{"type":"string"}},"response":{"type":"string"}}}`),
 	}}
+}
+
+// schema is that of the parameters of send. It knows the templates' names, so that deploying checks them.
+func (s *Service) schema() json.RawMessage {
+	if len(s.templates) == 0 {
+		return json.RawMessage(strings.Replace(paramsSchema, templateSchema, "", 1))
+	}
+	names, err := json.Marshal(slices.Sorted(maps.Keys(s.templates)))
+	if err != nil {
+		panic(err) // texts always are JSON
+	}
+	return json.RawMessage(strings.Replace(paramsSchema, `"x-pawl-fill":"none"`, `"x-pawl-fill":"none","enum":`+string(names), 1))
 }
 
 // Call sends one message.

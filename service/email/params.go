@@ -16,6 +16,11 @@ import (
 	"unicode/utf8"
 )
 
+// templateSchema are the parameters that only are there where templates are.
+const templateSchema = `"template":{"description":"The name of a template, instead of text and html","type":"string","x-pawl-fill":"none"},
+"data":{"description":"What the template is filled with","type":"object"},
+`
+
 const paramsSchema = `{"type":"object","required":["to","subject"],"additionalProperties":false,"properties":{
 "to":{"description":"One address, or a list of them","type":["string","array"],"items":{"type":"string"},"minItems":1,"x-pawl-trusted":true},
 "cc":{"type":["string","array"],"items":{"type":"string"},"x-pawl-trusted":true},
@@ -25,9 +30,7 @@ const paramsSchema = `{"type":"object","required":["to","subject"],"additionalPr
 "text":{"description":"The message as plain text","type":"string"},
 "body":{"description":"Another name of text","type":"string"},
 "html":{"description":"The message as HTML","type":"string","x-pawl-fill":"html"},
-"template":{"description":"The name of a template, instead of text and html","type":"string","x-pawl-fill":"none"},
-"data":{"description":"What the template is filled with","type":"object"},
-"attachments":{"type":"array","maxItems":50,"items":{"type":"object","required":["name","content"],"additionalProperties":false,"properties":{
+`+templateSchema+`"attachments":{"type":"array","maxItems":50,"items":{"type":"object","required":["name","content"],"additionalProperties":false,"properties":{
 "name":{"description":"A file name without a folder","type":"string","x-pawl-trusted":true},
 "contentType":{"description":"text/plain by default, application/octet-stream with base64","type":"string"},
 "content":{"type":"string"},

@@ -68,7 +68,10 @@ func readTemplates(files fs.FS) (map[string]*template, error) {
 // fill makes the text and the HTML of a message, of which one may be empty.
 func (s *Service) fill(name string, data map[string]any) (text, html string, err error) {
 	t := s.templates[name]
-	if t == nil {
+	switch {
+	case len(s.templates) == 0:
+		return "", "", invalid("there is no template %q, nor any other", name)
+	case t == nil:
 		return "", "", invalid("there is no template %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(s.templates)), ", "))
 	}
 	if data == nil {
