@@ -147,7 +147,7 @@ func TestThePageOfServicesIsTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := moreOfThePage("p", "xoxb-1", fstest.MapFS{"welcome.txt": {Data: []byte("Welcome")}})
+	more, err := moreOfThePage("p", "xoxb-1", fstest.MapFS{"ticket-received.txt": {Data: []byte("Dear {{.name}}")}})
 	if err != nil {
 		t.Fatal(err)
 	}
