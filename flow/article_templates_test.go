@@ -108,8 +108,8 @@ func TestJ12_objectsAreJSON(t *testing.T) {
 	})
 }
 
-// outside is an HTTP server that keeps what it gets.
-type outside struct {
+// website is an HTTP server that keeps what it gets.
+type website struct {
 	*httptest.Server
 	mu  sync.Mutex
 	got []heard
@@ -120,9 +120,9 @@ type heard struct {
 	header            http.Header
 }
 
-func listen(t testing.TB, answer func(n int, w http.ResponseWriter, h heard)) *outside {
+func listen(t testing.TB, answer func(n int, w http.ResponseWriter, h heard)) *website {
 	t.Helper()
-	o := &outside{}
+	o := &website{}
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -139,7 +139,7 @@ func listen(t testing.TB, answer func(n int, w http.ResponseWriter, h heard)) *o
 	return o
 }
 
-func (o *outside) heard() []heard {
+func (o *website) heard() []heard {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.Clone(o.got)
