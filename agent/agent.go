@@ -136,7 +136,7 @@ type Agent struct {
 
 // NewAgent makes an agent. ErrInput: something in its Config can't be used; all of it is named.
 func NewAgent(name string, cfg Config) (*Agent, error) {
-	cfg.MaxTurns = cmp.Or(cfg.MaxTurns, 20)
+	cfg.MaxTurns = cfg.Turns()
 	cfg.Parallel = cmp.Or(cfg.Parallel, 8)
 	cfg.GoOn = cmp.Or(cfg.GoOn, 100)
 	cfg.Remember.Tokens = cmp.Or(cfg.Remember.Tokens, 100_000)

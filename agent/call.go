@@ -181,7 +181,7 @@ func Decide(c *pawl.Context, m *Models, name string, q Call, values []string, op
 }
 
 func withDefaults(opts []pawl.StepOption) []pawl.StepOption {
-	return append([]pawl.StepOption{pawl.MaxAttempts(8)}, opts...)
+	return append([]pawl.StepOption{pawl.MaxAttempts(stepAttempts)}, opts...)
 }
 
 // attempt is one attempt of a step that asks a model.
@@ -226,7 +226,7 @@ func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
 // request makes the request of what the call says.
 func (a *attempt) request(ctx context.Context) (*llm.Request, error) {
 	q := a.q
-	req := &llm.Request{System: q.System, Tools: q.Tools, ToolChoice: q.ToolChoice, Temperature: q.Temperature, MaxTokens: q.MaxTokens}
+	req := &llm.Request{System: q.System, Tools: q.Tools, ToolChoice: q.ToolChoice, Temperature: q.Temperature, MaxTokens: q.Room()}
 	req.Messages = append(req.Messages, q.Messages...)
 	if q.Template != nil {
 		filled, err := q.Template.Render(ctx, q.Vars)
@@ -242,9 +242,7 @@ func (a *attempt) request(ctx context.Context) (*llm.Request, error) {
 	if q.Shape != nil {
 		req.Schema = q.Shape.Schema()
 		req.System = withWords(req.System, q.Shape)
-		req.MaxTokens = cmp.Or(req.MaxTokens, q.Shape.MaxTokens())
 	}
-	req.MaxTokens = cmp.Or(req.MaxTokens, 4096)
 	return req, nil
 }
 
@@ -311,10 +309,7 @@ func longest(a, b error) error {
 func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.Request) (*Answer, error) {
 	req := *first
 	req.Model = r.model
-	room, repairs := 2, 2
-	if a.q.Repairs != nil {
-		repairs = *a.q.Repairs
-	}
+	room, repairs := moreRoom, a.q.repairs()
 	for {
 		res, made, err := a.once(ctx, r, why, &req)
 		if err != nil {

@@ -62,6 +62,15 @@ func New(opt Options) *Models {
 	return &Models{opt: opt, pacer: NewPacer(opt.Limits), breaker: opt.Breaker, cache: NewCache(nil)}
 }
 
+// Price returns what a model, named as provider/model, costs now, and whether that is known.
+func (m *Models) Price(name string) (llm.Price, bool) {
+	provider, model, _ := strings.Cut(name, "/")
+	return m.opt.Prices.Of(provider, model, time.Now())
+}
+
+// Unpriced is what is reserved for a call of a model whose price is not known, in millionths of a US dollar.
+func (m *Models) Unpriced() int64 { return m.opt.WorstCase }
+
 // UnknownModelError reports a model that the program has no provider for. It is fatal.
 type UnknownModelError struct {
 	Model string

@@ -32,16 +32,21 @@ type Deployed struct {
 	Active     int       `json:"active,omitempty" doc:"The version with which runs start now; left out: none."`
 	DryRun     bool      `json:"dryRun,omitempty" doc:"Nothing was deployed: this is what would come of it."`
 	Warnings   []Finding `json:"warnings,omitempty"`
+	WorstCase  WorstCase `json:"worstCase"`
 }
 
 // Validation is what is wrong with a document.
 type Validation struct {
-	Valid      bool      `json:"valid" doc:"It can be deployed."`
-	WorkflowID string    `json:"workflowId,omitempty" doc:"Of a valid document, its id."`
-	Version    int       `json:"version,omitempty" doc:"The number that the document gives itself, or that it was deployed under."`
-	Errors     []Finding `json:"errors"`
-	Warnings   []Finding `json:"warnings"`
+	Valid      bool       `json:"valid" doc:"It can be deployed."`
+	WorkflowID string     `json:"workflowId,omitempty" doc:"Of a valid document, its id."`
+	Version    int        `json:"version,omitempty" doc:"The number that the document gives itself, or that it was deployed under."`
+	Errors     []Finding  `json:"errors"`
+	Warnings   []Finding  `json:"warnings"`
+	WorstCase  *WorstCase `json:"worstCase,omitempty" doc:"Of a valid document."`
 }
+
+// WorstCase is what a run of a flow takes at most and at least; null has no bound of its own, and open says why.
+type WorstCase = flow.WorstCase
 
 // FlowVersion is a version of a flow. It never changes.
 type FlowVersion struct {
@@ -173,7 +178,7 @@ func (s *server) deploy(ctx context.Context, in *deployInput) (*output[Deployed]
 		return nil, err
 	}
 	return &output[Deployed]{Deployed{
-		Success: true, WorkflowID: d.ID, Version: d.Version, Existed: d.Existed, Active: d.Active, DryRun: in.DryRun, Warnings: findingsOf(d.Warnings, true),
+		Success: true, WorkflowID: d.ID, Version: d.Version, Existed: d.Existed, Active: d.Active, DryRun: in.DryRun, Warnings: findingsOf(d.Warnings, true), WorstCase: d.WorstCase,
 	}}, nil
 }
 
@@ -187,18 +192,20 @@ func (s *server) validate(ctx context.Context, id string) (*output[Validation], 
 	if err != nil {
 		return nil, err
 	}
-	return validated(data, flows.World(), id)
+	return validated(ctx, data, flows, id)
 }
 
-func validated(data []byte, w flow.World, id string) (*output[Validation], error) {
+func validated(ctx context.Context, data []byte, flows *flow.Registry, id string) (*output[Validation], error) {
 	v := Validation{}
-	f, err := flow.Parse(data, w)
+	f, err := flow.Parse(data, flows.World())
 	found, bad := errors.AsType[flow.Problems](err)
 	if err != nil && !bad {
 		return nil, err
 	}
 	if f != nil {
 		v.Valid, v.WorkflowID, v.Version, found = true, f.ID, f.Version, f.Warnings
+		worst := flows.WorstCase(ctx, tenantOf(ctx), f)
+		v.WorstCase = &worst
 	}
 	v.Errors, v.Warnings = append([]Finding{}, findingsOf(found, false)...), append([]Finding{}, findingsOf(found, true)...)
 	if f != nil && id != "" && f.ID != id {
@@ -233,7 +240,7 @@ func (s *server) validateFlow(ctx context.Context, in *validateFlowInput) (*outp
 	if err != nil {
 		return nil, s.noFlow(in.ID, err)
 	}
-	out, err := validated(stored.Document, flows.World(), in.ID)
+	out, err := validated(ctx, stored.Document, flows, in.ID)
 	if err == nil {
 		out.Body.WorkflowID, out.Body.Version = in.ID, number
 	}

@@ -30,7 +30,9 @@ type Workflow struct {
 	Internal bool            `json:"internal,omitempty" doc:"Other code starts it; lists for people leave it out."`
 	Fields   []pawl.Field    `json:"fields,omitempty" doc:"Of the input, where they are known; of a flow that is looked at by its name."`
 	Inputs   json.RawMessage `json:"inputs,omitempty" doc:"Of a flow that is looked at by its name: JSON Schema of its variables."`
-	Mermaid  string          `json:"mermaid,omitempty" doc:"Of a state machine that is looked at by its name: its states and the gotos between them, as Mermaid text."`
+	// WorstCase is of a flow that is looked at by its name.
+	WorstCase *WorstCase `json:"worstCase,omitempty" doc:"Of a flow that is looked at by its name: what a run of the active version takes at most."`
+	Mermaid   string     `json:"mermaid,omitempty" doc:"Of a state machine that is looked at by its name: its states and the gotos between them, as Mermaid text."`
 	FlowState
 }
 
@@ -158,6 +160,11 @@ func (s *server) flowWhole(ctx context.Context, info flow.Info) (*workflowOutput
 	var err error
 	if out.Body.Inputs, err = s.opt.Flows.Inputs(ctx, tenantOf(ctx), info.ID, info.Active); err == nil {
 		out.Body.Fields = fieldsOfSchema(out.Body.Inputs)
+	}
+	if err == nil {
+		var worst WorstCase
+		worst, err = s.opt.Flows.WorstCaseOf(ctx, tenantOf(ctx), info.ID, info.Active)
+		out.Body.WorstCase = &worst
 	}
 	return out, err
 }

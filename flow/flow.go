@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl/expr"
+	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/service"
 )
 
@@ -62,6 +63,15 @@ type World struct {
 	// known, and none is refused.
 	Prompt    func(name string, version int) ([]string, error)
 	Toolboxes []string // servers of tools that agents may name as mcp:name; nil: none is known, and none is refused
+
+	// Provider finds the provider of a model that is named without one, as that of [Options]. nil: none is found.
+	Provider func(model string) string
+	// Price tells what provider/model costs now, if that is known. nil: no model's price is known, and none is missed.
+	Price func(model string) (llm.Price, bool)
+	// Unpriced is put aside for a call of a model whose price is not known, in millionths of a US dollar. 0 means $0.10.
+	Unpriced int64
+	// Child finds the flow that a run of another workflow would follow; nil: it is not known. Asked by WorstCase alone.
+	Child func(name string) *Flow
 }
 
 // Parse reads a flow, JSON or YAML, and looks at all of it. The error is of type [Problems], and holds everything that
@@ -80,6 +90,9 @@ func Parse(data []byte, w World) (*Flow, error) {
 	}
 	made := read(f, root, w)
 	check(f, made, w)
+	if f.more[0] == 0 {
+		f.costs(made, w)
+	}
 	found := f.sorted()
 	if err := found.err(); err != nil {
 		return nil, found

@@ -43,7 +43,7 @@ func (r *Registry) Try(ctx context.Context, d Deployment) (Deployed, error) {
 	if err != nil && !errors.Is(err, pawl.ErrNotFound) {
 		return Deployed{}, err
 	}
-	done := Deployed{Info: head, Warnings: f.Warnings}
+	done := Deployed{Info: head, Warnings: f.Warnings, WorstCase: r.WorstCase(ctx, d.Tenant, f)}
 	if done.Version, done.Existed, err = r.number(ctx, d.Tenant, f, head.Latest); err != nil {
 		return Deployed{}, err
 	}

@@ -94,6 +94,8 @@ type Deployed struct {
 	Version  int      `json:"version"`
 	Existed  bool     `json:"existed"` // the version was there already
 	Warnings Problems `json:"warnings,omitempty"`
+	// WorstCase is what a run of it takes at most.
+	WorstCase WorstCase `json:"worstCase"`
 }
 
 // VersionError reports that a version is there with another body.
@@ -123,9 +125,13 @@ func (r *Registry) Deploy(ctx context.Context, d Deployment) (Deployed, error) {
 	}
 	for {
 		done, err := r.deploy(ctx, d, f)
-		if !overtaken(err) || ctx.Err() != nil { // else somebody came between: look again
-			return done, f.taken(err)
+		if overtaken(err) && ctx.Err() == nil { // somebody came between: look again
+			continue
 		}
+		if err == nil {
+			done.WorstCase = r.WorstCase(ctx, d.Tenant, f)
+		}
+		return done, f.taken(err)
 	}
 }
 
@@ -295,12 +301,9 @@ func (r *Registry) change(ctx context.Context, tenant, id, by string, revision i
 func (r *Registry) starts(ctx context.Context, tenant, id string, version int) ([]pawl.Put, error) {
 	var f *Flow
 	if version != 0 {
-		stored, err := r.Version(ctx, tenant, id, version)
-		if err != nil {
+		var err error
+		if f, err = r.read(ctx, tenant, id, version); err != nil {
 			return nil, err
-		}
-		if f, err = reread(stored.Document, r.World()); err != nil {
-			return nil, fmt.Errorf("version %d of flow %s: %w", version, id, err)
 		}
 	}
 	puts, err := switchTriggers(ctx, r.engine, tenant, id, f)
@@ -393,7 +396,10 @@ func (r *Registry) Versions(ctx context.Context, tenant, id string, after, limit
 // World is what flows that are deployed here can refer to.
 func (r *Registry) World() World {
 	w := World{Services: r.opt.Services, Unset: r.opt.Unset, Model: r.opt.Model, Toolboxes: []string{}}
-	w.Prompt = r.prompt
+	w.Prompt, w.Provider = r.prompt, r.opt.Provider
+	if r.opt.Models != nil {
+		w.Price, w.Unpriced = r.opt.Models.Price, r.opt.Models.Unpriced()
+	}
 	w.Toolboxes = append(w.Toolboxes, sortedNames(r.opt.Toolboxes)...)
 	return w
 }

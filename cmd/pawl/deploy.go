@@ -11,21 +11,23 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/flow"
 	"github.com/spf13/cobra"
 )
 
 // deployedFile is what came of a file.
 type deployedFile struct {
-	File       string        `json:"file"`
-	WorkflowID string        `json:"workflowId,omitempty"`
-	Version    int           `json:"version,omitempty"`
-	Existed    bool          `json:"existed,omitempty"`
-	Active     int           `json:"active,omitempty"`
-	DryRun     bool          `json:"dryRun,omitempty"`
-	Valid      bool          `json:"valid"`
-	Errors     []api.Finding `json:"errors,omitempty"`
-	Warnings   []api.Finding `json:"warnings,omitempty"`
+	File       string         `json:"file"`
+	WorkflowID string         `json:"workflowId,omitempty"`
+	Version    int            `json:"version,omitempty"`
+	Existed    bool           `json:"existed,omitempty"`
+	Active     int            `json:"active,omitempty"`
+	DryRun     bool           `json:"dryRun,omitempty"`
+	Valid      bool           `json:"valid"`
+	Errors     []api.Finding  `json:"errors,omitempty"`
+	Warnings   []api.Finding  `json:"warnings,omitempty"`
+	WorstCase  *api.WorstCase `json:"worstCase,omitempty"`
 
 	data     []byte
 	conflict bool // another document has its number, or a workflow its name
@@ -127,7 +129,7 @@ func (a *app) deployFile(ctx context.Context, f *deployedFile, opt api.DeployOpt
 	p, refused := errors.AsType[*api.Problem](err)
 	switch {
 	case err == nil:
-		f.WorkflowID, f.Version, f.Existed, f.Active, f.DryRun, f.Warnings = d.WorkflowID, d.Version, d.Existed, d.Active, d.DryRun, d.Warnings
+		f.WorkflowID, f.Version, f.Existed, f.Active, f.DryRun, f.Warnings, f.WorstCase = d.WorkflowID, d.Version, d.Existed, d.Active, d.DryRun, d.Warnings, &d.WorstCase
 	case refused && len(p.Errors) > 0:
 		f.Valid, f.Errors, f.Warnings = false, p.Errors, p.Warnings
 	case errors.Is(err, pawl.ErrConflict), errors.Is(err, pawl.ErrDuplicate):
@@ -236,14 +238,25 @@ func (a *app) deployedTable(files []deployedFile, done string) {
 	}
 	if done == "valid" {
 		a.table(columns{"WORKFLOW", "IS", "FILE"}, rows)
+		a.worstCases(files)
 		return
 	}
 	a.table(columns{"WORKFLOW", "VERSION", "IS", "ACTIVE", "FILE"}, rows)
+	a.worstCases(files)
 	switch {
 	case files[0].DryRun:
 		a.note("this would come of it; nothing was deployed")
 	case len(files) == 1:
 		a.note("start it: %s", style(a.hint("start %s", files[0].WorkflowID)))
+	}
+}
+
+// worstCases tells in a line each what runs of the flows take at most.
+func (a *app) worstCases(files []deployedFile) {
+	for _, f := range files {
+		if f.WorstCase != nil && f.WorstCase.Summary != "" { // a server of an earlier release says nothing
+			a.note("%s: %s", f.WorkflowID, f.WorstCase.Summary)
+		}
 	}
 }
 
@@ -269,12 +282,20 @@ func (a *app) validate(paths []string) error {
 	if err != nil {
 		return err
 	}
+	flows := map[string]*flow.Flow{}
+	world.Child = func(name string) *flow.Flow { return flows[name] }
 	for i := range files {
 		if f := &files[i]; f.data != nil {
-			f.check(world)
+			f.check(world, flows)
 		}
 	}
 	unique(files)
+	for i := range files {
+		if made := flows[files[i].WorkflowID]; made != nil && files[i].Valid {
+			worst := made.WorstCase(world)
+			files[i].WorstCase = &worst
+		}
+	}
 	return a.deployed(files, "valid")
 }
 
@@ -288,16 +309,26 @@ func (a *app) world() (flow.World, error) {
 	if err != nil {
 		return flow.World{}, err
 	}
-	return flow.World{Services: services.set, Unset: services.unset, Model: "that of the server"}, services.close() // none is called
+	w := flow.World{Services: services.set, Unset: services.unset, Model: "the server's --model"}
+	found, err := demo.Source{Env: a.env, Model: s.Model, Embedder: s.Embedder, BaseURL: s.BaseURL, Prices: s.Prices}.Models()
+	if err != nil {
+		return flow.World{}, errors.Join(a.usage("%w", err), services.close())
+	}
+	w.Provider, w.Price, w.Unpriced = found.Provider, found.Models.Price, found.Models.Unpriced()
+	if !found.Model.Scripted {
+		w.Model = found.Model.Name
+	}
+	return w, services.close() // none is called
 }
 
-// check looks at the file without a server.
-func (f *deployedFile) check(w flow.World) {
+// check looks at the file without a server. A flow that is read goes to flows.
+func (f *deployedFile) check(w flow.World, flows map[string]*flow.Flow) {
 	made, err := flow.Parse(f.data, w)
 	found, bad := errors.AsType[flow.Problems](err)
 	switch {
 	case err == nil:
 		f.WorkflowID, f.Version, found = made.ID, made.Version, made.Warnings
+		flows[made.ID] = made
 	case !bad:
 		f.fault("%s", err)
 	}

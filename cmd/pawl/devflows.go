@@ -138,6 +138,6 @@ func (w *watcher) deploy(ctx context.Context, file string) {
 		for _, p := range d.Warnings {
 			out.line("%s %s", out.yellow("!"), problemLine(shown, api.Finding{Line: p.Line, Column: p.Column, Message: p.Message, Hint: p.Hint}))
 		}
-		out.line("%s %s: %s version %d", out.green("✓"), shown, d.ID, d.Version)
+		out.line("%s %s: %s version %d; %s", out.green("✓"), shown, d.ID, d.Version, d.WorstCase.Summary)
 	}
 }
