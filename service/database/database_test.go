@@ -75,8 +75,11 @@ func TestAQueryCantWrite(t *testing.T) {
 		"postgres": {"WITH d AS (DELETE FROM t RETURNING n) SELECT * FROM d", "EXPLAIN ANALYZE DELETE FROM t", "SELECT nextval('s')", "SELECT wipe()", "SELECT n INTO u FROM t", "SELECT n FROM t FOR UPDATE",
 			"SET TRANSACTION READ WRITE", "SELECT set_config('transaction_read_only', 'off', false), wipe()", "COPY t TO '/tmp/x'", "SELECT $$a"},
 		"mariadb": {"WITH d AS (SELECT 1) DELETE FROM t", "SELECT n FROM t INTO OUTFILE '/tmp/pawl-outfile'", "SELECT /*! n INTO OUTFILE '/tmp/pawl-outfile' FROM */ t", "SELECT wipe()", "REPLACE INTO t VALUES (2)", "SELECT 1 # \n; DELETE FROM t", "CALL wipes()",
-			"SELECT '\\'' ; DELETE FROM t -- '"},
+			"SELECT '\\'' ; DELETE FROM t -- '",
+			// What is a comment, or quoted, depends on the server's sql_mode, and on control signs.
+			`SELECT n, "a\" INTO OUTFILE '/tmp/pawl-outfile' FROM t -- "`, "SELECT n FROM t --\x7f'\nINTO OUTFILE '/tmp/pawl-outfile' -- '"},
 		"sqlite": {"WITH d AS (SELECT 1) DELETE FROM t", "PRAGMA query_only = 0", "ATTACH 'x.db' AS x", "VACUUM", "VACUUM INTO 'x.db'", "REPLACE INTO t VALUES (2)", "SELECT [a;b]; DELETE FROM t", "SELECT load_extension('x')", "EXPLAIN SELECT 1; DELETE FROM t",
+			"EXPLAIN PRAGMA query_only = 0", "explain query plan PRAGMA trusted_schema = 1", "EXPLAIN /**/ ATTACH 'x.db' AS x", "EXPLAIN", "EXPLAIN QUERY PLAN",
 			"SELECT '\\'; DELETE FROM t --'"},
 	}
 	each(t, func(t *testing.T, k kind, dsn string, db *sql.DB) {

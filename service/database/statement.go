@@ -3,6 +3,7 @@ package database
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -41,14 +42,28 @@ func (p *params) check() (givesRows bool, err error) {
 		return false, fault(service.Forbidden, "a query can't begin with %s; it begins with one of %s", first, strings.Join(readingWords, ", "))
 	case p.execute && !slices.Contains(writingWords, first):
 		return false, fault(service.Forbidden, "execute can't begin with %s; it begins with one of %s. Schemas, settings and transactions are no work of a flow", first, strings.Join(writingWords, ", "))
-	case slices.Contains(words, "OUTFILE") || slices.Contains(words, "DUMPFILE"):
-		return false, fault(service.Forbidden, "the statement writes a file of the server")
+	case p.database.dialect == mysql && outfile.MatchString(p.Query):
+		return false, fault(service.Forbidden, "the statement writes a file of the server, or has the word for it: bind a text that has")
+	case p.database.dialect == sqlite && first == "EXPLAIN" && !explains(words[1:]):
+		return false, fault(service.Forbidden, "EXPLAIN is of a statement that reads or writes rows: SQLite carries out others before it explains them")
 	}
 	return first == "SELECT" || slices.Contains(words, "RETURNING") || first == "WITH" && !slices.ContainsFunc(words, writes), nil
 }
 
 func writes(word string) bool {
 	return word == "INSERT" || word == "UPDATE" || word == "DELETE" || word == "MERGE" || word == "REPLACE"
+}
+
+// outfile finds what no transaction of MySQL covers, quoted or not: what is quoted there depends on settings of the server.
+var outfile = regexp.MustCompile(`(?i)\b(OUTFILE|DUMPFILE)\b`)
+
+// explains reports whether what stands behind EXPLAIN is no PRAGMA of SQLite, and nothing else that takes effect when it is only prepared:
+// some are for the whole process.
+func explains(words []string) bool {
+	if len(words) > 1 && words[0] == "QUERY" && words[1] == "PLAN" {
+		words = words[2:]
+	}
+	return len(words) > 0 && (words[0] == "SELECT" || words[0] == "WITH" || words[0] == "VALUES" || writes(words[0]))
 }
 
 // wrong is the error of a statement that writes where it may not, with what to do.
@@ -72,7 +87,7 @@ func wordsOf(text string, of dialect) (words []string, places int, err error) {
 		n := 1
 		switch c := text[i]; {
 		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f':
-		case strings.HasPrefix(rest, "--") && (of != mysql || len(rest) == 2 || rest[2] <= ' '), c == '#' && of == mysql:
+		case strings.HasPrefix(rest, "--") && (of != mysql || len(rest) == 2 || rest[2] <= ' ' || rest[2] == 0x7f), c == '#' && of == mysql:
 			n = until(rest, "\n")
 		case strings.HasPrefix(rest, "/*"):
 			if of == mysql && (strings.HasPrefix(rest, "/*!") || strings.HasPrefix(rest, "/*M!")) {

@@ -1,8 +1,11 @@
 package database
 
 import (
+	"errors"
 	"strings"
 	"testing"
+
+	"github.com/pawlrun/pawl/service"
 )
 
 func TestWordsOfStatements(t *testing.T) {
@@ -38,6 +41,21 @@ func TestWordsOfStatements(t *testing.T) {
 		} else if got := strings.Join(words, " "); err != nil || got != test.want {
 			t.Errorf("%s: got %q, %v; want %q", test.text, got, err, test.want)
 		}
+	}
+}
+
+// What is quoted, and what is a comment, is not the same for every server of MySQL: with ANSI_QUOTES a backslash ends no "name".
+func TestNoStatementOfMySQLNamesAFile(t *testing.T) {
+	for _, text := range []string{`SELECT "a\" INTO OUTFILE '/tmp/x' FROM t -- "`, "SELECT 1 --\x7f'\nINTO DUMPFILE '/tmp/x' -- '", "TABLE t INTO outfile '/tmp/x'"} {
+		p := &params{Query: text, database: &database{dialect: mysql}}
+		var e *service.Error
+		if _, err := p.check(); !errors.As(err, &e) || e.Code != service.Forbidden {
+			t.Errorf("%s: %v, want it forbidden", text, err)
+		}
+	}
+	p := &params{Query: "SELECT my_outfiles FROM t", database: &database{dialect: mysql}}
+	if _, err := p.check(); err != nil {
+		t.Error(err)
 	}
 }
 
