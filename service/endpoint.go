@@ -7,7 +7,7 @@ import (
 
 // Located is a service whose calls go to more than one place, each of which may fail while the others work.
 type Located interface {
-	// Endpoint names the place to which a call goes, such as a host; "" is the one of all that name none. It asks nobody, and
+	// Endpoint names the place to which a call goes, such as a host or a database; "" is the one of all that name none. It asks nobody, and
 	// bears parameters that don't fit.
 	Endpoint(c Call) string
 }

@@ -199,6 +199,17 @@ func (s *Service) Call(ctx context.Context, c service.Call) (any, error) {
 	return out, nil
 }
 
+// Endpoint is the connection that a call names; "" if it names none, or one that is not there. See [service.Located].
+func (s *Service) Endpoint(c service.Call) string {
+	var p struct {
+		Connection string `json:"connection"`
+	}
+	if json.Unmarshal(c.Params, &p) != nil || s.named[p.Connection] == nil {
+		return ""
+	}
+	return p.Connection
+}
+
 // Result is what a call returns.
 type Result struct {
 	// Rows are objects by column. Numbers keep all their digits, also those of numeric and decimal. Points in time are

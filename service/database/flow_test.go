@@ -28,6 +28,15 @@ func TestThePageTellsTheTable(t *testing.T) {
 	}
 }
 
+// Each connection has a circuit of its own: a database that is down keeps nobody from another one.
+func TestEachConnectionIsAPlaceOfItsOwn(t *testing.T) {
+	dsn, _ := openFile(t)
+	s := with(t, database.Options{Connections: map[string]database.Connection{"a": {DSN: dsn}, "b": {DSN: dsn}}})
+	for params, want := range map[string]string{`{"connection": "a", "query": "SELECT 1"}`: "a", `{"connection": "b"}`: "b", `{"query": "SELECT 1"}`: "", `[`: "", `{"connection": "other"}`: ""} {
+		equal(t, params, s.Endpoint(service.Call{Params: json.RawMessage(params)}), want)
+	}
+}
+
 // TestJ14_aFlowBindsValues: what a flow fills in is bound with its type, and never put into the text of a statement.
 func TestJ14_aFlowBindsValues(t *testing.T) {
 	dsn, db := openFile(t)

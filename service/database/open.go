@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
@@ -84,8 +85,10 @@ func openPostgres(config *pgx.ConnConfig) *sql.DB {
 	config.RuntimeParams["timezone"] = "UTC"
 	config.RuntimeParams["client_encoding"] = "UTF8"
 	return stdlib.OpenDB(*config, stdlib.OptionResetSession(func(ctx context.Context, c *pgx.Conn) error {
-		_, err := c.Exec(ctx, "DISCARD ALL")
-		return err
+		if _, err := c.Exec(ctx, "DISCARD ALL"); err != nil {
+			return errors.Join(driver.ErrBadConn, err) // of any other error database/sql takes no notice
+		}
+		return nil
 	}))
 }
 
