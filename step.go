@@ -54,7 +54,7 @@ type Info struct {
 	ForkedFrom   string // id of the run that this one is a fork of; "": it is none
 	Workflow     string
 	Step         string    // the step's key in the run
-	StepID       string    // idempotency key for the outside world: the same in every attempt and after every crash
+	StepID       string    // idempotency key for the outside world: the same in every attempt and after every crash, and that of no other step of any tenant
 	Attempt      int       // from 1; an attempt that was cut off, as by a kill, does not count, and Epoch differs
 	Epoch        int64     // how many times the run had been claimed when the attempt began; of two attempts the later has the greater Epoch, or the same and no smaller Attempt
 	Tenant       string    // the run's
@@ -66,11 +66,19 @@ type Info struct {
 func InfoOf(ctx context.Context) Info {
 	if s := stepOf(ctx); s != nil {
 		return Info{
-			RunID: s.r.info.ID, ForkedFrom: s.r.info.Forked, Workflow: s.r.info.Workflow, Step: s.key, StepID: s.r.info.ID + "/" + s.key,
+			RunID: s.r.info.ID, ForkedFrom: s.r.info.Forked, Workflow: s.r.info.Workflow, Step: s.key, StepID: stepID(s.r.info.Tenant, s.r.info.ID, s.key),
 			Attempt: s.attempt, Epoch: s.epoch, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
 		}
 	}
 	return Info{}
+}
+
+// stepID names a step among those of all tenants, whose runs may have the same ids. What pawl makes ids of does not begin with @.
+func stepID(tenant, run, key string) string {
+	if tenant != "" {
+		run = "@" + apart(tenant) + run
+	}
+	return run + "/" + key
 }
 
 type stepKey struct{}

@@ -166,3 +166,28 @@ func TestAFailedAttemptTellsItsFailure(t *testing.T) {
 		}
 	})
 }
+
+// TestStepsOfTwoTenantsHaveTwoKeys: ids of runs are a tenant's own, as of schedules that two tenants have for the same time; the keys
+// that go out into the world, where nobody knows of tenants, are not the same.
+func TestStepsOfTwoTenantsHaveTwoKeys(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		keyed := pawl.Define("keyed", func(c *pawl.Context, _ none) (string, error) {
+			return pawl.Step(c, "pay", func(ctx context.Context) (string, error) { return pawl.InfoOf(ctx).StepID, nil })
+		})
+		n := boot(t, open(), replays(), keyed)
+		keys := map[string]string{}
+		for _, tenant := range []string{"", "acme", "acme:x", "acme%3Ax", "nightly@1"} {
+			start(n, keyed, none{}, pawl.ID("nightly@1"), pawl.Tenant(tenant))
+			key, err := pawl.Attach[string](n.Engine, "nightly@1", pawl.Tenant(tenant)).Result(n.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if other, is := keys[key]; is {
+				t.Errorf("tenants %q and %q have the key %q", other, tenant, key)
+			}
+			keys[key] = tenant
+		}
+		equal(t, "whose is the key without a tenant's name", keys["nightly@1/pay"], "")
+		equal(t, "its keys", len(keys), 5)
+	})
+}
