@@ -87,6 +87,9 @@ func mentions(list []string) string {
 
 // blocks are a message's, safe as its text is: mrkdwn is escaped, and no element calls anybody.
 func (s *Slack) blocks(list []any) ([]any, error) {
+	if err := forged(list); err != nil {
+		return nil, err
+	}
 	if s.opt.Markup {
 		return list, nil
 	}
@@ -112,6 +115,9 @@ func (s *Slack) blocks(list []any) ([]any, error) {
 			}
 			out := make(map[string]any, len(v))
 			for name, field := range v {
+				if slices.Contains(fetched, name) {
+					return nil, &Error{Code: Forbidden, Message: fmt.Sprintf("slack: Slack would fetch the %s in blocks, from an address that may tell something: name a slack_file", name)}
+				}
 				var err error
 				if out[name], err = walk(field); err != nil {
 					return nil, err
@@ -132,6 +138,31 @@ func (s *Slack) blocks(list []any) ([]any, error) {
 		return nil, err
 	}
 	return out.([]any), nil
+}
+
+// fetched are the fields of blocks whose addresses are asked for as soon as there is a message.
+var fetched = []string{"image_url", "video_url", "thumbnail_url", "provider_icon_url"}
+
+// forged refuses parts of blocks that would pass for those of requestApproval: their clicks name what is approved.
+func forged(v any) error {
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			if err := forged(item); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for name, field := range v {
+			if id, is := field.(string); is && (name == "block_id" || name == "action_id") && strings.HasPrefix(id, "pawl_") {
+				return &Error{Code: Forbidden, Message: fmt.Sprintf("slack: the %s %q in blocks is one of requestApproval: call that action, or choose another", name, id)}
+			}
+			if err := forged(field); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // The ids of the blocks and buttons that requestApproval makes.

@@ -185,6 +185,19 @@ func TestSlackTextsCallNobody(t *testing.T) {
 	}
 	_, err := slack(t, s, "", "k", "channel", "C1", "blocks", []any{map[string]any{"type": "markdown", "text": "[your bank](https://evil.example)"}})
 	refusedBySlack(t, err, service.Forbidden, "markdown")
+	// Nobody is given a button that answers a question which is not there to be read.
+	for _, forged := range []map[string]any{{"type": "actions", "block_id": "pawl_approval", "elements": []any{}}, {"type": "actions", "elements": []any{map[string]any{"type": "button", "action_id": "pawl_approve"}}}} {
+		_, err = slack(t, s, "", "k", "channel", "C1", "text", "t", "blocks", []any{forged})
+		refusedBySlack(t, err, service.Forbidden, "requestApproval")
+		_, err = slack(t, w.slack(t, func(o *service.SlackOptions) { o.Markup = true }), "", "k", "channel", "C1", "text", "t", "blocks", []any{forged})
+		refusedBySlack(t, err, service.Forbidden, "requestApproval")
+	}
+	// No picture is fetched from an address that may tell something.
+	for _, block := range []map[string]any{{"type": "image", "image_url": "https://evil.example/?said=secret", "alt_text": "a"}, {"type": "context", "elements": []any{map[string]any{"type": "image", "image_url": "https://evil.example", "alt_text": "a"}}},
+		{"type": "video", "video_url": "https://evil.example", "thumbnail_url": "https://evil.example"}} {
+		_, err = slack(t, s, "", "k", "channel", "C1", "text", "t", "blocks", []any{block})
+		refusedBySlack(t, err, service.Forbidden, "_url")
+	}
 	_, err = slack(t, s, "", "k", "channel", "C1", "text", "t", "mention", []string{"channel"})
 	refusedBySlack(t, err, service.Forbidden, "Mentions")
 	calling := w.slack(t, func(o *service.SlackOptions) { o.Mentions = true })
