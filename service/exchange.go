@@ -44,7 +44,7 @@ type exchange struct {
 	expect   []int    // statuses that are good; none: 2xx
 	keep     []string // headers of the answer
 	maxBytes int64    // of the body, after it was unpacked
-	cut      bool     // a longer body is cut, and not an error
+	unread   bool     // the body of a good answer is not looked at
 	timeout  time.Duration
 	idle     time.Duration // between two parts of the body
 	hidden   *Redactor
@@ -94,14 +94,16 @@ func (x *exchange) send(ctx context.Context, client *http.Client, end context.Ca
 	}
 	defer got.Body.Close()
 	if !x.good(got.StatusCode) {
-		x.maxBytes, x.cut = min(x.maxBytes, maxRefusal), true
-		data, err := x.read(got, end)
+		data, err := x.read(got, end, maxRefusal, true)
 		if cause := context.Cause(ctx); err != nil && cause != nil {
 			return nil, cause
 		}
 		return nil, x.refused(got, data) // its body is a help only
 	}
-	data, err := x.read(got, end)
+	if x.unread {
+		return &Answer{Status: got.StatusCode, URL: got.Request.URL.Redacted()}, nil
+	}
+	data, err := x.read(got, end, x.maxBytes, false)
 	if err != nil {
 		return nil, err
 	}
@@ -116,9 +118,9 @@ func (x *exchange) send(ctx context.Context, client *http.Client, end context.Ca
 	return answer, answer.setBody(got.Header, data)
 }
 
-// read takes the body as far as it may go. The limit is on what it is when unpacked.
-func (x *exchange) read(got *http.Response, end context.CancelCauseFunc) ([]byte, error) {
-	if got.ContentLength > x.maxBytes && x.method != http.MethodHead && !x.cut {
+// read takes the body as far as it may go. The limit is on what it is when unpacked; with cut, what is longer ends there.
+func (x *exchange) read(got *http.Response, end context.CancelCauseFunc, most int64, cut bool) ([]byte, error) {
+	if got.ContentLength > most && x.method != http.MethodHead && !cut {
 		return nil, x.tooLarge()
 	}
 	if e := got.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") && x.method != http.MethodHead {
@@ -130,9 +132,9 @@ func (x *exchange) read(got *http.Response, end context.CancelCauseFunc) ([]byte
 	part := make([]byte, 16<<10)
 	for {
 		n, err := got.Body.Read(part)
-		if timer.Reset(x.idle); int64(b.Len()+n) > x.maxBytes {
-			if x.cut {
-				b.Write(part[:int(x.maxBytes)-b.Len()])
+		if timer.Reset(x.idle); int64(b.Len()+n) > most {
+			if cut {
+				b.Write(part[:int(most)-b.Len()])
 				return b.Bytes(), nil
 			}
 			return nil, x.tooLarge()

@@ -149,7 +149,7 @@ func (s *Webhook) delivery(p sending, id string, secrets []string) (*exchange, e
 	if err != nil {
 		return nil, err
 	}
-	x.body, x.cut, x.hidden = body, true, NewRedactor(secrets...)
+	x.body, x.unread, x.hidden = body, true, NewRedactor(secrets...)
 	proof, err := signed(p.Scheme, p.Header, id, time.Now(), body, secrets)
 	if err != nil {
 		return nil, &Error{Code: Invalid, Message: fmt.Sprintf("the secret %q: %v", p.Secret, err)}

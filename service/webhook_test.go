@@ -233,6 +233,19 @@ func TestWhatAReceiverSaysDecides(t *testing.T) {
 			t.Errorf("%d: %v", said, err)
 		}
 	}
+	// What it says is not read, whatever it says it is: the event is taken.
+	for kind, body := range map[string]string{"application/json": "OK", "Application/Json ": `{"half": `, "text/plain; encoding=gzip": "\x1f\x8b"} {
+		odd := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{kind}
+			if strings.Contains(kind, "gzip") {
+				w.Header().Set("Content-Encoding", "zstd")
+			}
+			_, _ = w.Write([]byte(body))
+		})
+		if _, err := sender(t, oldSecret).Call(t.Context(), service.Call{Params: params(t, "url", odd.URL, "data", 1)}); err != nil {
+			t.Errorf("%s %q: %v", kind, body, err)
+		}
+	}
 	out, err := sender(t, oldSecret).Call(t.Context(), service.Call{Params: params(t, "url", s.URL, "data", 1), DryRun: true, Key: "k"})
 	plan, is := out.(service.Plan)
 	if data, _ := json.Marshal(plan); err != nil || !is || strings.Contains(string(data), "MfKQ9r8GK") || strings.Contains(string(data), "v1,") {
