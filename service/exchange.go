@@ -101,6 +101,7 @@ func (x *exchange) send(ctx context.Context, client *http.Client, end context.Ca
 		return nil, x.refused(got, data) // its body is a help only
 	}
 	if x.unread {
+		_, _ = x.read(got, end, maxRefusal, true) // a short one to its end, so that the connection can be used again
 		return &Answer{Status: got.StatusCode, URL: got.Request.URL.Redacted()}, nil
 	}
 	data, err := x.read(got, end, x.maxBytes, false)

@@ -463,6 +463,23 @@ func TestNoErrorTellsAKey(t *testing.T) {
 	}
 }
 
+// What an error shows of an answer has no part of a key at its end, however little of an answer the call takes.
+func TestAnExcerptHasNoPartOfAKey(t *testing.T) {
+	key := "sk-hidden_0123456789abcdefghijklmnopqrstuvwxyz"
+	for _, before := range []int{280, 1180, 4080} {
+		s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(400)
+			_, _ = fmt.Fprintf(w, "%s%s\"}", strings.Repeat(map[bool]string{true: "x ", false: "\r\n"}[before < 1000], before/2), key)
+		})
+		for _, most := range []int{20 + before, 1 << 20} {
+			err := refuses(t, web(t), service.Invalid, "", "url", s.URL, "auth", map[string]any{"bearer": key}, "maxBytes", most)
+			if strings.Contains(err.Error(), "sk-") {
+				t.Errorf("behind %d bytes: %s", before, err)
+			}
+		}
+	}
+}
+
 func TestNoAnswerTellsAKey(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ") + r.URL.Query().Get("key")
@@ -486,7 +503,35 @@ func TestNoAnswerTellsAKey(t *testing.T) {
 	}
 }
 
+// One attempt sends what has an effect once, also if the connection is one that was kept and breaks: the engine decides whether there
+// is another attempt. (Package net/http repeats requests that have an Idempotency-Key.)
+func TestOneAttemptSendsOnce(t *testing.T) {
+	var posts atomic.Int64
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, _ = io.Copy(io.Discard, r.Body); r.Method == "POST" && posts.Add(1) == 2 {
+			if r.Header.Get("Idempotency-Key") == "" && r.Header.Get("X-Idempotency-Key") == "" {
+				t.Error("the key is missing")
+			}
+			panic(http.ErrAbortHandler)
+		}
+	})
+	s.Config.ErrorLog = quiet
+	for _, more := range [][]any{nil, {"idempotencyHeader", "X-Idempotency-Key"}, {"idempotencyHeader", "", "headers", map[string]any{"idempotency-key": "mine"}}} {
+		posts.Store(0)
+		pairs := append([]any{"url", s.URL, "method", "POST", "body", "x"}, more...)
+		asked(t, web(t), pairs...)
+		service := web(t)
+		posts.Store(0)
+		asked(t, service, pairs...)
+		_, err := request(t, service, pairs...)
+		if err == nil || err.Code != "unavailable" || posts.Load() != 2 {
+			t.Errorf("%v: %d requests, %v", more, posts.Load(), err)
+		}
+	}
+}
+
 func TestCallsShareConnections(t *testing.T) {
+	hooks := sender(t, oldSecret)
 	var conns atomic.Int64
 	server := httptest.NewUnstartedServer(http.HandlerFunc(echo))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -500,7 +545,12 @@ func TestCallsShareConnections(t *testing.T) {
 	for range 20 {
 		asked(t, s, "url", server.URL)
 	}
-	if conns.Load() != 1 {
+	for range 20 {
+		if _, err := hooks.Call(t.Context(), service.Call{Params: params(t, "url", server.URL, "data", 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if conns.Load() != 2 { // one of each service
 		t.Errorf("%d connections were made", conns.Load())
 	}
 	var wait sync.WaitGroup

@@ -20,7 +20,22 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	return g.next.RoundTrip(r)
+	return g.next.RoundTrip(once(r))
+}
+
+// once is a request that the transport does not repeat by itself: of one with an idempotency key it takes for granted that who is asked
+// knows it, and sends it again when a kept connection breaks. Whether there is another attempt is for the engine to say. Only the key's usual
+// spelling is known there, and no server tells spellings apart.
+func once(r *http.Request) *http.Request {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if key, is := r.Header[name]; is {
+			r = r.WithContext(r.Context()) // a copy: it is not ours to change
+			r.Header = r.Header.Clone()
+			delete(r.Header, name)
+			r.Header[strings.ToLower(name)] = key
+		}
+	}
+	return r
 }
 
 // CloseIdleConnections is what [http.Client.CloseIdleConnections] asks for.
