@@ -40,7 +40,7 @@ var sentinels = map[string]error{
 	"cancelled": ErrCancelled,
 	"too_large": ErrTooLarge,
 	"encoding":  ErrEncoding,
-	"budget":    ErrBudget,
+	codeBudget:  ErrBudget,
 	"conflict":  ErrConflict,
 	"exists":    ErrExists,
 	"ended":     ErrEnded,
@@ -115,6 +115,7 @@ const codeHookClaimed = "hook_claimed"
 const (
 	codeMisuse   = "misuse"
 	codeTooLarge = "too_large"
+	codeBudget   = "budget"
 	codePanic    = "panic"
 )
 
@@ -264,7 +265,7 @@ func (f *Failure) Unwrap() error {
 func (f *Failure) Is(target error) bool { return f.Code != "" && sentinels[f.Code] == target }
 
 // err gives a recorded failure of pawl's own its type back, so that errors.As finds a *StepError,
-// *RunError, *HookConflictError, *HookClaimedError, *MisuseError, *TooLargeError or *PanicError in
+// *RunError, *HookConflictError, *HookClaimedError, *MisuseError, *TooLargeError, *BudgetError or *PanicError in
 // an error that passed through a journal.
 func (f *Failure) err() error {
 	if f.Step != "" && f.Cause != nil {
@@ -284,6 +285,8 @@ func (f *Failure) err() error {
 		typed = detailed(f, func(e *MisuseError) bool { return e.Call != "" })
 	case codeTooLarge:
 		typed = detailed(f, func(e *TooLargeError) bool { return e.What != "" })
+	case codeBudget:
+		typed = detailed(f, func(e *BudgetError) bool { return e.Budget.Name != "" })
 	case codePanic:
 		if value, ok := strings.CutPrefix(f.Message, panicText); ok {
 			typed = &PanicError{Value: value, Stack: f.Stack}
@@ -353,6 +356,8 @@ func failureDepth(err error, depth int) *Failure {
 		f.Code, f.Details = codeMisuse, mustJSON(e)
 	case *TooLargeError:
 		f.Code, f.Details = codeTooLarge, mustJSON(e)
+	case *BudgetError:
+		f.Code, f.Details = codeBudget, mustJSON(e)
 	case *HookConflictError:
 		f.Code, f.Details = codeHookConflict, mustJSON(e)
 	case *HookClaimedError:

@@ -2,12 +2,12 @@ package expr
 
 import "strings"
 
-// Likely returns the one of names that somebody who wrote another one may have meant; "" if none is near. Case and the signs
-// between words tell nothing apart: sendMessage, send-message, send_message.
+// Likely returns the one of names that somebody who wrote another one may have meant; "" if none is near: one that has
+// nothing in common with it is not. Case and the signs between words tell nothing apart: sendMessage, send-message, send_message.
 func Likely(name string, names []string) string {
 	best, least := "", 1+max(1, len(name)/3)
 	for _, n := range names {
-		if d := distance(fold(name), fold(n)); d < least {
+		if d := distance(fold(name), fold(n)); d < least && d < max(len(fold(name)), len(fold(n)), 1) {
 			best, least = n, d
 		}
 	}

@@ -2,7 +2,9 @@ package flow
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pawlrun/pawl/expr"
@@ -202,7 +204,11 @@ func (k *checker) coverage(s *step) {
 	}
 	values, known, what := s.routes()
 	for _, field := range n.at.fields {
-		if field.name == "default" || !known {
+		if field.name == "default" {
+			continue
+		}
+		if !known {
+			k.number(s, field.at, field.name)
 			continue
 		}
 		if !slices.Contains(values, field.name) {
@@ -244,6 +250,8 @@ func (s *step) routes() (values []string, known bool, what string) {
 			return w.values, true, "it must be one of allowedValues"
 		case "boolean":
 			return []string{"true", "false"}, true, "it is true or false"
+		case "number":
+			return w.numbers()
 		case "json":
 			if w.routeOn == nil {
 				return nil, true, `its output is JSON: give "routeOn", or conditions`
@@ -269,6 +277,38 @@ func (s *step) routes() (values []string, known bool, what string) {
 		}
 	}
 	return nil, false, ""
+}
+
+// mostNumbers bounds how many answers of a decision are taken for a choice among them.
+const mostNumbers = 20
+
+// numbers are the texts of a number, if it is one of a few.
+func (d *decision) numbers() (values []string, known bool, what string) {
+	r := d.within
+	if !r.Integer || r.Min == nil || r.Max == nil || *r.Max-*r.Min >= mostNumbers {
+		return nil, false, ""
+	}
+	for n := math.Ceil(*r.Min); n <= *r.Max; n++ {
+		values = append(values, textOf(int64(n)))
+	}
+	return values, true, fmt.Sprintf("it is a whole number from %v to %v", *r.Min, *r.Max)
+}
+
+// number checks a text by which a number of no known values is to choose.
+func (k *checker) number(s *step, at *node, text string) {
+	d, is := s.work.(*decision)
+	if !is || d.format != "number" {
+		return
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil || math.IsInf(n, 0) || math.IsNaN(n):
+		k.f.fault(at, "its output is a number: for a range of them use conditions", "step %q never has the output %q", s.id, text)
+	case textOf(number(text)) != text:
+		k.f.fault(at, fmt.Sprintf("write %q", textOf(number(text))), "step %q never has the output %q", s.id, text)
+	case d.within.Min != nil && n < *d.within.Min || d.within.Max != nil && n > *d.within.Max || d.within.Integer && n != math.Trunc(n):
+		k.f.fault(at, "see min, max and integer", "step %q never has the output %q", s.id, text)
+	}
 }
 
 // unread warns of decisions that decide nothing.

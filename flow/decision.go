@@ -20,7 +20,8 @@ type decision struct {
 	version int    // of ref; 0: the one that the run gets
 	vars    *value // nil: the variables
 	format  string
-	values  []string // of an enum
+	values  []string    // of an enum
+	within  agent.Range // of a number
 	shape   *agent.Shape
 	schema  *node // of JSON; nil: none is said
 	routeOn Path
@@ -137,6 +138,7 @@ func (d *decision) readShape(f *findings, at, config *node) {
 			f.fault(config.get("max"), "", "max is below min")
 			return
 		}
+		d.within = r
 		d.shape, err = agent.Number(r)
 	case "json":
 		misplaced("enum", "allowedValues")

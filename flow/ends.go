@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/pawlrun/pawl"
 )
 
 // LimitError ends a run that goes beyond its flow's limits.
@@ -29,11 +31,43 @@ func (e *LimitError) Fatal() bool { return true }
 // ErrorCode names the error where it is kept.
 func (e *LimitError) ErrorCode() string { return "flow_limit" }
 
+// CostError ends a run that would cost more than its flow's limits let it.
+type CostError struct {
+	Step string // whose call would have been next
+	Most float64
+	Err  error // a *pawl.BudgetError in a *pawl.StepError
+}
+
+func (e *CostError) Error() string {
+	return fmt.Sprintf("step %s would go over maxCostUsd: %v: %v", e.Step, e.Most, e.Err)
+}
+
+// Unwrap returns what was refused.
+func (e *CostError) Unwrap() error { return e.Err }
+
+// Fatal reports true.
+func (e *CostError) Fatal() bool { return true }
+
+// ErrorCode names the error where it is kept.
+func (e *CostError) ErrorCode() string { return "cost_limit" }
+
 // endsRun reports whether an error is a limit of the whole run: a step, a branch or an item that comes to it can't be
 // skipped, as what follows would go beyond it too. Visits are a limit of one graph.
 func endsRun(err error) bool {
 	var limit *LimitError
-	return errors.As(err, &limit) && limit.Limit != "maxVisits"
+	var cost *CostError
+	return errors.As(err, &limit) && limit.Limit != "maxVisits" || errors.As(err, &cost)
+}
+
+// atLimit is an error of a step, or the run's limit of costs if it is that to which the step came. Other budgets than the
+// run's own are no limits of the run: what they refuse may be skipped.
+func (x *run) atLimit(c *pawl.Context, s *step, err error) error {
+	var refused *pawl.BudgetError
+	var known *CostError
+	if !errors.As(err, &refused) || refused.Budget.Name != pawl.RunBudgetName(c.RunID(), pawl.USD) || errors.As(err, &known) {
+		return err
+	}
+	return &CostError{Step: s.id, Most: x.flow.limits.cost, Err: err}
 }
 
 // spent is what a run has used of its limits, in all its branches. What it counts are steps and lists that are begun:

@@ -19,7 +19,7 @@ func nestedMaps(most int, settings string) string {
 }
 
 // What a run may do is bounded for the whole of it: steps within maps and branches count, and nothing skips the bound.
-func TestLimits_boundTheWholeRun(t *testing.T) {
+func TestJ36_limitsBoundTheWholeRun(t *testing.T) {
 	opt := options(t, nil)
 	list := `{"list": [1, 2, 3, 4]}`
 	const steps = 1 + 4*(1+4*(1+4)) // of nestedMaps over it
@@ -38,7 +38,7 @@ func TestLimits_boundTheWholeRun(t *testing.T) {
 }
 
 // The items of all maps of a run are bounded together, and refused before the first of a list is touched.
-func TestLimits_boundTheItemsOfARun(t *testing.T) {
+func TestJ36_itemsOfARunAreBounded(t *testing.T) {
 	list := "[" + strings.TrimSuffix(strings.Repeat("1,", 50_001), ",") + "]"
 	two := `{"id": "two", "limits": {"maxSteps": 1000000}, "steps": [
 		{"id": "outer", "type": "map", "config": {"over": "[1, 2]", "concurrency": 1, "failureMode": "continue", "steps": [
@@ -48,7 +48,7 @@ func TestLimits_boundTheItemsOfARun(t *testing.T) {
 
 // A run that is at the very edge of its limit goes on after a crash at any of its commits: what it did once, it may do again.
 // The second branch is cancelled where it waits, for a step that counts and never completes.
-func TestLimits_letAReplayPass(t *testing.T) {
+func TestJ36_aReplayPassesItsLimits(t *testing.T) {
 	opt := options(t, nil)
 	edge := `{"id": "edge", "limits": {"maxSteps": 6}, "steps": [
 		{"id": "p", "type": "parallel", "onFailure": "skip", "config": {"branches": [

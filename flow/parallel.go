@@ -128,8 +128,8 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	if failed == nil {
 		return r, nil
 	}
-	if first < 0 {
-		return r, failed // the run was cancelled, or the branch that this is part of
+	if first < 0 || endsRun(failed) {
+		return r, failed // the run is over, or the branch that this is part of
 	}
 	return r, &BranchError{Step: s.id, Branch: p.branches[first].id, Done: done, Need: p.need(), Err: failed}
 }

@@ -106,9 +106,11 @@ func (x *run) do(c *pawl.Context, s *step, in *scope) (result, error) {
 	}
 	r, err := s.work.work(x, c, s, in)
 	if err != nil {
-		if r, err = s.failed(err); err != nil {
-			return result{}, err
+		cost := r.cost // of what was done before it failed
+		if r, err = s.failed(x.atLimit(c, s, err)); err != nil {
+			return result{cost: cost}, err
 		}
+		r.cost = cost
 	}
 	in.spend(r.cost)
 	in.keep(s, r, started, c.Now())
