@@ -43,6 +43,7 @@ var rooms = []room{
 	{"service/...", []string{"service", "internal/schema"}}, // those that bring dependencies of their own
 	{"expr", nil},
 	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger", "trigger/dbchange", "internal/schema"}},
+	{"flow/draft", []string{"pawl", "flow", "llm", "agent"}},
 	{"flow/flowtest", []string{"pawl", "flow", "llm", "llm/llmtest", "agent", "service", "sqlite", "approval", "expr"}}, // a part of the program: pawl test
 	{"trigger", []string{"pawl", "expr"}},
 	{"trigger/...", []string{"pawl", "trigger"}},

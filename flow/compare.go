@@ -3,7 +3,6 @@ package flow
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,19 +66,9 @@ func Compare(old, now []byte) (Comparison, error) {
 
 // contents is a document without what says nothing of the flow.
 func contents(data []byte) (*node, error) {
-	root, err := readDocument(data)
-	f := &findings{}
-	var bad *syntaxError
-	if errors.As(err, &bad) {
-		f.fault(&bad.at, bad.hint, "%s", bad.message)
-		return nil, f.sorted()
-	}
+	root, err := readObject(data)
 	if err != nil {
 		return nil, err
-	}
-	if root.kind != objectKind {
-		look(f, root, document)
-		return nil, f.sorted()
 	}
 	root.fields = slices.DeleteFunc(root.fields, func(f field) bool { return f.name == "version" || f.name == "$schema" })
 	return root, nil

@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -28,20 +27,11 @@ type Explained struct {
 // Explain says what a document does, as far as it says anything; what can't be read of it is left out. The actions of
 // services are explained as far as w has them. The error is of type [Problems]: there is no flow in it at all.
 func Explain(data []byte, w World) (Explanation, error) {
-	f := &findings{}
-	root, err := readDocument(data)
-	var bad *syntaxError
-	switch {
-	case errors.As(err, &bad):
-		f.fault(&bad.at, bad.hint, "%s", bad.message)
-		return Explanation{}, f.sorted()
-	case err != nil:
+	root, err := readObject(data)
+	if err != nil {
 		return Explanation{}, err
-	case root.kind != objectKind:
-		look(f, root, document)
-		return Explanation{}, f.sorted()
 	}
-	return read(f, root, w).Explain(), nil
+	return read(&findings{}, root, w).Explain(), nil
 }
 
 // Explain says what the flow does.

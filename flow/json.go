@@ -199,3 +199,34 @@ func finite(literal string) bool {
 	_, err := strconv.ParseFloat(literal, 64)
 	return err == nil
 }
+
+// readObject reads a document of which no more is asked than that it is an object. The error is of type [Problems].
+func readObject(data []byte) (*node, error) {
+	f := &findings{}
+	root, err := readDocument(data)
+	var bad *syntaxError
+	switch {
+	case errors.As(err, &bad):
+		f.fault(&bad.at, bad.hint, "%s", bad.message)
+	case err != nil:
+		return nil, err
+	case root.kind != objectKind:
+		look(f, root, document)
+	default:
+		return root, nil
+	}
+	return nil, f.sorted()
+}
+
+// JSON is a document as JSON: one in JSON as it is, one in YAML with the names in objects sorted. The error is of type
+// [Problems]: it can't be read, or is no object. Other faults it may have.
+func JSON(data []byte) (json.RawMessage, error) {
+	root, err := readObject(data)
+	if err != nil {
+		return nil, err
+	}
+	if data = bytes.TrimSpace(data); json.Valid(data) {
+		return data, nil
+	}
+	return flat(root), nil
+}

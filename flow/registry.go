@@ -86,6 +86,11 @@ type Deployment struct {
 	By       string
 	// Inactive keeps the version, and lets runs start with the one that is active.
 	Inactive bool
+	// Base, if not nil, is the version that must be active for it, 0: none. Another one is a *BaseError.
+	Base *int
+	// With are records that are written together with the version, or not at all; nil: none. One that is no longer of the
+	// version that its Put names is a pawl.ErrConflict, and nothing is deployed.
+	With func(version int) ([]pawl.Put, error)
 }
 
 // Deployed is what came of a deployment.
@@ -112,9 +117,29 @@ func (e *VersionError) Error() string {
 // Is reports that it is a pawl.ErrConflict.
 func (e *VersionError) Is(target error) bool { return target == pawl.ErrConflict }
 
+// BaseError reports that another version of a flow is active than the one that a deployment was made for.
+type BaseError struct {
+	ID           string
+	Base, Active int // 0: none
+}
+
+func (e *BaseError) Error() string {
+	was, is := fmt.Sprintf("while version %d was active", e.Base), fmt.Sprintf("version %d", e.Active)
+	if e.Base == 0 {
+		was = "while no version was active"
+	}
+	if e.Active == 0 {
+		is = "none"
+	}
+	return fmt.Sprintf("this was made for flow %s %s, and now %s is: look at what has changed, and make it again", e.ID, was, is)
+}
+
+// Is reports that it is a pawl.ErrConflict.
+func (e *BaseError) Is(target error) bool { return target == pawl.ErrConflict }
+
 // Deploy checks a document and keeps it as a version of its flow, which new runs have from then on. Runs that are there
 // stay with theirs. Its triggers take the place of those that the flow had, in the same transaction; those that stay the same go on where they are. The same document again is the same version.
-// [Problems]: it can't be deployed; a *VersionError: its number is taken; ErrDuplicate: the program has a workflow of that name.
+// [Problems]: it can't be deployed; a *VersionError: its number is taken; a *BaseError: another version is active than Base; ErrDuplicate: the program has a workflow of that name.
 func (r *Registry) Deploy(ctx context.Context, d Deployment) (Deployed, error) {
 	f, err := Parse(d.Document, r.World())
 	if err != nil {
@@ -141,11 +166,20 @@ func (r *Registry) deploy(ctx context.Context, d Deployment, f *Flow) (Deployed,
 	if err != nil && !isNew {
 		return Deployed{}, err
 	}
+	if d.Base != nil && head.Active != *d.Base {
+		return Deployed{}, &BaseError{ID: f.ID, Base: *d.Base, Active: head.Active}
+	}
 	number, existed, err := r.number(ctx, d.Tenant, f, head.Latest)
 	if err != nil {
 		return Deployed{}, err
 	}
 	done := Deployed{Version: number, Existed: existed, Warnings: f.Warnings}
+	var with []pawl.Put
+	if d.With != nil {
+		if with, err = d.With(number); err != nil {
+			return done, err
+		}
+	}
 	was := head.Revision
 	next := head
 	next.ID, next.Name, next.Latest = f.ID, f.Name, max(head.Latest, number)
@@ -154,10 +188,11 @@ func (r *Registry) deploy(ctx context.Context, d Deployment, f *Flow) (Deployed,
 	}
 	if next == head {
 		done.Info = head
-		return done, nil
+		_, err = r.engine.Write(ctx, with...)
+		return done, among(with, err)
 	}
 	next.Changed, next.By = time.Now().UTC(), d.By
-	var puts []pawl.Put
+	puts := slices.Clone(with)
 	if !existed {
 		data, err := json.Marshal(Stored{ID: f.ID, Version: number, Hash: f.Hash, Document: f.JSON(), Deployed: next.Changed, By: d.By})
 		if err != nil {
@@ -178,7 +213,16 @@ func (r *Registry) deploy(ctx context.Context, d Deployment, f *Flow) (Deployed,
 		puts = append(puts, pawl.Put{Space: countSpace, Key: "names", If: pawl.AnyVersion, Data: json.RawMessage(`{}`)})
 	}
 	done.Info, err = r.write(ctx, d.Tenant, was, next, puts...)
-	return done, err
+	return done, among(with, err)
+}
+
+// among words the conflict of a record that was written along as one that is not tried again: it is not the flow that has changed.
+func among(with []pawl.Put, err error) error {
+	var conflict *pawl.RecordConflictError
+	if errors.As(err, &conflict) && slices.ContainsFunc(with, func(p pawl.Put) bool { return p.Space == conflict.Space && p.Key == conflict.Key }) {
+		return fmt.Errorf("%w: %s", pawl.ErrConflict, conflict)
+	}
+	return err
 }
 
 // number finds the version that a document is, or will be.
