@@ -136,7 +136,7 @@ func (c *Context) newHook(call string, public bool, opts []HookOption) (key, tok
 			return "", "", h, &MisuseError{Call: call, Why: err.Error()}
 		}
 		if n.answer != nil && !public {
-			return "", "", h, &MisuseError{Call: call, Why: "Answering, RespondManually, Signed and Dedupe are for NewWebhook"}
+			return "", "", h, &MisuseError{Call: call, Why: "Answering, RespondManually, Signed, Dedupe and BodySchema are for NewWebhook"}
 		}
 		if n.Schema != nil && r.e.opt.CheckSchema == nil {
 			return "", "", h, &MisuseError{Call: call, Why: "a Schema was given, but the engine has no Options.CheckSchema to hold payloads against it"}

@@ -95,6 +95,7 @@ type Answer struct {
 	Scheme   string        `json:"scheme,omitempty"`   // how requests are signed; "": they are not
 	Secret   string        `json:"secret,omitempty"`   // Scheme: the name of the secret, never itself
 	Dedupe   string        `json:"dedupe,omitempty"`   // the header that names a delivery
+	Body     json.RawMessage `json:"body,omitempty"`   // a JSON Schema of the requests' bodies; nil: they may be anything
 	// Meta is what the option Meta was given.
 	Meta json.RawMessage `json:"meta,omitempty"`
 }
@@ -147,6 +148,18 @@ func Dedupe(header string) HookOption {
 		a.Dedupe = http.CanonicalHeaderKey(header)
 		if header == "" {
 			return errors.New("Dedupe needs the name of the header; with Signed the scheme's own is used")
+		}
+		return nil
+	})
+}
+
+// BodySchema makes a webhook take requests only whose body is JSON that fits a JSON Schema: others get 422 with what does
+// not fit, and the run does not learn of them. All that the schema refers to must be in it.
+func BodySchema(s json.RawMessage) HookOption {
+	return answer(func(a *Answer) error {
+		a.Body = s
+		if !json.Valid(s) {
+			return fmt.Errorf("the schema of a webhook's bodies is not JSON: %.40q", s)
 		}
 		return nil
 	})

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -188,4 +189,37 @@ func TestWhoSendsToAWebhookIsNotWhatItSays(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A webhook with a schema of bodies takes what fits; the run does not learn of the rest.
+func TestAWebhookTakesBodiesThatFit(t *testing.T) {
+	eachHouse(t, func(t *testing.T, h *house) {
+		id := h.start("counts", "null")
+		path := ""
+		h.eventually("the webhook", func() bool {
+			list, err := h.client.Hooks(t.Context(), id)
+			if err == nil && len(list.Items) == 1 {
+				path = pawl.WebhookPath + list.Items[0].Token
+			}
+			return path != ""
+		})
+		for body, want := range map[string]string{"{}": "422 the body does not fit: got object, want string", "x": "422 the body does not fit: it is no JSON", `"long"`: "422 the body does not fit: maxLength"} {
+			if r := h.send("POST", path, body); !strings.HasPrefix(fmt.Sprintf("%d %s", r.status, r.body), want) {
+				t.Errorf("%s: %d %s, want %s", body, r.status, r.body, want)
+			}
+		}
+		same(t, "status", h.send("POST", path, `"end"`).status, http.StatusAccepted)
+		same(t, "requests", h.result(id), "1")
+	}, pawl.Define("counts", func(c *pawl.Context, _ any) (n int, err error) {
+		w, err := pawl.NewWebhook(c, pawl.BodySchema([]byte(`{"type": "string", "maxLength": 3}`)))
+		if err != nil {
+			return 0, err
+		}
+		for req, err := range w.All(c) {
+			if n++; err != nil || string(req.Body) == `"end"` {
+				return n, err
+			}
+		}
+		return n, nil
+	}))
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/internal/schema"
 	"github.com/pawlrun/pawl/trigger"
 )
 
@@ -133,6 +134,11 @@ func (s *webhooks) receive(w http.ResponseWriter, r *http.Request) (*pawl.Respon
 	if err != nil {
 		return nil, err
 	}
+	if !over && a.Body != nil {
+		if err := fits(a.Body, body); err != nil {
+			return nil, err
+		}
+	}
 	sent, err := s.unread.enter(ctx, h.Run.Key)
 	switch {
 	case err != nil:
@@ -142,6 +148,20 @@ func (s *webhooks) receive(w http.ResponseWriter, r *http.Request) (*pawl.Respon
 	}
 	defer sent()
 	return s.deliver(r.Context(), w.Header(), &h, &a, once, s.request(r, token, body))
+}
+
+// fits holds a body against the schema that its webhook asks for.
+func fits(of json.RawMessage, body []byte) error {
+	compiled, err := schema.Compile(of)
+	if err != nil {
+		return fmt.Errorf("the schema of the webhook's bodies: %w", err)
+	}
+	err = compiled.CheckJSON(body)
+	var faults schema.Faults
+	if errors.As(err, &faults) {
+		return &refusal{status: http.StatusUnprocessableEntity, why: "the body does not fit: " + faults.Error()}
+	}
+	return err
 }
 
 func (s *webhooks) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {

@@ -123,14 +123,20 @@ func (x *run) call(ctx context.Context, name string, c service.Call, secrets []s
 	return data, nil
 }
 
-// withSecrets is the scope with the secrets that something reads, and these themselves.
+// withSecrets is the scope with the secrets and the addresses of webhooks that something reads, and what of them must not be told.
 func (x *run) withSecrets(ctx context.Context, reads func(func(at *node, u use)), in *scope) (root map[string]any, values []string, failed error) {
-	secrets := map[string]any{}
+	secrets, webhooks := map[string]any{}, map[string]any{}
 	reads(func(_ *node, u use) {
-		if u.path[0].Name != "secrets" || len(u.path) != 2 || failed != nil {
+		if len(u.path) != 2 || failed != nil {
 			return
 		}
 		name := u.path[1].Name
+		if hook := in.callbacks.named[name]; u.path[0].Name == "webhooks" && hook != nil && webhooks[name] == nil {
+			webhooks[name], values = hook.URL(), append(values, hook.Token())
+		}
+		if u.path[0].Name != "secrets" {
+			return
+		}
 		if _, is := secrets[name]; is {
 			return
 		}
@@ -148,11 +154,11 @@ func (x *run) withSecrets(ctx context.Context, reads func(func(at *node, u use))
 		secrets[name] = secret
 		values = append(values, secret)
 	})
-	if failed != nil || len(secrets) == 0 {
+	if failed != nil || len(values) == 0 {
 		return in.root, nil, failed
 	}
 	root = maps.Clone(in.root)
-	root["secrets"] = secrets
+	root["secrets"], root["webhooks"] = secrets, webhooks
 	return root, values, nil
 }
 

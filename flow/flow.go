@@ -158,8 +158,9 @@ func milliseconds(n *node) time.Duration { return time.Duration(n.int(0)) * time
 
 // graph is steps that lead to each other; a run begins with the first.
 type graph struct {
-	steps []*step
-	by    map[string]*step
+	steps   []*step
+	by      map[string]*step
+	outside []string // waits of the graphs around it that its steps tell others the webhooks of
 }
 
 // step is one step, read.
@@ -173,8 +174,9 @@ type step struct {
 	retry
 	onFailure string // fail, skip, fallback
 	fallback  string
-	maxVisits int    // 0: no limit of its own
-	variable  string // "": none is set
+	maxVisits int     // 0: no limit of its own
+	variable  string  // "": none is set
+	opens     []*step // waits for a request whose webhooks it tells others of
 }
 
 // retry is when a step is tried again.
@@ -214,6 +216,7 @@ func readGraph(f *findings, steps *node, w World) graph {
 			g.by[s.id] = s
 		}
 	}
+	g.readCallbacks()
 	return g
 }
 

@@ -88,6 +88,13 @@ func stepTypeNames() []string {
 
 var prompt = text{least: 1, most: maxTemplate}
 
+// respond is the answer of a webhook.
+var respond = attr{name: "respond", doc: "the answer to a request that was taken; left out, 202, and where it starts a run its id", is: record{attrs: []attr{
+	{name: "status", doc: "the HTTP status", is: num{whole: true, least: 200, most: 299}, usual: 200},
+	{name: "headers", doc: "headers of the answer", is: table{of: text{most: 4096}}},
+	{name: "body", doc: "a text is sent as it is, anything else as JSON", is: anything{}},
+}}}
+
 var failureMode = attr{name: "failureMode", doc: "failFast: the first that fails ends all; continue: all are carried out; quorum: enough must complete", is: text{one: []string{"failFast", "continue", "quorum"}}, usual: "failFast"}
 
 // stepTypes are the types of steps, with what their config holds.
@@ -139,7 +146,10 @@ var stepTypes = map[string]record{
 		{name: "onTimeout", doc: "where it goes on when nobody came in time; left out, the step fails", is: targetName},
 		{name: "event", doc: "the name of the event", is: text{least: 1, most: 256}},
 		{name: "correlate", doc: "the value that makes the event this run's own; {{path}} puts a value in", is: plain},
-		{name: "schema", doc: "JSON Schema of what comes; of an approval, its form", is: jsonSchema{}},
+		{name: "schema", doc: "JSON Schema of what comes; of an approval, its form; requests with another body get 422", is: jsonSchema{}},
+		{name: "scheme", doc: "how requests are signed, with the secret; left out, whoever has the address is let in", is: text{one: []string{"github", "stripe", "slack", "standard", "hmac"}}},
+		{name: "secret", doc: "the name of the secret that signs requests", is: plain},
+		respond,
 		{name: "approvers", doc: "who may decide; left out, everybody with the right", is: list{of: plain, least: 1, most: 100}},
 		{name: "need", doc: "how many must approve", is: num{whole: true, least: 1, most: 100}, usual: 1},
 		{name: "title", doc: "what is to be decided, in a line", is: text{least: 1, most: 500}},
@@ -253,11 +263,7 @@ var triggerTypes = map[string]record{
 		{name: "dedupe", doc: "header:Name, or a path such as body.id, whose value names a delivery; one that comes again within 24 hours starts nothing; left out, what the scheme says", is: plain},
 		{name: "methods", doc: "what requests may be; GET has its values in query", is: list{of: text{one: trigger.RouteMethods}, least: 1, most: 5}, usual: []string{"POST"}},
 		{name: "form", doc: "the body is a form, as a browser or Slack sends it, instead of JSON", is: truth{}},
-		{name: "respond", doc: "the answer to a request that has started a run; left out, 202 and the run's id", is: record{attrs: []attr{
-			{name: "status", doc: "the HTTP status", is: num{whole: true, least: 200, most: 299}, usual: 200},
-			{name: "headers", doc: "headers of the answer", is: table{of: text{most: 4096}}},
-			{name: "body", doc: "a text is sent as it is, anything else as JSON", is: anything{}},
-		}}},
+		respond,
 		{name: "variables", doc: "the run's variables and the paths they come from, into body, headers, query, id, method and path; left out, they are the body", is: table{of: plain}},
 	}, controls...)},
 	"schedule": {doc: "The clock starts it.", attrs: []attr{

@@ -36,7 +36,7 @@ func (k *checker) references(g graph, before known, outer *around, in inside) {
 }
 
 // roots are the names with which a path may begin.
-var roots = []string{"variables", "stepResults", "steps", "trigger", "workflowId", "executionId", "version", "startedAt", "costAccumulator", "item", "index", "secrets"}
+var roots = []string{"variables", "stepResults", "steps", "trigger", "workflowId", "executionId", "version", "startedAt", "costAccumulator", "item", "index", "secrets", "webhooks"}
 
 // reference checks one path.
 func (k *checker) reference(s *step, at *node, u use, there known, steps *around, in inside) {
@@ -69,6 +69,8 @@ func (k *checker) reference(s *step, at *node, u use, there known, steps *around
 		} else if u.changed {
 			k.f.fault(at, "write {{"+u.path.String()+"}}", "{{%s}}: a secret is sent as it is, without ? and filters, so that it is known where it comes back", u.path)
 		}
+	case "webhooks":
+		k.callback(s, at, second, u, steps)
 	case "item", "index":
 		if !in.item {
 			k.f.fault(at, "", "{{%s}}: there is an %s only within the steps of a map", u.path, root)

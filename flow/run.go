@@ -104,6 +104,11 @@ func (x *run) do(c *pawl.Context, s *step, in *scope) (result, error) {
 			return r, nil
 		}
 	}
+	for _, wait := range s.opens {
+		if _, err := x.webhook(c, wait, in); err != nil {
+			return result{}, err
+		}
+	}
 	r, err := s.work.work(x, c, s, in)
 	if err != nil {
 		cost := r.cost // of what was done before it failed

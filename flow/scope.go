@@ -16,10 +16,11 @@ type scope struct {
 	results   map[string]any
 	cost      int64 // of the steps so far, in millionths of a US dollar
 	trail     *trail
+	callbacks callbacks
 }
 
 func newScope(c *pawl.Context, f *Flow, in map[string]any) *scope {
-	s := &scope{variables: maps.Clone(in), results: map[string]any{}}
+	s := &scope{variables: maps.Clone(in), results: map[string]any{}, callbacks: callbacks{}.clone()}
 	s.root = map[string]any{
 		"variables": s.variables, "stepResults": s.results, "steps": s.results, "workflowId": f.ID, "executionId": c.RunID(),
 		"version": int64(f.Version), "startedAt": at(c.Now()), "costAccumulator": 0.0,
@@ -31,7 +32,7 @@ func newScope(c *pawl.Context, f *Flow, in map[string]any) *scope {
 func (s *scope) inner(branch string) *scope {
 	in := &scope{root: maps.Clone(s.root), variables: maps.Clone(s.variables), results: maps.Clone(s.results), cost: s.cost}
 	in.root["variables"], in.root["stepResults"], in.root["steps"] = in.variables, in.results, in.results
-	in.trail = s.trail.inner(branch)
+	in.trail, in.callbacks = s.trail.inner(branch), s.callbacks.clone()
 	return in
 }
 

@@ -238,6 +238,9 @@ func dedupe(f *findings, at *node) string {
 }
 
 func response(at *node) *trigger.Response {
+	if !at.is(objectKind) {
+		return nil
+	}
 	r := &trigger.Response{Status: at.get("status").int(0)}
 	for _, h := range at.get("headers").fieldsOf() {
 		if r.Headers == nil {

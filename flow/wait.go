@@ -1,11 +1,15 @@
 package flow
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -28,6 +32,7 @@ type wait struct {
 	remind    time.Duration
 	approvers []string
 	need      int
+	door      []pawl.HookOption // how a webhook takes requests
 }
 
 func readWait(f *findings, s *step, config *node) worker {
@@ -58,6 +63,8 @@ func readWait(f *findings, s *step, config *node) worker {
 	}
 	only("approval", "approvers", "need", "title", "message", "details", "remindMs")
 	only("event", "event", "correlate")
+	only("webhook", "scheme", "secret", "respond")
+	w.readDoor(f, config)
 	switch {
 	case w.what == "delay" && w.timeout == 0:
 		f.fault(config, `give "timeoutMs"`, "a delay needs its length")
@@ -79,7 +86,14 @@ func (w *wait) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		if event, err = w.awaited(in); err != nil {
 			return result{}, refuse(c, s, err)
 		}
-		r, err = under(c, s, func(c *pawl.Context) (result, error) { return w.await(c, event) })
+		var hook *pawl.Webhook
+		if w.what == "webhook" {
+			if hook, err = x.webhook(c, s, in); err != nil {
+				return result{}, err
+			}
+			delete(in.callbacks.open, s)
+		}
+		r, err = under(c, s, func(c *pawl.Context) (result, error) { return w.await(c, event, hook) })
 	}
 	if errors.Is(err, pawl.ErrTimeout) && w.onTimeout != "" {
 		return result{to: w.onTimeout, failed: failureOf(err), status: "timed out"}, nil
@@ -99,7 +113,7 @@ func (w *wait) awaited(in *scope) (string, error) {
 	return w.event + ":" + textOf(by), err
 }
 
-func (w *wait) await(c *pawl.Context, event string) (result, error) {
+func (w *wait) await(c *pawl.Context, event string, hook *pawl.Webhook) (result, error) {
 	var opts []pawl.WaitOption
 	if w.timeout > 0 {
 		opts = append(opts, pawl.Timeout(w.timeout))
@@ -118,17 +132,14 @@ func (w *wait) await(c *pawl.Context, event string) (result, error) {
 		}
 		return w.came(c, "the data of event "+w.event, v, v)
 	default: // a webhook
-		hook, err := pawl.NewWebhook(c)
-		if err != nil {
-			return result{}, err
-		}
 		request, err := hook.Wait(c, opts...)
+		if err == nil || errors.Is(err, pawl.ErrTimeout) { // who comes later is told that it is over
+			err = cmp.Or(hook.Close(c), err)
+		}
 		if err != nil {
 			return result{}, err
 		}
-		if err := hook.Close(c); err != nil {
-			return result{}, err
-		}
+		request.URL = strings.ReplaceAll(request.URL, hook.Token(), pawl.HiddenToken)
 		v := requestValue(request)
 		return w.came(c, "the body of the request", v["body"], v)
 	}
@@ -184,6 +195,38 @@ func (w *wait) ask(x *run, c *pawl.Context, s *step, in *scope) (result, error) 
 	return result{output: out, by: by}, nil
 }
 
+// readDoor reads how a webhook takes requests.
+func (w *wait) readDoor(f *findings, config *node) {
+	if w.what != "webhook" {
+		return
+	}
+	scheme, secret := config.get("scheme").str(), config.get("secret").str()
+	switch {
+	case scheme != "" && secret == "":
+		f.fault(config.get("scheme"), `give "secret"`, "requests signed by %s need the name of a secret", scheme)
+	case scheme == "" && secret != "":
+		f.fault(config.get("secret"), `give "scheme"`, "nothing says how requests are signed with it")
+	case scheme != "":
+		w.door = append(w.door, pawl.Signed(scheme, secret))
+	}
+	if w.schema != nil {
+		w.door = append(w.door, pawl.BodySchema(w.schema))
+	}
+	if answer := response(config.get("respond")); answer != nil {
+		header := http.Header{}
+		for name, value := range answer.Headers {
+			header.Set(name, value)
+		}
+		body := []byte(answer.Body)
+		if text := config.get("respond").get("body"); text.is(textKind) {
+			body = []byte(text.text)
+		} else if body != nil && header.Get("Content-Type") == "" {
+			header.Set("Content-Type", "application/json")
+		}
+		w.door = append(w.door, pawl.Answering(pawl.Response{Status: answer.Status, Header: header, Body: body}))
+	}
+}
+
 // credentials are headers that go into no journal.
 var credentials = []string{"Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key"}
 
@@ -201,7 +244,7 @@ func requestValue(r *pawl.Request) map[string]any {
 	} else if utf8.Valid(r.Body) {
 		out["body"] = string(r.Body)
 	} else {
-		out["body"] = r.Body // as base64
+		out["body"] = base64.StdEncoding.EncodeToString(r.Body)
 	}
 	return out
 }

@@ -117,11 +117,12 @@ type around struct {
 	own   map[string]*step
 	by    map[string][]string // ids of steps, by the facts that they bring
 	outer *around
+	graph graph
 	names []string // sorted; nil: not yet asked for
 }
 
 func newAround(g graph, outer *around) *around {
-	a := &around{own: make(map[string]*step, len(g.steps)), by: map[string][]string{}, outer: outer}
+	a := &around{own: make(map[string]*step, len(g.steps)), by: map[string][]string{}, outer: outer, graph: g}
 	for _, s := range g.steps {
 		a.own[s.id] = s
 		for fact := range s.brings() {

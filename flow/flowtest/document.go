@@ -130,7 +130,10 @@ func standInPrompt(ref string, vars any) string {
 // nodeOf finds the step of a key of the journal: the first part of it that names one which is no parallel and no map.
 func (d *document) nodeOf(key string) *node {
 	for part := range strings.SplitSeq(key, "/") {
-		id, _, _ := strings.Cut(part, "#")
+		id := part
+		if end := strings.IndexAny(part, "#:"); end >= 0 { // an occurrence; what belongs to a step
+			id = part[:end]
+		}
 		if n := d.nodes[id]; n != nil && n.kind != "parallel" && n.kind != "map" {
 			return n
 		}
