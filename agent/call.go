@@ -15,7 +15,7 @@ import (
 // Call is what a model is asked.
 type Call struct {
 	Model     string   // as provider/model; "" means Options.Model
-	Fallbacks []string // asked in this order when the one before is too slow, overloaded, unavailable, refuses, or finds the request too long
+	Fallbacks []string // asked in this order when the one before is too slow, called too often, overloaded, unavailable, refuses, or finds the request too long
 
 	System   string         // instructions; variables are not filled in
 	Prompt   string         // the question, as one message of the user; or
@@ -290,7 +290,7 @@ func (a *attempt) fromModels(ctx context.Context, req *llm.Request) (*Answer, er
 func anotherMay(err error) bool {
 	var open *BreakerError
 	switch llm.KindOf(err) {
-	case llm.Timeout, llm.Overloaded, llm.Unavailable, llm.Truncated, llm.Refused, llm.ContextTooLong:
+	case llm.Timeout, llm.RateLimited, llm.Overloaded, llm.Unavailable, llm.Truncated, llm.Refused, llm.ContextTooLong:
 		return true
 	}
 	return errors.As(err, &open)

@@ -119,7 +119,7 @@ func TestJ24_anotherModelAnswers(t *testing.T) {
 		"too slow":       {llmtest.Rule{Delay: time.Hour}, []string{"ask first/m timeout", "fallback second/m"}},
 		"bad request":    {failing(llm.BadRequest), []string{"ask first/m bad_request"}},
 		"not authorised": {failing(llm.Auth), []string{"ask first/m auth"}},
-		"rate limited":   {llmtest.Rule{Text: "waited", Fail: []error{&llm.Error{Kind: llm.RateLimited, Provider: "first", Wait: 20 * time.Millisecond}}}, []string{"ask first/m rate_limited", "ask first/m"}},
+		"rate limited":   {failing(llm.RateLimited), []string{"ask first/m rate_limited", "fallback second/m"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachStore(t, func(t *testing.T, open func() pawl.Store) {

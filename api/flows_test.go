@@ -74,7 +74,7 @@ func TestAFlowIsDeployedAndExecutedByRequestsOfAnyClient(t *testing.T) {
 func TestAllThatIsWrongWithAFlowIsToldAtOnce(t *testing.T) {
 	h := open(t, api.Options{})
 	doc := "{\n  \"id\": \"bad\",\n  \"steps\": [\n    {\"id\": \"a\", \"type\": \"service\", \"config\": {\"service\": \"dusk\"}, \"next\": \"b\"},\n    {\"id\": \"a\", \"type\": \"transfrom\", \"next\": \"end\"},\n" +
-		"    {\"id\": \"c\", \"type\": \"ai-decision\", \"config\": {\"prompt\": \"?\", \"outputFormat\": \"json\"}, \"next\": {\"x\": \"end\"}}\n  ]\n}"
+		"    {\"id\": \"c\", \"type\": \"ai-decision\", \"config\": {\"prompt\": \"?\", \"outputFormat\": \"number\"}, \"next\": {\"x\": \"end\"}}\n  ]\n}"
 	p := h.refused(400, "input", "POST", "/api/workflows", doc)
 	if len(p.Errors) < 4 {
 		t.Errorf("%+v", p.Errors)

@@ -154,7 +154,8 @@ func (d *decision) readShape(f *findings, at, config *node) {
 				return
 			}
 		} else if n == nil {
-			f.warn(at, `give "outputSchema": the model is told of it and held to it`, "the answer may be any JSON, as no schema says what it holds")
+			f.fault(at, `give "outputSchema": the model is told of it and held to it; {"type": "object"} is any object`, "outputFormat json needs a schema of what the answer holds")
+			return
 		}
 		d.shape, err = agent.JSON(schema)
 	default:

@@ -111,7 +111,7 @@ var stepTypes = map[string]record{
 		{name: "min", doc: "the least number", is: anyNumber{}},
 		{name: "max", doc: "the greatest number", is: anyNumber{}},
 		{name: "integer", doc: "the number must be whole", is: truth{}},
-		{name: "outputSchema", doc: "JSON Schema of the answer of outputFormat json", is: jsonSchema{}},
+		{name: "outputSchema", doc: "JSON Schema of the answer of outputFormat json, which needs one", is: jsonSchema{}},
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
 		{name: "temperature", doc: "how freely the model answers", is: num{least: 0, most: 2}, usual: defaultTemperature},
 		{name: "maxTokens", doc: "most tokens of the answer; left out, what fits its form", is: num{whole: true, least: 1, most: 1_000_000}},

@@ -51,6 +51,7 @@ func realServices(t *testing.T) service.Set {
 func TestSamples(t *testing.T) {
 	missing := func(pointer, step string) string { return pointer + `: there is no step "` + step + `" here` }
 	const noID = `: the field "id" is missing`
+	const noSchema = "/steps/0/config: outputFormat json needs a schema of what the answer holds"
 	faults := map[string][]string{
 		"demo-triage.json": nil,
 		"notify-all.json":  nil,
@@ -59,10 +60,10 @@ func TestSamples(t *testing.T) {
 			`/steps/3/config/service: there is no service "ticketSystem"`,
 		},
 		"expense-approval.json": {
-			missing("/steps/1/next/auto-approve", "process-payment"), missing("/steps/1/next/reject", "notify-rejection"), missing("/steps/2/next/default", "wait-for-approval"),
+			noSchema, missing("/steps/1/next/auto-approve", "process-payment"), missing("/steps/1/next/reject", "notify-rejection"), missing("/steps/2/next/default", "wait-for-approval"),
 		},
 		"template-content-moderation.json": {
-			noID, missing("/steps/1/next/approve", "publish"), missing("/steps/1/next/flag", "human-review"), missing("/steps/1/next/reject", "notify-author"),
+			noID, noSchema, missing("/steps/1/next/approve", "publish"), missing("/steps/1/next/flag", "human-review"), missing("/steps/1/next/reject", "notify-author"),
 		},
 		"template-data-enrichment.json": {noID, missing("/steps/1/next/default", "store")},
 		"template-incident-response.json": {
