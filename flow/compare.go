@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/aymanbagabas/go-udiff"
 )
 
 // Comparison is what one document says otherwise than another.
@@ -61,7 +63,7 @@ func Compare(old, now []byte) (Comparison, error) {
 	}
 	k := &comparing{changes: []Change{}}
 	k.objects(a, b, "flow", "")
-	return Comparison{Changes: k.changes, Text: unified(written(a), written(b))}, nil
+	return Comparison{Changes: k.changes, Text: udiff.Unified("old", "new", written(a), written(b))}, nil
 }
 
 // contents is a document without what says nothing of the flow.
@@ -74,14 +76,15 @@ func contents(data []byte) (*node, error) {
 	return root, nil
 }
 
-// written are the lines of a node, written one way.
-func written(n *node) []string {
+// written is a node as text, written one way.
+func written(n *node) string {
 	var flat, b bytes.Buffer
 	n.canonical(&flat)
 	if json.Indent(&b, flat.Bytes(), "", "  ") != nil {
-		return nil // it is JSON
+		return "" // it is JSON
 	}
-	return strings.Split(b.String(), "\n")
+	b.WriteByte('\n')
+	return b.String()
 }
 
 // comparing gathers changes.
@@ -161,6 +164,14 @@ func identified(list *node) bool {
 	return true
 }
 
+func byID(list *node) map[string]*node {
+	by := make(map[string]*node, len(list.items))
+	for _, item := range list.items {
+		by[item.get("id").str()] = item
+	}
+	return by
+}
+
 // named compares steps, or branches, by their ids.
 func (k *comparing) named(old, now *node, what, field string) {
 	name := func(id string) string {
@@ -172,20 +183,13 @@ func (k *comparing) named(old, now *node, what, field string) {
 		}
 		return what + " " + field + "/" + id
 	}
-	find := func(list *node, id string) *node {
-		for _, item := range list.items {
-			if item.get("id").str() == id {
-				return item
-			}
-		}
-		return nil
-	}
+	before, after := byID(old), byID(now)
 	for _, item := range now.items {
 		id := item.get("id").str()
-		k.values(find(old, id), item, name(id), "")
+		k.values(before[id], item, name(id), "")
 	}
 	for _, item := range old.items {
-		if id := item.get("id").str(); find(now, id) == nil {
+		if id := item.get("id").str(); after[id] == nil {
 			k.values(item, nil, name(id), "")
 		}
 	}
