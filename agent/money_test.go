@@ -225,7 +225,7 @@ func (h *hired) Join(ctx context.Context, w pawl.WorkerInfo, until time.Time) (i
 	return id, err
 }
 
-func TestACallWithoutAPriceIsCountedAtItsWorst(t *testing.T) {
+func TestJ54_aCallWithoutAPriceIsCountedAtItsWorst(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		s := llmtest.Script(llmtest.Rule{Text: "yes"})
 		m := New(Options{Providers: map[string]llm.Model{"scripted": s}, Model: "scripted/unheard-of", WorstCase: 20_000})

@@ -120,7 +120,7 @@ func TestApprovalsOverHTTP(t *testing.T) {
 	}, expense(approval.Request{Approvers: []string{"ann", "bob"}, Schema: []byte(expenseForm)}))
 }
 
-func TestALinkIsReadByAnybodyAndDecidesByPOST(t *testing.T) {
+func TestJ51_aLinkIsReadByAnybodyAndDecidesByPOST(t *testing.T) {
 	eachHouse(t, func(t *testing.T, h *house) {
 		h.ok(202, "POST", "/api/runs", `{"workflow":"expense","id":"one","input":{"text":`+quoted(hostile)+`}}`, &api.Run{})
 		a := h.asked("one/pay")

@@ -61,7 +61,7 @@ func inBubble(t *testing.T, b *board, f func(h *pawltest.Harness), defs ...pawl.
 
 const base = "https://pawl.example.org"
 
-func TestPeopleAreRemindedAndOthersAsked(t *testing.T) {
+func TestJ51_peopleAreRemindedAndOthersAsked(t *testing.T) {
 	b := &board{}
 	w := asks(approval.Request{
 		Approvers: []string{"ann", "bob"}, Notify: b.notify, BaseURL: base, Need: 2, Expires: 4 * 24 * time.Hour,

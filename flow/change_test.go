@@ -16,7 +16,7 @@ import (
 )
 
 // Rows of a database start runs of the flow's active version, and none when it has none.
-func TestRowsOfADatabaseStartRunsOfTheActiveVersion(t *testing.T) {
+func TestJ48_rowsOfADatabaseStartRunsOfTheActiveVersion(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		s := serve(t, open(), options(t, &desk{}))
 		shop, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "shop.db")+"?_pragma=busy_timeout(30000)")

@@ -36,7 +36,7 @@ func (s *server) fires(t *testing.T) {
 }
 
 // The end of a run starts the flows that ask for it: of a flow and of code, when it has completed and when it has failed.
-func TestTheEndOfARunStartsAFlow(t *testing.T) {
+func TestJ50_theEndOfARunStartsAFlow(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		s := serve(t, open(), options(t, &desk{}), codeRun)
 		s.fires(t)
@@ -73,7 +73,7 @@ func TestTheEndOfARunStartsAFlow(t *testing.T) {
 }
 
 // A flow that its own end would start is refused, and flows that start each other come to an end.
-func TestEndsDoNotStartEachOtherForEver(t *testing.T) {
+func TestJ50_endsDoNotStartEachOtherForEver(t *testing.T) {
 	for name, event := range map[string]string{
 		"all":     `{"type": "event", "eventName": "workflow.completed"}`,
 		"failed":  `{"type": "event", "eventName": "workflow.failed", "where": "event.data.status == 'failed'"}`,

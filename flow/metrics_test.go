@@ -15,7 +15,7 @@ import (
 )
 
 // Metrics and costs are those of the runs, counted by hand: what failed has cost too.
-func TestMetricsAndCosts(t *testing.T) {
+func TestJ44_metricsAndCosts(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		used := llm.Usage{Input: 1000, Output: 500} // 2000 millionths of a dollar
 		s := serve(t, open(), options(t, &desk{},
@@ -106,7 +106,7 @@ func TestMetricsAndCosts(t *testing.T) {
 	})
 }
 
-func TestDollars(t *testing.T) {
+func TestJ54_dollars(t *testing.T) {
 	for micro, want := range map[int64]string{0: "$0.0000", 1: "$0.000001", 99: "$0.000099", 100: "$0.0001", 31_249: "$0.0312", 31_250: "$0.0313", 1_234_567: "$1.2346", -42_000_000: "-$42.0000"} {
 		equal(t, "dollars", flow.Dollars(micro), want)
 	}

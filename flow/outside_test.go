@@ -21,6 +21,8 @@ import (
 type outside struct {
 	url    string
 	answer func(w http.ResponseWriter, call int, body string) // call counts from 1, by path
+	slow   func(r *http.Request)                              // is called before; nil: nothing is waited for
+	status map[string]int                                     // by path; without answer
 
 	mu    sync.Mutex
 	calls map[string][]string // by path, the bodies
@@ -45,9 +47,15 @@ func (o *outside) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.keys[r.URL.Path] = append(o.keys[r.URL.Path], r.Header.Get("Idempotency-Key"))
 	n := len(o.calls[r.URL.Path])
 	o.mu.Unlock()
+	if o.slow != nil {
+		o.slow(r)
+	}
 	if o.answer != nil {
 		o.answer(w, n, string(body))
 		return
+	}
+	if status := o.status[r.URL.Path]; status != 0 {
+		w.WriteHeader(status)
 	}
 	fmt.Fprint(w, `{}`)
 }

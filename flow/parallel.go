@@ -109,6 +109,7 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	r := result{}
 	branches, all := map[string]any{}, map[string]any{}
 	first, done := -1, 0
+	var why error // the first has failed
 	for i, f := range futures { // all have settled before the step is over
 		end, err := f.Wait(c)
 		if end == nil {
@@ -121,7 +122,7 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 		case end.err == nil:
 			done++
 		case first < 0 && !errors.Is(end.err, errEnough) && !errors.Is(end.err, pawl.ErrCancelled):
-			first = i
+			first, why = i, end.err
 		}
 	}
 	r.output, r.more = all, map[string]any{"branches": branches}
@@ -131,7 +132,7 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	if first < 0 || endsRun(failed) {
 		return r, failed // the run is over, or the branch that this is part of
 	}
-	return r, &BranchError{Step: s.id, Branch: p.branches[first].id, Done: done, Need: p.need(), Err: failed}
+	return r, &BranchError{Step: s.id, Branch: p.branches[first].id, Done: done, Need: p.need(), Err: why}
 }
 
 // await waits until enough branches have completed, or can't any more.
@@ -185,6 +186,9 @@ func (x *run) branch(c *pawl.Context, b branch, timeout time.Duration, in *scope
 	}
 	inner := in.inner(b.id)
 	output, err := x.follow(c, b.graph, inner)
+	if timeout > 0 && cancelled(err) && errors.Is(err, pawl.ErrTimeout) { // it has failed: nobody else has ended it
+		err = &codedError{"timed_out", fmt.Errorf("the branch took longer than its %v", timeout)}
+	}
 	inner.trail.over(err)
 	end := &ended{output: output, err: err, cost: inner.cost - in.cost, results: map[string]any{}}
 	for _, s := range b.graph.steps {

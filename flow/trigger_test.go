@@ -76,7 +76,7 @@ func same(t *testing.T, what string, got []string, want ...string) {
 }
 
 // The triggers of a flow are those of its active version, whoever deploys, activates or rolls back.
-func TestTriggersSwitchWithTheVersion(t *testing.T) {
+func TestJ45_triggersSwitchWithTheVersion(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		s := serve(t, open(), options(t, &desk{}))
 		all := trigger.Schedules{Engine: s.Engine}
@@ -250,7 +250,7 @@ func (s *server) runs(t *testing.T, tenant, workflow string) (out []pawl.RunInfo
 }
 
 // A request to the path of a deployed flow starts a run, once for each delivery, and is answered when the run is stored.
-func TestARequestStartsAFlow(t *testing.T) {
+func TestJ47_aRequestStartsAFlow(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		s := serve(t, open(), options(t, &desk{}))
 		hub, err := trigger.NewVerifier(trigger.SignatureOptions{Scheme: trigger.HMAC, Header: "X-Sig", Secrets: []string{"k"}})
@@ -330,7 +330,7 @@ func TestARequestStartsAFlow(t *testing.T) {
 }
 
 // A path is one of the whole server, and is that of whoever had it first.
-func TestNobodyCapturesAPath(t *testing.T) {
+func TestJ47_nobodyCapturesAPath(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		s := serve(t, open(), options(t, &desk{}))
 		s.deploys(t, triggered("f", "one", hooked))

@@ -15,7 +15,7 @@ import (
 )
 
 // A template is deployed as it is, and nothing is to be said of it, nor of its input.
-func TestTemplatesAreValidAgainstTheRealServices(t *testing.T) {
+func TestJ52_templatesAreValidAgainstTheRealServices(t *testing.T) {
 	for _, of := range templates.List() {
 		t.Run(of.Name, func(t *testing.T) {
 			f, err := flow.Parse([]byte(of.Flow()), flow.World{Services: realServices(t, of), Model: "test/m"})
@@ -67,7 +67,7 @@ func block(page, language string) string {
 }
 
 // Each way of each template ends as its cases say, with the calls that they say.
-func TestTemplatesDoWhatTheirCasesSay(t *testing.T) {
+func TestJ52_templatesDoWhatTheirCasesSay(t *testing.T) {
 	for _, of := range templates.List() {
 		top, nodes := nodesOf(t, of)
 		visited := map[string]bool{}

@@ -148,7 +148,7 @@ func TestEverySecondIsFired(t *testing.T) {
 	})
 }
 
-func TestOverlaps(t *testing.T) { // each run takes 140 s, and a slot comes each 60: none ends as a slot comes
+func TestJ49_overlaps(t *testing.T) { // each run takes 140 s, and a slot comes each 60: none ends as a slot comes
 	for overlap, want := range map[Overlap][]string{
 		Skip:      {"00:01 started", "00:02 skipped", "00:03 skipped", "00:04 started", "00:05 skipped", "00:06 skipped"},
 		BufferOne: {"00:01 started", "00:02 started", "00:03 skipped", "00:04 started", "00:05 skipped", "00:06 buffered"},
@@ -174,7 +174,7 @@ func TestOverlaps(t *testing.T) { // each run takes 140 s, and a slot comes each
 	}
 }
 
-func TestCatchUpAfterAWeek(t *testing.T) {
+func TestJ49_N20_catchUpAfterAWeek(t *testing.T) {
 	for _, c := range []struct {
 		catchUp CatchUp
 		max     int
@@ -354,7 +354,7 @@ func TestPutAndRevisions(t *testing.T) {
 	})
 }
 
-func TestThreeNodesFireEachSlotOnce(t *testing.T) {
+func TestJ43_N20_threeNodesFireEachSlotOnce(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		var engines []*pawl.Engine
 		for range 3 {

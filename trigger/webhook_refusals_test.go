@@ -125,7 +125,7 @@ func TestABodyIsOfOneType(t *testing.T) {
 }
 
 // No webhook answers where the server does, in whatever case it is written.
-func TestTheServersPathsAreNoWebhooks(t *testing.T) {
+func TestJ47_theServersPathsAreNoWebhooks(t *testing.T) {
 	for _, p := range []string{"/api", "/.well-known", "/ui", "/metrics", "/healthz", "/readyz", "/openapi.json", "/approve", "/login", "/logout"} {
 		for _, path := range []string{p, p + "/x", strings.ToUpper(p), strings.ToUpper(p) + "/x"} {
 			if err := CheckPath(path); !errors.Is(err, pawl.ErrInput) {

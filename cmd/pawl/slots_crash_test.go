@@ -32,7 +32,7 @@ const slotsFlow = `{
 
 // Two servers on one PostgreSQL fire each slot of schedules exactly once, while one of them after the other is killed and started
 // again. A slot has one run, and that run completes; its call is made under one key, though who was killed may have made it before.
-func TestCrashEachSlotIsFiredOnce(t *testing.T) {
+func TestJ43_N20_CrashEachSlotIsFiredOnce(t *testing.T) {
 	t.Parallel()
 	flows, length, every := 12, 13*time.Second, 2*time.Second
 	if os.Getenv("PAWL_CRASH") == "long" {

@@ -48,7 +48,7 @@ func serveUntilKilled(store, watched string) int {
 
 // Each committed row starts one run: with writers whose transactions commit out of order and roll back, and servers that
 // are killed in the middle.
-func TestCrashEachCommittedRowStartsOneRun(t *testing.T) {
+func TestJ48_N20_CrashEachCommittedRowStartsOneRun(t *testing.T) {
 	rows := 5000
 	if os.Getenv("PAWL_CRASH") == "long" {
 		rows = 100_000
