@@ -156,7 +156,7 @@ func (t *tool) readAction(f *findings, with *node, w World, allow []string, asks
 	schema["required"] = []string{}
 	data, err := json.Marshal(schema)
 	if err == nil {
-		t.with = readParams(f, t.use, service.Action{Name: t.action.Name, Params: data}, orEmpty(with, t.at))
+		t.with = readParams(f, t.use, service.Action{Name: t.action.Name, Params: data}, orEmpty(with, t.at), false)
 		properties, _ := schema["properties"].(map[string]any)
 		k := &paramCheck{root: schema}
 		for _, name := range sortedNames(properties) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/pawlrun/pawl"
@@ -21,19 +22,44 @@ type call struct {
 	allow   []string // parameters into which a model's words may flow
 }
 
-// ofCall are the fields of a service step's config that are no parameters.
-var ofCall = []string{"service", "action", "outputVariable", "allowModel"}
+// ofCall are the fields of a service step's config that are no parameters. A parameter of such a name stands in params.
+var ofCall = []string{"service", "action", "params", "outputVariable", "allowModel"}
 
 func readCall(f *findings, config *node, w World) worker {
 	k := &call{service: config.get("service").str(), allow: config.get("allowModel").strs()}
 	k.action = findAction(f, config, w)
-	k.params = readParams(f, k.service+"."+k.action.Name, k.action, config, ofCall...)
+	k.params = readParams(f, k.service+"."+k.action.Name, k.action, parametersOf(f, config), true)
 	for i, name := range k.allow {
 		if _, is := k.params.fields[name]; !is {
 			f.fault(config.get("allowModel").items[i], f.did(name, sortedNames(k.params.fields)), "the step has no parameter %q", name)
 		}
 	}
 	return k
+}
+
+// parametersOf is an object of the parameters in a config: those that stand beside its fields, and those in params.
+func parametersOf(f *findings, config *node) *node {
+	all := &node{kind: objectKind}
+	if config != nil {
+		all = &node{kind: objectKind, in: config.in, name: config.name, index: config.index, line: config.line, column: config.column}
+	}
+	for _, field := range config.fieldsOf() {
+		if !slices.Contains(ofCall, field.name) {
+			all.fields = append(all.fields, field)
+		}
+	}
+	within := config.get("params")
+	if !within.is(objectKind) {
+		return all // that it must be one is said by the shape
+	}
+	for _, field := range within.fields {
+		if all.get(field.name) != nil {
+			f.fault(field.at, "keep one of the two", "the parameter %q stands beside params too", field.name)
+			continue
+		}
+		all.fields = append(all.fields, field)
+	}
+	return all
 }
 
 // findAction finds the action that a config names by service and action. It is empty if there is none, which is said.

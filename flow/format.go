@@ -119,9 +119,10 @@ var stepTypes = map[string]record{
 		{name: "maxRepairs", doc: "how often the model may mend an answer of another form", is: num{whole: true, least: 0, most: 10}, usual: 2},
 		{name: "routeOn", doc: "of a JSON answer, the path below output by which next chooses", is: plain},
 	}},
-	"service": {doc: "Calls a service. Its action's parameters stand beside service and action.", open: true, attrs: []attr{
+	"service": {doc: "Calls a service. Its action's parameters stand beside service and action, or in params.", open: true, attrs: []attr{
 		{name: "service", doc: "the service's name", is: plain, required: true},
 		{name: "action", doc: "what it does; left out, its first action", is: plain},
+		{name: "params", doc: "the action's parameters, or some of them: here may stand also those that have the names of these fields", is: table{of: anything{}}},
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
 		{name: "allowModel", doc: "parameters into which a model's words may flow though they name places or people", is: list{of: plain, least: 1, most: 100}},
 	}},

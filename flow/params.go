@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ type params struct {
 	fields  map[string]value
 	schema  *schema  // of all of them; nil: it is not known
 	trusted []placed // templates that name places or people
+	beside  bool     // they stand beside the fields of a step
 }
 
 // placed is a template and its parameter, in whose schema it stands.
@@ -27,14 +29,12 @@ type placed struct {
 	*template
 }
 
-// readParams reads parameters from the fields of an object, but for those that are something else, and holds them
-// against the action's schema as far as they are known before a run.
-func readParams(f *findings, of string, action service.Action, at *node, but ...string) *params {
-	p := &params{of: of, fields: map[string]value{}}
+// readParams reads parameters from the fields of an object, and holds them against the action's schema as far as they are known
+// before a run. beside says that they stand beside the fields of a step.
+func readParams(f *findings, of string, action service.Action, at *node, beside bool) *params {
+	p := &params{of: of, fields: map[string]value{}, beside: beside}
 	for _, field := range at.fieldsOf() {
-		if !slices.Contains(but, field.name) {
-			p.fields[field.name] = readValue(f, field.value)
-		}
+		p.fields[field.name] = readValue(f, field.value)
 	}
 	if action.Name == "" {
 		return p // it is not known, which is said
@@ -46,7 +46,8 @@ func readParams(f *findings, of string, action service.Action, at *node, but ...
 	}
 	p.schema = &known.schema
 	k := &paramCheck{f: f, p: p, of: known, root: known.root}
-	k.object(at, p.fields, known.root, but)
+	k.note(at, known.root)
+	k.object(at, p.fields, known.root)
 	return p
 }
 
@@ -111,19 +112,27 @@ type paramCheck struct {
 // maxSchemaDepth bounds how deep a schema is followed.
 const maxSchemaDepth = 64
 
-func (k *paramCheck) object(at *node, fields map[string]value, schema map[string]any, but []string) {
+// note tells what a part of the schema says that could not be checked here.
+func (k *paramCheck) note(at *node, schema map[string]any) {
+	if text, is := schema[service.Note].(string); is {
+		k.f.note(at, text)
+	}
+}
+
+func (k *paramCheck) object(at *node, fields map[string]value, schema map[string]any) {
 	properties, _ := schema["properties"].(map[string]any)
 	if at.get("$ref") == nil {
 		for _, name := range texts(schema["required"]) {
 			if at.get(name) == nil {
-				k.f.fault(at, "", "%s needs the parameter %q", k.where(), name)
+				hint := ""
+				if k.deep == 0 && k.p.beside && slices.Contains(ofCall, name) {
+					hint = fmt.Sprintf(`a step has a field of that name, so give it as "params": {%q: …}`, name)
+				}
+				k.f.fault(at, hint, "%s needs the parameter %q", k.where(), name)
 			}
 		}
 	}
 	for _, field := range at.fieldsOf() {
-		if slices.Contains(but, field.name) {
-			continue
-		}
 		if k.deep == 0 {
 			k.top = field.name
 		}
@@ -160,6 +169,7 @@ func (k *paramCheck) value(v *value, schema any) {
 	}
 	k.deep++
 	defer func() { k.deep-- }()
+	k.note(v.at, leaf)
 	fill, _ := leaf["x-pawl-fill"].(string)
 	v.as = service.Fill(fill)
 	holds := false
@@ -191,7 +201,7 @@ func (k *paramCheck) value(v *value, schema any) {
 	case must != "" && len(kinds) > 0 && !slices.Contains(kinds, must):
 		k.f.fault(v.at, "", "%s is %s and must be %s", k.top, v.at.kind, strings.Join(kinds, " or "))
 	case v.fields != nil:
-		k.object(v.at, v.fields, leaf, nil)
+		k.object(v.at, v.fields, leaf)
 	default:
 		for i := range v.items {
 			k.value(&v.items[i], leaf["items"])

@@ -19,6 +19,7 @@ type Problem struct {
 	Hint    string `json:"hint,omitempty"`    // what to write instead, where that is known
 	Caret   string `json:"caret,omitempty"`   // of an expression: the line that is wrong, and below it a ^ under the place
 	Warning bool   `json:"warning,omitempty"` // it does not stop a deployment
+	Note    bool   `json:"note,omitempty"`    // a warning of what could not be checked here; see service.Note
 }
 
 func (p Problem) String() string {
@@ -46,12 +47,15 @@ type Problems []Problem
 const maxProblems = 200
 
 func (ps Problems) Error() string {
-	faults := ps.Faults()
-	if len(faults) == 1 {
-		return faults[0].String()
+	list, what := ps.Faults(), "problems"
+	if len(list) == 0 {
+		list, what = ps, "warnings"
 	}
-	lines := []string{fmt.Sprintf("%d problems", len(faults))}
-	for _, p := range faults {
+	if len(list) == 1 {
+		return list[0].String()
+	}
+	lines := []string{fmt.Sprintf("%d %s", len(list), what)}
+	for _, p := range list {
 		lines = append(lines, p.String())
 	}
 	return strings.Join(lines, "\n")
@@ -82,6 +86,7 @@ type findings struct {
 	more [2]int // how many faults and warnings there are, with those that are not in it
 
 	schemas map[string]*paramSchema // of actions, by their text
+	noted   map[string]bool
 }
 
 // finding is a problem whose pointer is made when it is told.
@@ -115,6 +120,21 @@ func (f *findings) fault(at *node, hint, format string, args ...any) {
 
 func (f *findings) warn(at *node, hint, format string, args ...any) {
 	f.add(at, fmt.Sprintf(format, args...), hint, true)
+}
+
+// note warns, once in a document, of what could not be checked.
+func (f *findings) note(at *node, text string) {
+	if f.noted[text] {
+		return
+	}
+	if f.noted == nil {
+		f.noted = map[string]bool{}
+	}
+	f.noted[text] = true
+	before := len(f.list)
+	if f.add(at, text, "", true); len(f.list) > before {
+		f.list[before].Note = true
+	}
 }
 
 // faultIn adds a fault of an expression, with the place in it.

@@ -78,14 +78,15 @@ func (a *app) test(ctx context.Context, paths []string, f testFlags) error {
 	if err != nil {
 		return err
 	}
-	w, err := a.world()
-	if err != nil {
-		return err
-	}
+	w := worlds{app: a}
 	list := []testedFile{}
 	cases, ran := 0, 0
 	for _, file := range files {
-		one, all := a.testFile(ctx, file, w.Services, f)
+		world, err := w.of(file)
+		if err != nil {
+			return err
+		}
+		one, all := a.testFile(ctx, file, world.Services, f)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -123,3 +123,47 @@ func TestARunBecomesACase(t *testing.T) {
 		pawlAt(t, h.url, "test", "--record", "nobody", cases).want(t, exitNotFound)
 	})
 }
+
+const callFlow = `
+id: call
+steps:
+  - {id: tell, type: service, config: {service: tickets, action: create, title: "{{variables.text}}"}, next: keep}
+  - {id: keep, type: service, config: {service: database, action: execute, connection: main, query: "DELETE FROM t WHERE id = $1", values: ["{{variables.text}}"]}, next: mail}
+  - {id: mail, type: service, config: {service: email, to: ann@example.org, subject: Hello, template: hello}, next: end}
+`
+
+// Flows have their descriptions of services with them, in a folder beside the file or beside the folder of flows; and what the settings of a
+// server would say is checked as far as it can be.
+func TestFlowsHaveTheirServicesWithThem(t *testing.T) {
+	t.Chdir(t.TempDir())
+	cases := "cases:\n- {name: one, input: {text: x}, expect: {path: [tell, keep, mail, end], calls: {tell: {title: x}}}}\n"
+	unknown := []string{"the connections of databases are not known here; set databases, or PAWL_DATABASES", "the templates of mails are not known here; set SMTP_TEMPLATES"}
+	write(t, "in/services/tickets.yaml", ticketsYAML)
+	write(t, "in/call.yaml", callFlow)
+	write(t, "in/call.test.yaml", cases)
+	write(t, "project/services/tickets.yaml", ticketsYAML)
+	write(t, "project/flows/call.yaml", callFlow)
+	write(t, "project/flows/call.test.yaml", cases)
+	write(t, "project/input.json", `{"text": "x"}`)
+	for _, path := range []string{"in", "in/call.yaml", "in/call.test.yaml", "project", "project/flows", "project/flows/call.yaml"} {
+		pawlWith(t, nobody, "", "test", path).want(t, 0, append(unknown, "✓ ")...)
+	}
+	for _, path := range []string{"in", "in/call.yaml", "project", "project/flows", "project/flows/call.yaml"} {
+		pawlWith(t, nobody, "", "validate", path).want(t, 0, append(unknown, "call  ")...)
+	}
+	t.Chdir("project/flows")
+	pawlWith(t, nobody, "", "validate", ".").want(t, 0, "call.yaml")
+	t.Chdir("../..")
+
+	write(t, "in/call.yaml", strings.NewReplacer("title:", "titel:", "values:", "valuse:", "connection: main", "connection: 7").Replace(callFlow))
+	pawlWith(t, nobody, "", "validate", "in").want(t, exitUsage, `tickets.create needs the parameter "title"`, `did you mean "title"?`, `database.execute has no parameter "valuse"; did you mean "values"?`, "got number, want string")
+	write(t, "in/services/tickets.yaml", "name: tickets\n")
+	pawlWith(t, nobody, "", "validate", "in").want(t, exitUsage, "in/services/tickets.yaml", "in/services is read as descriptions of services", "PAWL_SERVICES")
+	named := environment{"PAWL_SERVER": "http://127.0.0.1:1", "PAWL_SERVICES": "project/services"}
+	write(t, "in/call.yaml", callFlow)
+	pawlWith(t, named, "", "validate", "in").want(t, 0, "call  ")
+	// Another folder of that name is none of descriptions.
+	write(t, "services/other.yaml", "kind: Deployment\n")
+	write(t, "code/call.yaml", says("call", "x"))
+	pawlWith(t, nobody, "", "validate", "code").want(t, 0, "call  ")
+}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
-	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/flow"
 	"github.com/spf13/cobra"
 )
@@ -278,47 +277,27 @@ func (a *app) validate(paths []string) error {
 	if err != nil {
 		return err
 	}
-	world, err := a.world()
-	if err != nil {
-		return err
-	}
-	flows := map[string]*flow.Flow{}
-	world.Child = func(name string) *flow.Flow { return flows[name] }
+	w, flows := worlds{app: a}, map[string]*flow.Flow{}
+	around := make([]flow.World, len(files))
 	for i := range files {
-		if f := &files[i]; f.data != nil {
-			f.check(world, flows)
+		f := &files[i]
+		if f.data == nil {
+			continue
 		}
+		if around[i], err = w.of(f.File); err != nil {
+			return err
+		}
+		around[i].Child = func(name string) *flow.Flow { return flows[name] }
+		f.check(around[i], flows)
 	}
 	unique(files)
 	for i := range files {
 		if made := flows[files[i].WorkflowID]; made != nil && files[i].Valid {
-			worst := made.WorstCase(world)
+			worst := made.WorstCase(around[i])
 			files[i].WorstCase = &worst
 		}
 	}
 	return a.deployed(files, "valid")
-}
-
-// world is what flows can refer to here: what a server would have that is started with the same environment.
-func (a *app) world() (flow.World, error) {
-	s := defaultSettings()
-	if err := a.envSettings(&s, map[string]string{}); err != nil {
-		return flow.World{}, err
-	}
-	services, err := a.services(s, nil)
-	if err != nil {
-		return flow.World{}, err
-	}
-	w := flow.World{Services: services.set, Unset: services.unset, Model: "the server's --model"}
-	found, err := demo.Source{Env: a.env, Model: s.Model, Embedder: s.Embedder, BaseURL: s.BaseURL, Prices: s.Prices}.Models()
-	if err != nil {
-		return flow.World{}, errors.Join(a.usage("%w", err), services.close())
-	}
-	w.Provider, w.Price, w.Unpriced = found.Provider, found.Models.Price, found.Models.Unpriced()
-	if !found.Model.Scripted {
-		w.Model = found.Model.Name
-	}
-	return w, services.close() // none is called
 }
 
 // check looks at the file without a server. A flow that is read goes to flows.

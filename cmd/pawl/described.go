@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
@@ -14,8 +17,8 @@ import (
 )
 
 // described makes a service of each description in a folder. Its {{secrets.name}} are those of the run's tenant, its {{env.NAME}}
-// those of this program.
-func (c *called) described(a *app, folder string, http service.HTTPOptions, secrets *secret.Store) error {
+// those of this program: with lacking, a service that lacks one of them is not there, which is no error.
+func (c *called) described(a *app, folder string, http service.HTTPOptions, secrets *secret.Store, lacking bool) error {
 	if folder == "" {
 		return nil
 	}
@@ -24,14 +27,14 @@ func (c *called) described(a *app, folder string, http service.HTTPOptions, secr
 	} else if !info.IsDir() {
 		return fmt.Errorf("%s is no folder", folder)
 	}
-	files, err := filesAt(folder)
+	files, err := descriptionsIn(folder)
 	if err != nil {
 		return err
 	}
 	from := map[string]string{}
 	var failed error
 	for _, file := range files {
-		made, err := a.describe(file, http, secrets)
+		made, missing, err := a.describe(file, http, secrets, lacking || secrets == nil)
 		shown := filepath.ToSlash(file)
 		var faults service.Faults
 		switch {
@@ -47,22 +50,43 @@ func (c *called) described(a *app, folder string, http service.HTTPOptions, secr
 			failed = errors.Join(failed, fmt.Errorf("%s: %q is a service of pawl; give it another name", shown, made.Name()))
 		default:
 			from[made.Name()] = shown
+			if len(missing) > 0 && secrets != nil {
+				c.unset[made.Name()] = "set " + strings.Join(missing, " and ")
+				continue
+			}
 			c.set[made.Name()] = made
 		}
 	}
 	return failed
 }
 
+// descriptionsIn lists the files of a folder of descriptions.
+func descriptionsIn(folder string) (files []string, err error) {
+	err = filepath.WalkDir(folder+string(filepath.Separator), func(at string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case strings.HasPrefix(entry.Name(), "."):
+			if entry.IsDir() && at != folder+string(filepath.Separator) {
+				return fs.SkipDir
+			}
+		case !entry.IsDir() && slices.Contains(flowEndings, strings.ToLower(filepath.Ext(at))):
+			files = append(files, at)
+		}
+		return nil
+	})
+	return files, err
+}
+
 // nowhere stands for the address of a service where flows are not run, and the environment has none.
 const nowhere = "https://none.invalid"
 
-// describe reads one description.
-func (a *app) describe(file string, http service.HTTPOptions, secrets *secret.Store) (*service.Described, error) {
+// describe reads one description. With lacking, what it lacks of the environment is no error, and told.
+func (a *app) describe(file string, http service.HTTPOptions, secrets *secret.Store, lacking bool) (_ *service.Described, missing []string, _ error) {
 	data, err := readDescription(file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	lacks := false
 	opt := service.DescribeOptions{HTTP: http,
 		Secret: func(ctx context.Context, name string) (string, error) {
 			if secrets == nil {
@@ -73,16 +97,18 @@ func (a *app) describe(file string, http service.HTTPOptions, secrets *secret.St
 		},
 		Env: func(name string) (string, bool) {
 			value := a.env(name)
-			lacks = lacks || value == ""
+			if value == "" && !slices.Contains(missing, name) {
+				missing = append(missing, name)
+			}
 			return value, value != ""
 		}}
 	made, err := service.Describe(data, opt)
-	if err != nil && lacks && secrets == nil { // a call is made nowhere here
+	if err != nil && len(missing) > 0 && lacking { // a call is made nowhere
 		opt.Env = func(string) (string, bool) { return "none", true }
 		opt.BaseURL = nowhere
-		return service.Describe(data, opt)
+		made, err = service.Describe(data, opt)
 	}
-	return made, err
+	return made, missing, err
 }
 
 // maxDescription is how large a file of a description may be.

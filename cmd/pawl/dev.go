@@ -63,7 +63,7 @@ of services are, sealed with a key that is kept in pawl.db.encryption-keys, for 
 	flags.StringVar(&o.store, "store", "./pawl.db", "where the runs are kept: a file, or a postgres:// URL")
 	flags.StringVar(&o.flows, "flows", "", "folder of flows, deployed whenever they are saved (default ./flows, if it is there)")
 	flags.BoolVar(&o.forget, "forget-lost-secrets", false, "delete secrets whose encryption key is not there: it is lost, and they are to be set again")
-	flags.StringVar(&o.folder, "services", "", "folder of descriptions of services, YAML or JSON, that flows call (default $PAWL_SERVICES)")
+	flags.StringVar(&o.folder, "services", "", "folder of descriptions of services, YAML or JSON, that flows call (default $PAWL_SERVICES, or services beside the flows)")
 	flags.StringSliceVar(&o.allow, "http-allow", nil, "what flows may reach besides the public internet, such as localhost:9000 (default $PAWL_HTTP_ALLOW)")
 	models := flag.NewFlagSet("", flag.ContinueOnError)
 	o.source.Flags(models)
@@ -120,7 +120,11 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		opt = scriptedModels(500 * time.Millisecond)
 	}
 	opt.Logger, opt.BaseURL, opt.Secret = log, address, secrets.Value
-	services, err := a.services(s, secrets)
+	named := s.Services != ""
+	if !named && folder != "" {
+		s.Services = servicesOf(folder)
+	}
+	services, err := a.servicesOr(s, secrets, !named)
 	if err != nil {
 		return errors.Join(err, engine.Close(), store.Close())
 	}

@@ -80,17 +80,21 @@ func (a *app) flowFiles(paths []string) (files []string, err error) {
 	return slices.Compact(files), nil
 }
 
-// filesAt lists a file, or those below a folder that end as flows do. What begins with a dot, and files of cases, are left out there.
+// filesAt lists a file, or those below a folder that end as flows do. What begins with a dot, files of cases, and folders of
+// descriptions of services are left out there. Of a folder that has a folder of flows, as init makes it, that is meant.
 func filesAt(path string) (files []string, err error) {
 	root := path
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
+	if isFolder(path) {
+		if flows := filepath.Join(path, "flows"); isFolder(flows) {
+			path = flows
+		}
 		root = strings.TrimRight(path, string(filepath.Separator)) + string(filepath.Separator) // what a link leads to
 	}
 	err = filepath.WalkDir(root, func(at string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case at != root && strings.HasPrefix(entry.Name(), "."):
+		case at != root && (strings.HasPrefix(entry.Name(), ".") || entry.IsDir() && entry.Name() == servicesFolder):
 			if entry.IsDir() {
 				return fs.SkipDir
 			}
@@ -102,6 +106,28 @@ func filesAt(path string) (files []string, err error) {
 		return nil
 	})
 	return files, err
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// servicesFolder is what the folder of descriptions of services is called that flows have with them.
+const servicesFolder = "services"
+
+// servicesOf is the folder of descriptions of services that the flows of a folder have with them: in it, or beside it if it is called
+// flows, as init makes it; "": there is none.
+func servicesOf(folder string) string {
+	if at := filepath.Join(folder, servicesFolder); isFolder(at) {
+		return at
+	}
+	if whole, err := filepath.Abs(folder); err == nil && filepath.Base(whole) == "flows" {
+		if at := filepath.Join(folder, "..", servicesFolder); isFolder(at) {
+			return at
+		}
+	}
+	return ""
 }
 
 // readFlow reads a file of a flow, no more of it than a flow may have.

@@ -28,7 +28,12 @@ type called struct {
 
 // services makes what flows can call: the same in serve and in dev. It asks nobody yet. Without secrets, which is where flows are
 // looked at and not run, what needs a key to work is there without one.
-func (a *app) services(s settings, secrets *secret.Store) (_ *called, err error) {
+func (a *app) services(s settings, secrets *secret.Store) (*called, error) {
+	return a.servicesOr(s, secrets, false)
+}
+
+// servicesOr is services. With lacking, a described service whose address or key is not in the environment is one that is not there.
+func (a *app) servicesOr(s settings, secrets *secret.Store, lacking bool) (_ *called, err error) {
 	c := &called{set: service.Set{}, unset: map[string]string{}, boxes: map[string]flow.Toolbox{}}
 	defer func() {
 		if err != nil {
@@ -43,8 +48,8 @@ func (a *app) services(s settings, secrets *secret.Store) (_ *called, err error)
 		func() error { return c.webhook(http, secrets) },
 		func() error { return c.slack(s, secrets == nil) },
 		func() error { return c.email(s, secrets == nil) },
-		func() error { return c.database(s.Databases) },
-		func() error { return c.described(a, s.Services, http, secrets) },
+		func() error { return c.database(s.Databases, secrets == nil) },
+		func() error { return c.described(a, s.Services, http, secrets, lacking) },
 		func() error { return c.mcp(a, s.MCP) },
 	} {
 		if err := add(); err != nil {
@@ -165,10 +170,18 @@ func (c *called) email(s settings, offline bool) error {
 		return err
 	}
 	c.set["email"] = made
+	if offline && opt.Templates == nil {
+		c.set["email"] = anyTemplate(made)
+	}
 	return nil
 }
 
-func (c *called) database(databases databaseSettings) error {
+func (c *called) database(databases databaseSettings, offline bool) error {
+	if len(databases) == 0 && offline {
+		made, err := anyDatabase()
+		c.set["database"] = made
+		return err
+	}
 	if len(databases) == 0 {
 		c.unset["database"] = "set databases, or PAWL_DATABASES"
 		return nil

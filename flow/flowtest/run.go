@@ -50,6 +50,11 @@ func Run(ctx context.Context, doc []byte, cases Cases, opt Options) (Report, err
 	for _, name := range unknown {
 		r.Notes = append(r.Notes, fmt.Sprintf("the service %s is not known here: its parameters were not checked", name))
 	}
+	for _, p := range f.Warnings {
+		if p.Note {
+			r.Notes = append(r.Notes, p.Message)
+		}
+	}
 	passed := map[string]bool{}
 	for i := range cases {
 		c := &cases[i]

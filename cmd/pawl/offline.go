@@ -1,0 +1,52 @@
+package main
+
+import (
+	"encoding/json"
+
+	"github.com/pawlrun/pawl/service"
+	"github.com/pawlrun/pawl/service/database"
+)
+
+// assumed is a service that stands for one of a server whose settings are not known here. Flows are checked against its actions,
+// and are told what could not be checked; it is never called.
+type assumed struct {
+	service.Service
+	change func(schema map[string]any)
+}
+
+// Actions are those of the service, with parameters that take what the settings of a server may allow.
+func (s assumed) Actions() (all []service.Action) {
+	for _, a := range s.Service.Actions() {
+		var schema map[string]any
+		if err := json.Unmarshal(a.Params, &schema); err != nil {
+			panic(err) // it is our own
+		}
+		s.change(schema)
+		data, err := json.Marshal(schema)
+		if err != nil {
+			panic(err) // it was JSON
+		}
+		a.Params = data
+		all = append(all, a)
+	}
+	return all
+}
+
+// anyDatabase is the service of databases where none is set: it takes the name of any connection.
+func anyDatabase() (service.Service, error) {
+	made, err := database.New(database.Options{Connections: map[string]database.Connection{"any": {DSN: "postgres://none.invalid/none", Execute: true}}})
+	return assumed{made, func(schema map[string]any) {
+		schema[service.Note] = "the connections of databases are not known here; set databases, or PAWL_DATABASES, to have them checked"
+		connection := schema["properties"].(map[string]any)["connection"].(map[string]any)
+		delete(connection, "enum")
+		connection["type"] = "string"
+	}}, err
+}
+
+// anyTemplate is the service of mails where no folder of templates is set.
+func anyTemplate(mail service.Service) service.Service {
+	return assumed{mail, func(schema map[string]any) {
+		template := schema["properties"].(map[string]any)["template"].(map[string]any)
+		template[service.Note] = "the templates of mails are not known here; set SMTP_TEMPLATES to have them checked"
+	}}
+}
