@@ -1,6 +1,7 @@
 package pawl_test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -13,7 +14,7 @@ import (
 )
 
 // row is a line of the table in docs/conformance.md that has a case.
-var row = regexp.MustCompile(`(?m)^\| ((?:B1_|B2_|B3_|D6_|Misuse_|N[0-9]|K[0-9]|A1_|A4_|V[0-9])\w*) \| (.+) \| (.+) \|$`)
+var row = regexp.MustCompile(`(?m)^\| ((?:B1_|B2_|B3_|D6_|Misuse_|N[0-9]|K[0-9]|A1_|A4_|V[0-9]|J[0-9])\w*) \| (.+) \| (.+) \|$`)
 
 // named is a test that a row names: of this package, or of one in a folder beside it.
 var named = regexp.MustCompile("`(?:([\\w/]+)\\.)?(Test\\w+)`")
@@ -31,8 +32,8 @@ func TestConformanceTableIsTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	there := map[string][]string{"": testsIn(t, "*_test.go")}
-	mentioned := map[string][]string{}
-	var cases []string
+	mentioned, answers := map[string][]string{}, map[string][][2]string{} // by folder; by case, with the folder
+	var cases, later []string
 	for _, m := range row.FindAllStringSubmatch(string(doc), -1) {
 		id, answer := m[1], m[3]
 		if slices.Contains(cases, id) {
@@ -49,11 +50,28 @@ func TestConformanceTableIsTrue(t *testing.T) {
 				t.Errorf("case %s names %s, which does not exist", id, n[0])
 			}
 			mentioned[folder] = append(mentioned[folder], name)
+			answers[id] = append(answers[id], [2]string{folder, name})
 		}
 		_, reason, _ := strings.Cut(answer, ": ")
 		open := strings.HasPrefix(answer, "not applicable: ") || strings.HasPrefix(answer, "later: ")
+		if strings.HasPrefix(answer, "later: ") {
+			later = append(later, id)
+		}
 		if len(found) == 0 && (!open || reason == "") {
 			t.Errorf("case %s has neither a test nor a reason: %s", id, answer)
+		}
+	}
+	for n := 1; n <= 54; n++ {
+		id := fmt.Sprintf("J%d", n)
+		if !slices.Contains(later, id) && !slices.ContainsFunc(answers[id], func(a [2]string) bool { return namedFor(a[1], id) }) {
+			t.Errorf("case %s has no row with a test that is named after it", id)
+		}
+	}
+	for _, id := range []string{"N14", "N15", "N19", "N20"} { // of flows
+		if !slices.Contains(later, id) && !slices.ContainsFunc(answers[id], func(a [2]string) bool {
+			return namedFor(a[1], id) && reachesStores(t, filepath.Join(a[0], "*_test.go"))[a[1]]
+		}) {
+			t.Errorf("case %s has no test that is named after it and runs on each store", id)
 		}
 	}
 	for _, folder := range []string{"", "api", "cmd/pawl"} {
@@ -75,6 +93,11 @@ func TestConformanceTableIsTrue(t *testing.T) {
 	if len(cases) < 200 {
 		t.Errorf("the table has %d cases only", len(cases))
 	}
+}
+
+// namedFor reports whether a test is named after a case of the article, alone or with others: TestJ7_…, TestJ43_N20_….
+func namedFor(test, id string) bool {
+	return regexp.MustCompile(`^Test([JN]\d+_)*` + id + `_`).MatchString(test)
 }
 
 // testsIn lists the tests in the files that match a pattern.
@@ -123,7 +146,7 @@ func reachesStores(t *testing.T, pattern string) map[string]bool {
 			}
 		}
 	}
-	reaches := map[string]bool{"eachStore": true, "eachHouse": true, "stores": true}
+	reaches := map[string]bool{"eachStore": true, "eachOperator": true, "eachHouse": true, "stores": true}
 	for grown := true; grown; {
 		grown = false
 		for name, all := range names {

@@ -34,7 +34,9 @@ func TestN14_aFlowsJSONIsReadOrMended(t *testing.T) {
 
 // after is a rule that answers where the model's first answer held some words.
 func after(words, text string) llmtest.Rule {
-	return llmtest.Rule{When: func(r *llm.Request) bool { return len(r.Messages) > 1 && strings.Contains(r.Messages[1].Content, words) }, Text: text}
+	return llmtest.Rule{When: func(r *llm.Request) bool {
+		return len(r.Messages) > 1 && strings.Contains(r.Messages[1].Content, words)
+	}, Text: text}
 }
 
 // A step that failed for good ends the run, is skipped, or another stands in for it; what a retryPolicy leaves out has its default; a service that

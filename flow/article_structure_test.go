@@ -204,6 +204,13 @@ func TestJ6_theWholeDocumentIsChecked(t *testing.T) {
 			`/steps/3/type: "transfrom" is not known here; did you mean "transform"?`, `/steps/4/id: two steps are called "left"; the other one is at /steps/1`)
 		o.refused(of(step("a", end), step("b", end)), `/steps/1/id: no step leads to "b"`)
 		o.nothing("f")
+		// What routeOn finds is covered as an enum is, where the schema names it.
+		routes := func(of, next string) string {
+			return strings.Replace(question(`, "outputFormat": "json", "routeOn": "v.is", "outputSchema": {"type": "object", "properties": {"v": {"type": "object", "properties": {"is": `+of+`}}}}`), `"next": "end"`, `"next": `+next, 1)
+		}
+		o.refused(routes(`{"enum": ["approve", "reject", 3, null]}`, `{"approve": "end", "rejected": "end"}`), `/steps/0/next: nothing follows the outputs ["reject" "3"] of step "a"`, `/steps/0/next/rejected: step "a" never has the output "rejected"; did you mean "reject"?`)
+		o.refused(routes(`{"type": "boolean"}`, `{"yes": "end", "default": "end"}`), `/steps/0/next/yes: step "a" never has the output "yes"; outputSchema says what there is`)
+		o.deploys(t, routes(`{"enum": ["approve", "reject"]}`, `{"approve": "end", "reject": "fail"}`))
 	})
 }
 

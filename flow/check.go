@@ -256,6 +256,9 @@ func (s *step) routes() (values []string, known bool, what string) {
 			if w.routeOn == nil {
 				return nil, true, `its output is JSON: give "routeOn", or conditions`
 			}
+			if values := w.routed(); values != nil {
+				return values, true, "outputSchema says what there is"
+			}
 		}
 	case *wait:
 		if w.what == "approval" {
@@ -309,6 +312,32 @@ func (k *checker) number(s *step, at *node, text string) {
 	case d.within.Min != nil && n < *d.within.Min || d.within.Max != nil && n > *d.within.Max || d.within.Integer && n != math.Trunc(n):
 		k.f.fault(at, "see min, max and integer", "step %q never has the output %q", s.id, text)
 	}
+}
+
+// routed are the texts of what routeOn finds, if the outputSchema names all of them; else nil.
+func (d *decision) routed() (texts []string) {
+	at := d.schema
+	for _, segment := range d.routeOn {
+		if segment.IsIndex {
+			return nil
+		}
+		at = at.get("properties").get(segment.Name)
+	}
+	if one := at.get("const"); one != nil {
+		return []string{textOf(one.value())}
+	}
+	if all := at.get("enum"); all.is(listKind) {
+		for _, one := range all.items {
+			if !one.is(nullKind) && !one.is(listKind) && !one.is(objectKind) { // nothing is chosen by these
+				texts = append(texts, textOf(one.value()))
+			}
+		}
+		return texts
+	}
+	if at.get("type").str() == "boolean" {
+		return []string{"true", "false"}
+	}
+	return nil
 }
 
 // unread warns of decisions that decide nothing.
