@@ -272,6 +272,7 @@ var triggerTypes = map[string]record{
 		{name: "timezone", doc: "such as Europe/Berlin", is: plain, usual: "UTC"},
 		{name: "overlap", doc: "what happens while the run before goes on", is: text{one: []string{"skip", "queue", "cancelPrevious", "allow"}}, usual: "skip"},
 		{name: "catchUp", doc: "what happens with times that were missed", is: text{one: []string{"none", "one", "all"}}, usual: "none"},
+		{name: "startingDeadlineMs", doc: "how old a time that was missed may be to be caught up, in milliseconds; left out, as old as it is", is: millis},
 		{name: "jitter", doc: "spread over so many milliseconds", is: millis},
 		{name: "variables", doc: "the run's variables", is: table{of: anything{}}},
 	}},

@@ -109,7 +109,7 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	r := result{}
 	branches, all := map[string]any{}, map[string]any{}
 	first, done := -1, 0
-	var why error // the first has failed
+	var why error               // the first has failed
 	for i, f := range futures { // all have settled before the step is over
 		end, err := f.Wait(c)
 		if end == nil {

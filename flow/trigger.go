@@ -65,7 +65,7 @@ var (
 
 func (s *start) readSchedule(f *findings) {
 	at := s.at
-	sch := trigger.Schedule{Cron: at.get("cron").str(), Zone: at.get("timezone").str(), Overlap: trigger.Skip, CatchUp: trigger.CatchUpNone, Jitter: milliseconds(at.get("jitter"))}
+	sch := trigger.Schedule{Cron: at.get("cron").str(), Zone: at.get("timezone").str(), Overlap: trigger.Skip, CatchUp: trigger.CatchUpNone, CatchUpWindow: milliseconds(at.get("startingDeadlineMs")), Jitter: milliseconds(at.get("jitter"))}
 	if o, is := overlaps[at.get("overlap").str()]; is {
 		sch.Overlap = o
 	}
@@ -82,6 +82,9 @@ func (s *start) readSchedule(f *findings) {
 		f.fault(at.get("timezone"), "", "%v", err)
 	} else if _, err := trigger.ParseCron(sch.Cron, sch.Zone); err != nil && at.get("cron").is(textKind) {
 		f.fault(at.get("cron"), "", "%v", err)
+	}
+	if d := at.get("startingDeadlineMs"); d != nil && sch.CatchUp == trigger.CatchUpNone {
+		f.fault(d, `set catchUp to "one" or "all", or leave it out`, "nothing that was missed is caught up")
 	}
 	if j := at.get("jitter"); j.int(0) > 24*3600_000 {
 		f.fault(j, "", "a slot can be delayed by at most 24 hours")

@@ -88,14 +88,14 @@ cases:
         help: [{to: ann, what: now}, {sum: 5}]
 `
 
-func TestEveryTypeOfStepHasItsStandIn(t *testing.T) {
+func TestJ53_everyTypeOfStepHasItsStandIn(t *testing.T) {
 	r := pass(t, everything, everyCase)
 	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "unheard is not known here") {
 		t.Errorf("notes: %q", r.Notes)
 	}
 }
 
-func TestCasesDoTheSameEachTime(t *testing.T) {
+func TestJ53_casesDoTheSameEachTime(t *testing.T) {
 	list, err := flowtest.ReadCases([]byte(everyCase))
 	if err != nil {
 		t.Fatal(err)
