@@ -46,7 +46,8 @@ func anyDatabase() (service.Service, error) {
 // anyTemplate is the service of mails where no folder of templates is set.
 func anyTemplate(mail service.Service) service.Service {
 	return assumed{mail, func(schema map[string]any) {
-		template := schema["properties"].(map[string]any)["template"].(map[string]any)
-		template[service.Note] = "the templates of mails are not known here; set SMTP_TEMPLATES to have them checked"
+		of := schema["properties"].(map[string]any)
+		of["template"] = map[string]any{"type": "string", "x-pawl-fill": service.FillNone, service.Note: "the templates of mails are not known here; set SMTP_TEMPLATES to have them checked"}
+		of["data"] = map[string]any{"type": "object"}
 	}}
 }
