@@ -60,6 +60,27 @@ func TestJ10_whatNamesNothingIsNeverSent(t *testing.T) {
 	})
 }
 
+// A place is refused where none is filled in: its braces would be sent, asked for, or waited for.
+func TestJ10_placesStandOnlyWhereTheyAreFilledIn(t *testing.T) {
+	doc := `{"id": "f", "trigger": {"type": "event", "eventName": "order-{{variables.x}}"}, "steps": [` + strings.Join([]string{
+		ask("a", `"b"`, `, "model": "{{variables.x}}", "outputFormat": "enum", "allowedValues": ["{{variables.x}}", "b"]`),
+		`{"id": "b", "type": "wait", "config": {"for": "event", "event": "paid-{{variables.x}}"}, "next": "c"}`,
+		`{"id": "c", "type": "wait", "config": {"for": "approval", "title": "?", "approvers": ["{{variables.manager}}"]}, "next": "d"}`,
+		`{"id": "d", "type": "workflow", "config": {"workflow": "{{variables.x}}", "input": {"{{variables.x}}": 1}}, "next": "e"}`,
+		send("e", `"g"`, `, "text": [{"k": {"a {{variables.x}}": "b"}}]`),
+		`{"id": "g", "type": "transform", "config": {"expression": "{{variables.x}}"}, "when": "{{variables.x}}", "next": {"default": "h"}}`,
+		`{"id": "h", "type": "map", "config": {"over": "{{variables.x}}", "steps": [` + step("i", end) + `]}, "next": "{{variables.x}}"}`}, ",\n") + `]}`
+	_, err := flow.Parse([]byte(doc), flow.World{Services: service.Set{"desk": &desk{}}, Model: "test/m"})
+	none := ": no places are filled in here"
+	told(t, err, "/trigger/eventName"+none, "/steps/0/config/model"+none, "/steps/0/config/allowedValues/0"+none, "/steps/1/config/event"+none, "/steps/2/config/approvers/0"+none, "/steps/3/config/workflow"+none,
+		`/steps/3/config/input/{{variables.x}}: the name of a field holds no places`, `/steps/4/config/text/0/k/a {{variables.x}}: the name of a field holds no places`,
+		`/steps/5/config/expression: `, `/steps/5/when: `, `/steps/6/config/over: `, `/steps/6/next: there is no step "{{variables.x}}" here`)
+	got := warned(t, `{"id": "f", "trigger": {"type": "schedule", "cron": "* * * * *", "variables": {"day": ["{{startedAt}}"]}}, "steps": [`+step("a", end)+`]}`)
+	if len(got) != 1 || !strings.HasPrefix(got[0], "/trigger/variables/day/0: no places are filled in here") {
+		t.Errorf("warned is of %q", got)
+	}
+}
+
 // Below null there is nothing, and null is no text: that is told by name, and is no crash. What a skipped step has left is null.
 func TestJ11_nullIsNothing(t *testing.T) {
 	eachOperator(t, nil, nil, func(t *testing.T, o *operator) {

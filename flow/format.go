@@ -23,6 +23,7 @@ var (
 	flowID     = text{least: 1, most: 128, pattern: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`), means: "begin with a letter, go on with letters, digits, - _ and ."}
 	stepID     = text{least: 1, most: 128, pattern: regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`), means: "begin with a letter, go on with letters, digits, - and _"}
 	plain      = text{least: 1}
+	still      = text{least: 1, still: true}
 	targetName = text{least: 1, most: 128}
 	millis     = num{whole: true, least: 1, most: 366 * 24 * 3600 * 1000}
 	count      = num{whole: true, least: 1, most: 1_000_000}
@@ -91,8 +92,8 @@ var prompt = text{least: 1, most: maxTemplate}
 // respond is the answer of a webhook.
 var respond = attr{name: "respond", doc: "the answer to a request that was taken; left out, 202, and where it starts a run its id", is: record{attrs: []attr{
 	{name: "status", doc: "the HTTP status", is: num{whole: true, least: 200, most: 299}, usual: 200},
-	{name: "headers", doc: "headers of the answer", is: table{of: text{most: 4096}}},
-	{name: "body", doc: "a text is sent as it is, anything else as JSON", is: anything{}},
+	{name: "headers", doc: "headers of the answer", is: table{of: text{most: 4096, still: true}}},
+	{name: "body", doc: "a text is sent as it is, anything else as JSON", is: asItIs{}},
 }}}
 
 var failureMode = attr{name: "failureMode", doc: "failFast: the first that fails ends all; continue: all are carried out; quorum: enough must complete", is: text{one: []string{"failFast", "continue", "quorum"}}, usual: "failFast"}
@@ -100,14 +101,14 @@ var failureMode = attr{name: "failureMode", doc: "failFast: the first that fails
 // stepTypes are the types of steps, with what their config holds.
 var stepTypes = map[string]record{
 	"ai-decision": {doc: "Asks a model a question whose answer has a known form.", attrs: []attr{
-		{name: "model", doc: "the model, as provider/model or a name of the price table", is: plain},
-		{name: "models", doc: "models that are asked in this order when one fails", is: list{of: plain, least: 1, most: 10}},
+		{name: "model", doc: "the model, as provider/model or a name of the price table", is: still},
+		{name: "models", doc: "models that are asked in this order when one fails", is: list{of: still, least: 1, most: 10}},
 		{name: "prompt", doc: "the question; {{path}} puts a value in", is: prompt},
 		{name: "promptRef", doc: "a prompt of the registry: name, or name@version", is: plain},
 		{name: "vars", doc: "values for the places of promptRef; left out, they are the variables", is: table{of: anything{}}},
 		{name: "system", doc: "instructions to the model", is: prompt},
 		{name: "outputFormat", doc: "the form of the answer", is: text{one: []string{"enum", "number", "boolean", "json", "text"}}, usual: "text"},
-		{name: "allowedValues", doc: "the values of outputFormat enum", is: list{of: text{least: 1, most: 200}, least: 1, most: 500}},
+		{name: "allowedValues", doc: "the values of outputFormat enum", is: list{of: text{least: 1, most: 200, still: true}, least: 1, most: 500}},
 		{name: "min", doc: "the least number", is: anyNumber{}},
 		{name: "max", doc: "the greatest number", is: anyNumber{}},
 		{name: "integer", doc: "the number must be whole", is: truth{}},
@@ -145,13 +146,13 @@ var stepTypes = map[string]record{
 		{name: "for", doc: "what it waits for", is: text{one: []string{"approval", "event", "webhook", "delay"}}, required: true},
 		{name: "timeoutMs", doc: "how long, in milliseconds; of a delay, its length", is: millis},
 		{name: "onTimeout", doc: "where it goes on when nobody came in time; left out, the step fails", is: targetName},
-		{name: "event", doc: "the name of the event", is: text{least: 1, most: 256}},
+		{name: "event", doc: "the name of the event", is: text{least: 1, most: 256, still: true}},
 		{name: "correlate", doc: "the value that makes the event this run's own; {{path}} puts a value in", is: plain},
 		{name: "schema", doc: "JSON Schema of what comes; of an approval, its form; requests with another body get 422", is: jsonSchema{}},
 		{name: "scheme", doc: "how requests are signed, with the secret; left out, whoever has the address is let in", is: text{one: []string{"github", "stripe", "slack", "standard", "hmac"}}},
 		{name: "secret", doc: "the name of the secret that signs requests", is: plain},
 		respond,
-		{name: "approvers", doc: "who may decide; left out, everybody with the right", is: list{of: plain, least: 1, most: 100}},
+		{name: "approvers", doc: "who may decide; left out, everybody with the right", is: list{of: still, least: 1, most: 100}},
 		{name: "need", doc: "how many must approve", is: num{whole: true, least: 1, most: 100}, usual: 1},
 		{name: "title", doc: "what is to be decided, in a line", is: text{least: 1, most: 500}},
 		{name: "message", doc: "what is to be decided, in more words", is: prompt},
@@ -168,17 +169,17 @@ var stepTypes = map[string]record{
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
 	}},
 	"workflow": {doc: "Runs another workflow as a child.", attrs: []attr{
-		{name: "workflow", doc: "its name", is: plain, required: true},
+		{name: "workflow", doc: "its name", is: still, required: true},
 		{name: "input", doc: "its input; left out, the variables", is: anything{}},
 		{name: "detach", doc: "go on without waiting for its end; the output is its run", is: truth{}},
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
 	}},
 	"agent": {doc: "Lets a model work with tools until it has an answer.", attrs: []attr{
-		{name: "model", doc: "the model", is: plain},
+		{name: "model", doc: "the model", is: still},
 		{name: "instructions", doc: "what it is and does", is: prompt, required: true},
 		{name: "prompt", doc: "the task; {{path}} puts a value in", is: prompt},
-		{name: "tools", doc: "what it may call: service.action, flow:name, mcp:server", is: list{most: 128, of: either{plain, record{doc: "A tool, with what the flow says of it.", attrs: []attr{
-			{name: "use", doc: "service.action, flow:name or mcp:server", is: plain, required: true},
+		{name: "tools", doc: "what it may call: service.action, flow:name, mcp:server", is: list{most: 128, of: either{still, record{doc: "A tool, with what the flow says of it.", attrs: []attr{
+			{name: "use", doc: "service.action, flow:name or mcp:server", is: still, required: true},
 			{name: "description", doc: "what the model is told that it does", is: text{least: 1, most: 2000}},
 			{name: "with", doc: "parameters that the flow gives, and of which the model does not know; {{path}} puts a value in", is: table{of: anything{}}},
 			{name: "input", doc: "of a flow, JSON Schema of what the model may give", is: jsonSchema{}},
@@ -188,7 +189,7 @@ var stepTypes = map[string]record{
 		{name: "maxTokens", doc: "most tokens of an answer", is: num{whole: true, least: 1, most: 1_000_000}},
 		{name: "temperature", doc: "how freely the model answers", is: num{least: 0, most: 2}, usual: defaultTemperature},
 		{name: "approve", doc: "tools that ask a person first", is: list{of: plain, least: 1, most: 128}},
-		{name: "approvers", doc: "who may decide then; left out, everybody with the right", is: list{of: plain, least: 1, most: 100}},
+		{name: "approvers", doc: "who may decide then; left out, everybody with the right", is: list{of: still, least: 1, most: 100}},
 		{name: "allowModel", doc: "parameters of tools that the model may choose though they name places or people", is: list{of: plain, least: 1, most: 100}},
 		{name: "outputSchema", doc: "JSON Schema of its answer", is: jsonSchema{}},
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
@@ -274,10 +275,10 @@ var triggerTypes = map[string]record{
 		{name: "catchUp", doc: "what happens with times that were missed", is: text{one: []string{"none", "one", "all"}}, usual: "none"},
 		{name: "startingDeadlineMs", doc: "how old a time that was missed may be to be caught up, in milliseconds; left out, as old as it is", is: millis},
 		{name: "jitter", doc: "spread over so many milliseconds", is: millis},
-		{name: "variables", doc: "the run's variables", is: table{of: anything{}}},
+		{name: "variables", doc: "the run's variables", is: table{of: asItIs{}}},
 	}},
 	"event": {doc: "An event starts it, also the end of another workflow's run: workflow.completed, workflow.failed.", attrs: append([]attr{
-		{name: "eventName", doc: "the name of the event", is: text{least: 1, most: 256}, required: true},
+		{name: "eventName", doc: "the name of the event", is: text{least: 1, most: 256, still: true}, required: true},
 		{name: "where", doc: "an expression over event, with its id, name and data; left out, all", is: plain},
 		{name: "variables", doc: "the run's variables and the paths into event that they come from: event.data.order; left out, they are the event's data", is: table{of: plain}},
 	}, controls...)},

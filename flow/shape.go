@@ -24,6 +24,7 @@ type text struct {
 	pattern *regexp.Regexp
 	means   string // what the pattern asks for
 	one     []string
+	still   bool // it is taken as it stands: who writes a place into it would have its braces sent
 }
 
 func (s text) takes() []kind { return []kind{textKind} }
@@ -40,6 +41,8 @@ func (s text) look(f *findings, n *node) {
 		f.fault(n, "", "it is empty")
 	case s.most > 0 && long > s.most:
 		f.fault(n, "", "it has %d characters, the limit is %d", long, s.most)
+	case s.still && strings.Contains(n.text, "{{"):
+		f.fault(n, "write what it is", "no places are filled in here, and %.60q holds one", n.text)
 	case s.pattern != nil && !s.pattern.MatchString(n.text):
 		f.fault(n, s.means, "%.60q can't be used here", n.text)
 	}
@@ -124,6 +127,21 @@ func (anything) takes() []kind {
 }
 func (anything) look(*findings, *node)  {}
 func (anything) schema() map[string]any { return map[string]any{} }
+
+// asItIs is any value, in which no places are filled in.
+type asItIs struct{ anything }
+
+func (s asItIs) look(f *findings, n *node) {
+	if n.is(textKind) && strings.Contains(n.text, "{{") {
+		f.warn(n, "", "no places are filled in here: %.60q is sent with its braces", n.text)
+	}
+	for _, item := range n.items {
+		s.look(f, item)
+	}
+	for _, field := range n.fields {
+		s.look(f, field.value)
+	}
+}
 
 // jsonSchema is a JSON Schema. Whether it is one is looked at where it is compiled.
 type jsonSchema struct{}

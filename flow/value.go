@@ -4,6 +4,7 @@ import (
 	"html"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/pawlrun/pawl/service"
 )
@@ -32,6 +33,9 @@ func readValue(f *findings, at *node) value {
 	case at.is(objectKind):
 		v.fields = map[string]value{}
 		for _, field := range at.fields {
+			if strings.Contains(field.name, "{{") {
+				f.fault(field.at, "make the object of a transform: {variables.name: 1}", "the name of a field holds no places, and %.60q has one", field.name)
+			}
 			v.fields[field.name] = readValue(f, field.value)
 		}
 	default:
