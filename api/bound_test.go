@@ -134,14 +134,16 @@ func TestEveryStatementIsBoundToTheTenant(t *testing.T) {
 		}
 		told := map[string]string{
 			"start": `{"workflow":"echo"}`, "createKey": `{"name":"ci","scopes":["runs:read"]}`,
-			"decide": `{"approved":true,"by":"ann","shown":"` + things[ourTenant].other["shown"] + `"}`,
+			"decide":       `{"approved":true,"by":"ann","shown":"` + things[ourTenant].other["shown"] + `"}`,
+			"approveDraft": `{"digest":"` + things[ourTenant].other["digest"] + `"}`,
 		}
 		engine := pawl.New(store, clientOptions())
 		defer engine.Close()
 		if err := engine.Register(workflows(func() error { return nil })...); err != nil {
 			t.Fatal(err)
 		}
-		handler := api.New(engine, api.Options{Auth: unlimited(), Flows: flowsOf(t, engine), Secrets: &secret.Store{Engine: engine, Keys: encryptionKeys(t, secret.NewKey())}})
+		flows := flowsOf(t, engine)
+		handler := api.New(engine, api.Options{Auth: unlimited(), Flows: flows, Drafts: draftsOf(t, engine, flows), Secrets: &secret.Store{Engine: engine, Keys: encryptionKeys(t, secret.NewKey())}})
 		drive := func(d documented, path string) int {
 			path = strings.TrimSuffix(path, "?kind=no-such-kind")
 			r := httptest.NewRequest(d.method, "http://localhost"+path, strings.NewReader(cmp.Or(told[d.OperationID], bodies[d.OperationID])))
@@ -257,7 +259,7 @@ var allowed = []allowance{
 		why: "what was delivered is remembered under the hash of tenant, addressee and name"},
 	{query: "records", arg: "trigger.due",
 		why: "when schedules and events are due is one list for the runner; its keys are hashes of the tenant and the id, worked out of a record that was found by its tenant"},
-	{query: "records", arg: "trigger.ends", operations: "deploy|activateWorkflow|rollbackWorkflow|deactivateWorkflow|execute|start",
+	{query: "records", arg: "trigger.ends", operations: "deploy|approveDraft|activateWorkflow|rollbackWorkflow|deactivateWorkflow|execute|start",
 		why: "which tenants' flows wait for the ends of runs: an engine tells of ends only where somebody listens"},
 	{query: "records", arg: "flow.deployed", operations: "deploy",
 		why: "that some flow has a name that the engines of the store don't know yet; it says neither whose nor which"},
@@ -368,6 +370,11 @@ func furnish(h *house, bearing, prefix string) *belongings {
 	}
 	_, err = c.Start(ctx, api.StartRequest{Workflow: prefix + "flow", ID: prefix + "executed"}, 20*time.Second)
 	must(err)
+	for _, what := range []string{"approveDraft", "rejectDraft", "draft"} {
+		v, err := c.Propose(ctx, []byte(aFlow(prefix+"flow", "third")), "")
+		must(err)
+		b.other["drafts:"+what], b.other["digest"] = v.ID, v.Digest
+	}
 	_, err = c.PutSecret(ctx, prefix+"name", api.SecretRequest{Value: "hush"})
 	must(err)
 	key, err := c.CreateKey(ctx, api.KeySpec{Name: "spare", Scopes: []api.Scope{api.RunsRead}})
@@ -405,6 +412,8 @@ func (b *belongings) fill(d documented, run string) func(param string) string {
 			return "go/now"
 		case "workflows/id":
 			return b.prefix + "flow"
+		case "drafts/id":
+			return cmp.Or(b.other["drafts:"+d.OperationID], b.other["drafts:draft"])
 		case "executions/id":
 			return b.prefix + "executed"
 		}

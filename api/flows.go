@@ -177,9 +177,13 @@ func (s *server) deploy(ctx context.Context, in *deployInput) (*output[Deployed]
 	if err != nil {
 		return nil, err
 	}
-	return &output[Deployed]{Deployed{
-		Success: true, WorkflowID: d.ID, Version: d.Version, Existed: d.Existed, Active: d.Active, DryRun: in.DryRun, Warnings: findingsOf(d.Warnings, true), WorstCase: d.WorstCase,
-	}}, nil
+	out := deployedOf(d)
+	out.DryRun = in.DryRun
+	return &output[Deployed]{out}, nil
+}
+
+func deployedOf(d flow.Deployed) Deployed {
+	return Deployed{Success: true, WorkflowID: d.ID, Version: d.Version, Existed: d.Existed, Active: d.Active, Warnings: findingsOf(d.Warnings, true), WorstCase: d.WorstCase}
 }
 
 // validate checks the body, which must be of the flow id unless that is empty.

@@ -21,6 +21,8 @@ import (
 	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/flow/draft"
+	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 	"github.com/pawlrun/pawl/postgres"
 	"github.com/pawlrun/pawl/secret"
@@ -239,6 +241,9 @@ func openOn(t testing.TB, store pawl.Store, opt api.Options, defs ...pawl.Defini
 	if opt.Flows == nil {
 		opt.Flows = flowsOf(t, h.engine)
 	}
+	if opt.Drafts == nil {
+		opt.Drafts = draftsOf(t, h.engine, opt.Flows)
+	}
 	watching := make(chan error, 1)
 	go func() { watching <- opt.Flows.Watch(ctx) }()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -288,6 +293,25 @@ func flowsOf(t testing.TB, e *pawl.Engine) *flow.Registry {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// draftsOf are the drafts of an engine's store. Their model writes a flow that says what it was told, and names it after its first
+// word; of a change it keeps the id.
+func draftsOf(t testing.TB, e *pawl.Engine, flows *flow.Registry) *draft.Drafts {
+	t.Helper()
+	d := draft.New(e, flows, draft.Options{Model: "scripted/script", Models: demo.Scripted(llmtest.Script(llmtest.Rule{Answer: func(_ context.Context, req *llm.Request) (*llm.Response, error) {
+		asked := req.Messages[0].Content
+		said := strings.Split(strings.TrimSpace(asked[strings.LastIndex(asked[:strings.LastIndex(asked, "</untrusted-")], "<untrusted-"):]), "\n")[1]
+		id, _, _ := strings.Cut(said, " ")
+		if rest, is := strings.CutPrefix(asked, "This is the flow "); is {
+			id, _, _ = strings.Cut(rest, " ")
+		}
+		return &llm.Response{Text: aFlow(id, said)}, nil
+	}}))})
+	if err := e.Register(d.Workflow()); err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // aFlow is a document that says something.

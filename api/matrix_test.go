@@ -14,6 +14,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
+	"github.com/pawlrun/pawl/flow/draft"
 )
 
 // The matrix is made of the document: a route that is added is tried too.
@@ -25,6 +26,7 @@ var bodies = map[string]string{
 	"backfillSchedule": `{"from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z"}`,
 	"putSchedule":      `{"workflow":"echo","cron":"@daily"}`, "putPrompt": `{"text":"x"}`, "decide": `{"approved":true,"by":"ann","shown":"x"}`, "activatePrompt": `{"weights":{}}`,
 	"deploy": aFlow("made", "hello"), "validate": aFlow("made", "hello"), "activateWorkflow": `{"version":1}`,
+	"generate": `{"description":"made by the matrix"}`, "generateChange": `{"description":"x"}`, "propose": aFlow("made", "hello"), "approveDraft": `{"digest":"x"}`,
 }
 
 // global are the operations about what belongs to no tenant.
@@ -39,6 +41,8 @@ func pathOf(d documented, fill func(param string) string) string {
 		}
 	}
 	switch d.OperationID {
+	case "generate", "generateChange": // no worker may be there
+		path += "?wait=0s"
 	case "topUp":
 		path += "?topup=1"
 	case "approvalLink":
@@ -207,6 +211,10 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			if _, err := them.PutSecret(t.Context(), name, api.SecretRequest{Value: "theirs"}); err != nil {
 				t.Fatal(err)
 			}
+			proposed, err := them.Propose(t.Context(), []byte(aFlow(name, "third")), "")
+			if err != nil {
+				t.Fatal(err)
+			}
 			keyID, _ := h.key(foreign, api.RunsRead)
 			if _, err := them.Start(t.Context(), api.StartRequest{Workflow: "approves", ID: "p" + name, Input: json.RawMessage(`{}`)}, 0); err != nil {
 				t.Fatal(err)
@@ -221,7 +229,7 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			}
 
 			// What there is, by the first part of a path and the parameter; and what there is not.
-			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "workflows/id": name, "secrets/name": name, "approvals/id": asked, "executions/id": executed}
+			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "workflows/id": name, "secrets/name": name, "approvals/id": asked, "executions/id": executed, "drafts/id": proposed.ID}
 			made := func(v string) string {
 				last := "x"
 				if strings.HasSuffix(v, "x") {
@@ -315,10 +323,13 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			if w, err := them.Workflow(t.Context(), name); err != nil || w.Active != 2 || w.Previous != 1 || w.Canary != nil {
 				t.Errorf("their flow: %+v %v", w, err)
 			}
+			if d, err := them.Draft(t.Context(), proposed.ID); err != nil || d.State != draft.Open || d.Digest != proposed.Digest {
+				t.Errorf("their draft: %+v %v", d, err)
+			}
 			if one, err := them.Secret(t.Context(), name); err != nil || one.Name != name {
 				t.Errorf("their secret: %+v %v", one, err)
 			}
-			for _, path := range []string{"/api/workflows", "/api/runs", "/api/budgets", "/api/secrets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/subscriptions", "/api/approvals", "/api/executions", "/dashboard"} {
+			for _, path := range []string{"/api/workflows", "/api/runs", "/api/budgets", "/api/secrets", "/api/keys", "/api/charges", "/api/costs?by=run", "/api/schedules", "/api/subscriptions", "/api/approvals", "/api/executions", "/api/drafts", "/dashboard"} {
 				r := h.send("GET", path, "", bearer(ours))
 				if r.status != 200 || strings.Contains(string(r.body), name) || strings.Contains(string(r.body), keyID) {
 					t.Errorf("%s: %d %s", path, r.status, r.body)

@@ -17,6 +17,7 @@ import (
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/flow/draft"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 	"github.com/pawlrun/pawl/trigger"
@@ -97,6 +98,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 		}
 		var key api.NewKey
 		var ran string // an execution
+		var drafted api.DraftView
 		var hook api.Hook
 		begin := func(workflow, id string, input string, until pawl.State) {
 			t.Helper()
@@ -119,7 +121,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 			{"openAPI", func() { v, err := c.OpenAPI(ctx); must(strings.Contains(string(v), `"3.1.0"`), err, "") }},
 			{"whoami", func() { v, err := c.Whoami(ctx); must(v.Name == `the key "test"`, err, v) }},
 			{"stats", func() { v, err := c.Stats(ctx); must(v.Workers == 1, err, v) }},
-			{"workflows", func() { v, err := c.Workflows(ctx, "", 0); must(len(v.Items) == 13, err, v) }},
+			{"workflows", func() { v, err := c.Workflows(ctx, "", 0); must(len(v.Items) == 14, err, v) }},
 			{"workflow", func() {
 				v, err := c.Workflow(ctx, "agent.backtest")
 				must(v.Name == "agent.backtest", err, v)
@@ -196,6 +198,46 @@ func TestEveryRouteIsDriven(t *testing.T) {
 			{"dashboard", func() {
 				v, err := c.Dashboard(ctx, "", 0)
 				must(len(v.Workflows) >= 1 && v.Workflows[len(v.Workflows)-1].ID == "hello" && v.TotalExecutions >= 1 && v.NextCursor == "", err, v)
+			}},
+			{"generate", func() {
+				v, err := c.Generate(ctx, api.GenerateRequest{Description: "written by a script"}, time.Minute)
+				must(v.DraftID == v.ID && v.State == draft.Open && v.WorkflowID == "written" && strings.Contains(string(v.Workflow), "written by a script") && len(v.Problems) == 0, err, v)
+				drafted = v.DraftView
+			}},
+			{"approveDraft", func() {
+				v, err := c.ApproveDraft(ctx, drafted.ID, api.ApproveDraftRequest{Digest: drafted.Digest})
+				must(v.Draft.State == draft.Approved && v.Deployed.Version == 1 && v.Deployed.Active == 1, err, v)
+			}},
+			{"generateChange", func() {
+				v, err := c.GenerateChange(ctx, "written", api.GenerateRequest{Description: "otherwise"}, 0)
+				must(v.Change && v.Base == 1 && len(v.Diff.Changes) == 1, err, v)
+				drafted = v.DraftView
+			}},
+			{"draft", func() {
+				v, err := c.Draft(ctx, drafted.ID)
+				must(v.Digest == drafted.Digest && v.Text == drafted.Text, err, v)
+			}},
+			{"rejectDraft", func() {
+				v, err := c.RejectDraft(ctx, drafted.ID, api.RejectDraftRequest{Comment: "no"})
+				must(v.State == draft.Rejected && v.Decided.Comment == "no", err, v)
+			}},
+			{"propose", func() {
+				v, err := c.Propose(ctx, []byte(aFlow("written", "by hand")), "for you")
+				must(v.State == draft.Open && v.Change && v.Words == "for you", err, v)
+				drafted = v
+			}},
+			{"deleteDraft", func() { err := c.DeleteDraft(ctx, drafted.ID); must(true, err, nil) }},
+			{"drafts", func() {
+				v, err := c.Drafts(ctx, api.DraftQuery{Workflow: "written", State: draft.Rejected})
+				must(len(v.Items) == 1 && v.NextCursor == "", err, v)
+			}},
+			{"explain", func() {
+				v, err := c.Explain(ctx, "written", 0)
+				must(v.ID == "written" && len(v.Steps) == 1, err, v)
+			}},
+			{"exportWorkflow", func() {
+				v, err := c.ExportWorkflow(ctx, "written", 0)
+				must(strings.Contains(string(v), `"version":1`), err, string(v))
 			}},
 			{"validateWorkflow", func() {
 				v, err := c.ValidateWorkflow(ctx, "hello", 2)
@@ -420,7 +462,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				v, err := c.Budgets(ctx, "", 1)
 				must(len(v.Items) == 1 && v.Items[0].Name == "b" && v.NextCursor != "", err, v)
 				v, err = c.Budgets(ctx, v.NextCursor, 0)
-				must(len(v.Items) == 2 && strings.HasPrefix(v.Items[0].Name, "run:") && v.Items[1].Name == "team/red" && v.NextCursor == "", err, v) // the first is that of a flow's run
+				must(len(v.Items) == 4 && strings.HasPrefix(v.Items[2].Name, "run:") && v.Items[3].Name == "team/red" && v.NextCursor == "", err, v) // the first are those of a flow's run and of drafts
 			}},
 			{"runBudgets", func() {
 				limit := 0.5

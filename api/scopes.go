@@ -21,6 +21,7 @@ const (
 	SchedulesWrite  Scope = "schedules:write"  // schedules
 	WorkflowsRead   Scope = "workflows:read"   // read the documents of flows, check others
 	WorkflowsWrite  Scope = "workflows:write"  // deploy flows, choose the version that runs get
+	DraftsWrite     Scope = "drafts:write"     // propose drafts of flows, and let a model write them, which costs; deploying them takes workflows:write
 	SecretsRead     Scope = "secrets:read"     // which secrets there are, never their values
 	SecretsWrite    Scope = "secrets:write"    // set and delete secrets; in the default tenant also change the keys that all are sealed with
 	KeysWrite       Scope = "keys:write"       // keys of the tenant
@@ -29,7 +30,7 @@ const (
 
 // Scopes lists all scopes.
 func Scopes() []Scope {
-	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, SecretsRead, SecretsWrite, WorkflowsRead, WorkflowsWrite, KeysWrite, Admin}
+	return []Scope{RunsRead, RunsStart, RunsOperate, HooksSend, ApprovalsDecide, ModelsRead, ModelsWrite, SchedulesWrite, SecretsRead, SecretsWrite, WorkflowsRead, WorkflowsWrite, DraftsWrite, KeysWrite, Admin}
 }
 
 // Scopes of routes that no key has.

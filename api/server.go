@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/flow/draft"
 	"github.com/pawlrun/pawl/secret"
 )
 
@@ -70,6 +71,8 @@ type Options struct {
 	// Flows has the flows of the store, which each tenant deploys for itself. Refresh it before the engine runs, and let it
 	// Watch beside it. nil: there are none, and calls about them answer 404.
 	Flows *flow.Registry
+	// Drafts has the drafts of the flows. Register its workflow with the engine. nil: there are none, and calls about them answer 404.
+	Drafts *draft.Drafts
 	// Secrets keeps the secrets of tenants, as /api/secrets sets them. A webhook that is pawl.Signed with a name that Verify
 	// does not know (pawl.ErrNotFound) is checked with the secret of that name of the run's tenant, by any scheme but
 	// hmac, which needs the settings that Verify has. nil: there are none.
@@ -147,6 +150,7 @@ func New(engine *pawl.Engine, opt Options) http.Handler {
 	s.newDocument()
 	s.workflowRoutes()
 	s.flowRoutes()
+	s.draftRoutes()
 	s.templateRoutes()
 	s.triggerRoutes()
 	s.executeRoutes()

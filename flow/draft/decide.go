@@ -31,6 +31,7 @@ func (s *Drafts) Propose(ctx context.Context, p Proposal) (Draft, error) {
 	}
 	if p.ID != "" {
 		if d, err := s.read(ctx, p.Tenant, p.ID); err == nil {
+			d.Existed = true
 			return d, nil
 		}
 	}
@@ -164,5 +165,5 @@ func (s *Drafts) open(ctx context.Context, v Verdict, states ...State) (Draft, e
 
 func (s *Drafts) decide(d *Draft, v Verdict, state State) {
 	now := time.Now().UTC()
-	d.State, d.Decided, d.Expires = state, &Decision{By: v.By, Comment: v.Comment, At: now}, now.Add(s.opt.Keep)
+	d.State, d.Decided, d.Expires = state, &Decided{By: v.By, Comment: v.Comment, At: now}, now.Add(s.opt.Keep)
 }

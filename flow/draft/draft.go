@@ -41,14 +41,15 @@ type Draft struct {
 	Error        string    `json:"error,omitempty"`        // of one that failed
 	Created      time.Time `json:"created"`
 	Expires      time.Time `json:"expires"` // it is gone from then on
-	Decided      *Decision `json:"decided,omitempty"`
+	Decided      *Decided  `json:"decided,omitempty"`
 	Version      int       `json:"version,omitempty"` // that it was deployed as
+	Existed      bool      `json:"existed,omitempty"` // of the answer to who asked for it: it was there already
 
 	revision int64
 }
 
-// Decision is who has decided on a draft.
-type Decision struct {
+// Decided is who has decided on a draft.
+type Decided struct {
 	By      string    `json:"by,omitempty"`
 	Comment string    `json:"comment,omitempty"`
 	At      time.Time `json:"at"`

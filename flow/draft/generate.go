@@ -58,6 +58,7 @@ func (s *Drafts) Generate(ctx context.Context, q Request) (Draft, error) {
 			if err == nil && d.State == Writing {
 				err = s.start(ctx, q.Tenant, d.ID) // the process may have ended before that
 			}
+			d.Existed = true
 			return d, err
 		}
 	}

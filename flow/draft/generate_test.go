@@ -25,6 +25,9 @@ func TestJ9_WordsBecomeADraftThatAPersonApproves(t *testing.T) {
 		}
 		has(t, "the text", v.Text, "{\n  \"id\": \"greet\"")
 		has(t, "the drawing", v.Mermaid, "say")
+		if v.WorstCase == nil || *v.WorstCase.ServiceCalls.Most == 0 {
+			t.Errorf("the price is %+v", v.WorstCase)
+		}
 		has(t, "the explanation", v.Explanation.String(), `Calls desk.send, to "#all"`)
 		// The model was told what there is, and the words stand between marks that they don't hold.
 		calls := h.model.Calls()

@@ -18,8 +18,9 @@ type View struct {
 	Workflow    json.RawMessage   `json:"workflow,omitempty"` // the same as JSON; none if it can't be read
 	Problems    flow.Problems     `json:"problems"`           // with warnings
 	Explanation *flow.Explanation `json:"explanation,omitempty"`
-	Mermaid     string            `json:"mermaid,omitempty"` // the flow drawn
-	Diff        *flow.Comparison  `json:"diff,omitempty"`    // of a change: what it says otherwise than the version that it was made for
+	Mermaid     string            `json:"mermaid,omitempty"`   // the flow drawn
+	WorstCase   *flow.WorstCase   `json:"worstCase,omitempty"` // what a run of it takes at most; of one that can be deployed
+	Diff        *flow.Comparison  `json:"diff,omitempty"`      // of a change: what it says otherwise than the version that it was made for
 }
 
 // Get returns a draft. pawl.ErrNotFound.
@@ -55,6 +56,10 @@ func (s *Drafts) complete(ctx context.Context, tenant string, v *View) error {
 		v.Mermaid = g.Mermaid()
 	}
 	v.Workflow, _ = flow.JSON(text) // what is no flow has none
+	if f, err := flow.Parse(text, s.flows.World()); err == nil {
+		worst := s.flows.WorstCase(ctx, tenant, f)
+		v.WorstCase = &worst
+	}
 	if !v.Change || v.Base == 0 {
 		return nil
 	}
