@@ -74,6 +74,9 @@ type Request struct {
 	Notify func(ctx context.Context, n Notice) error
 	// NotifyOptions are those of the step. By default each attempt has a minute.
 	NotifyOptions []pawl.StepOption
+	// Notifiers tell people too, each by itself, when they are asked, reminded, and asked in place of others. They are done before
+	// votes are looked at, side by side; a vote that comes meanwhile is kept.
+	Notifiers []Notifier
 	// BaseURL is where package api answers, such as https://pawl.example.org: a Notice then
 	// has a link for each approver. It needs Options.Secret. "": notices have no links.
 	BaseURL string
@@ -144,7 +147,28 @@ type Notice struct {
 	What     What
 	Approval Approval
 	Links    []Link // for those who may decide and have not; see Request.BaseURL
+
+	links Links
 }
+
+// Notifier tells people in one way: a channel, a mail. Each notice is a step of its own: it is tried again when it fails, as
+// Options say, and not because another has failed. What can't be said is in the journal, and the run waits nevertheless.
+type Notifier struct {
+	Name    string // of the branch in which its steps are; tells apart those of one Request
+	Tell    func(ctx context.Context, n Notice) error
+	Options []pawl.StepOption // by default each attempt has a minute
+}
+
+// Link makes the address at which somebody decides. "" if Request.BaseURL is. ErrNotAllowed: that one may never decide.
+func (n *Notice) Link(approver string) (string, error) {
+	if n.links.BaseURL == "" {
+		return "", nil
+	}
+	return n.links.For(n.Approval, approver)
+}
+
+// Button makes what a button in a chat holds; see [Links.Button].
+func (n *Notice) Button() (string, error) { return n.links.Button(n.Approval) }
 
 // What says what a Notice is about.
 type What string

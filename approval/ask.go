@@ -108,7 +108,7 @@ type closing struct {
 // expire takes the place of the decision, so that from then on there can't be one. If a vote
 // has it already, that counts: its sender was told so.
 func (a *asking) expire(ctx context.Context) (closing, error) {
-	app, err := a.open(ctx)
+	app, err := a.open(ctx, pathOf(pawl.InfoOf(ctx).Step))
 	if err != nil {
 		return closing{}, err
 	}
@@ -137,7 +137,7 @@ func (a *asking) end(c *pawl.Context, votes []Decision, expired *time.Time) (Dec
 		d.Votes, state, what = votes, Expired, HasExpired
 	}
 	app, err := pawl.Step(c, "record", func(ctx context.Context) (Approval, error) {
-		app, err := a.open(ctx)
+		app, err := a.open(ctx, pathOf(pawl.InfoOf(ctx).Step))
 		if err != nil {
 			return app, err
 		}
@@ -175,30 +175,52 @@ func (a *asking) tell(c *pawl.Context, what What, votes []Decision) error {
 	return err
 }
 
+// notify tells people. What a Notifier can't say is in the journal.
 func (a *asking) notify(c *pawl.Context, what What, votes []Decision) error {
-	if a.q.Notify == nil {
+	if a.q.Notify != nil {
+		if err := a.say(c, what, votes, a.q.Notify, a.q.NotifyOptions, pathOf); err != nil {
+			return err
+		}
+	}
+	if what == WasDecided || what == HasExpired {
 		return nil
 	}
-	opts := append([]pawl.StepOption{pawl.AttemptTimeout(time.Minute)}, a.q.NotifyOptions...)
+	var told []*pawl.Future[struct{}]
+	for _, n := range a.q.Notifiers {
+		told = append(told, pawl.Go(c, n.Name, func(c *pawl.Context) (struct{}, error) {
+			err := a.say(c, what, votes, n.Tell, n.Options, func(step string) string { return pathOf(pathOf(step)) })
+			var step *pawl.StepError
+			if errors.As(err, &step) {
+				err = nil
+			}
+			return struct{}{}, err
+		}))
+	}
+	_, err := pawl.All(c, told...)
+	return err
+}
+
+// say tells people in one way. Path finds that of the asking, of the key of the step.
+func (a *asking) say(c *pawl.Context, what What, votes []Decision, tell func(context.Context, Notice) error, opts []pawl.StepOption, path func(step string) string) error {
+	opts = append([]pawl.StepOption{pawl.AttemptTimeout(time.Minute)}, opts...)
 	return pawl.Do(c, notifyStep+string(what), func(ctx context.Context) error {
-		e := pawl.EngineOf(ctx)
-		n := Notice{What: what}
+		e, i := pawl.EngineOf(ctx), pawl.InfoOf(ctx)
+		n := Notice{What: what, links: Links{Engine: e, BaseURL: a.q.BaseURL}}
 		if what == WasDecided || what == HasExpired { // its hook is closed: it is on record
-			app, err := Get(ctx, e, a.ref(ctx))
+			app, err := Get(ctx, e, pawl.Ref{Tenant: i.Tenant, ID: idOf(i.RunID, path(i.Step)+hookSuffix)})
 			if err != nil {
 				return err
 			}
 			n.Approval = app
-			return a.q.Notify(ctx, n)
+			return tell(ctx, n)
 		}
-		app, err := a.open(ctx)
+		app, err := a.open(ctx, path(i.Step))
 		if err != nil {
 			return err
 		}
 		app.Votes = votes
 		n.Approval = app
 		if a.q.BaseURL != "" {
-			links := Links{Engine: e, BaseURL: a.q.BaseURL}
 			at := time.Now()
 			if what == Escalated { // an operator may have woken the run before its time
 				at = app.Asked.Add(a.spec.Escalate.After)
@@ -207,30 +229,24 @@ func (a *asking) notify(c *pawl.Context, what What, votes []Decision) error {
 				if app.Voted(name) != nil {
 					continue
 				}
-				url, err := links.For(app, name)
+				url, err := n.links.For(app, name)
 				if err != nil {
 					return pawl.Fatal(err)
 				}
 				n.Links = append(n.Links, Link{name, url})
 			}
 		}
-		return a.q.Notify(ctx, n)
+		return tell(ctx, n)
 	}, opts...)
 }
 
 // notifyStep and what it is about name the steps that tell people.
 const notifyStep = "notify-"
 
-// ref is the approval that a step of Ask belongs to.
-func (a *asking) ref(ctx context.Context) pawl.Ref {
+// open is the approval of a path, as its hook has it.
+func (a *asking) open(ctx context.Context, path string) (Approval, error) {
 	i := pawl.InfoOf(ctx)
-	return pawl.Ref{Tenant: i.Tenant, ID: idOf(i.RunID, pathOf(i.Step)+hookSuffix)}
-}
-
-// open is the approval as its hook has it.
-func (a *asking) open(ctx context.Context) (Approval, error) {
-	i := pawl.InfoOf(ctx)
-	h, err := findHook(ctx, pawl.EngineOf(ctx), pawl.Ref{Tenant: i.Tenant, ID: i.RunID}, pathOf(i.Step)+hookSuffix)
+	h, err := findHook(ctx, pawl.EngineOf(ctx), pawl.Ref{Tenant: i.Tenant, ID: i.RunID}, path+hookSuffix)
 	if err != nil {
 		return Approval{}, fmt.Errorf("read approval %s: %w", a.spec.Name, err)
 	}

@@ -107,9 +107,14 @@ func journalled(ctx context.Context, e *pawl.Engine, run pawl.Ref, path string) 
 			if c.Expired != nil {
 				out = append(out, Event{At: *c.Expired, What: EventExpired})
 			}
-		case entry.Kind == pawl.KindStep && strings.HasPrefix(name, notifyStep):
-			what, _, _ := strings.Cut(strings.TrimPrefix(name, notifyStep), "#")
-			ev := Event{At: entry.At, What: EventNotified + what}
+		case entry.Kind == pawl.KindStep && strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], notifyStep):
+			by, step := "", name // of a Notifier they are in its branch
+			if i := strings.LastIndexByte(name, '/'); i >= 0 {
+				by, step = name[:i], name[i+1:]
+			}
+			what, _, _ := strings.Cut(strings.TrimPrefix(step, notifyStep), "#")
+			by, _, _ = strings.Cut(by, "#")
+			ev := Event{At: entry.At, What: EventNotified + what, Via: by}
 			if entry.Failed {
 				ev.Text = entry.Failure().Error()
 			}

@@ -78,10 +78,15 @@ type Opened struct {
 // it is forged, or what it was for is forgotten. ErrChanged: what it was made for is not what
 // there is to be decided now. What has become of the approval is in its State.
 func (l Links) Open(ctx context.Context, token string) (Opened, error) {
-	t, err := l.read(token)
+	t, err := l.readSigned(purpose, token)
 	if err != nil {
 		return Opened{}, err
 	}
+	return l.opened(ctx, t)
+}
+
+// opened is what a ticket leads to.
+func (l Links) opened(ctx context.Context, t ticket) (Opened, error) {
 	a, err := Get(ctx, l.Engine, pawl.Ref{Tenant: t.Tenant, ID: t.ID})
 	if errors.Is(err, pawl.ErrNotFound) {
 		if !time.Now().Before(time.Unix(t.Expires, 0)) {
@@ -109,7 +114,8 @@ func (l Links) Decide(ctx context.Context, token string, in Answer) (Approval, e
 	return Decide(ctx, l.Engine, pawl.Ref{Tenant: o.Approval.Tenant, ID: o.Approval.ID}, in)
 }
 
-func (l Links) read(token string) (ticket, error) {
+// readSigned reads a ticket that was signed for a purpose.
+func (l Links) readSigned(purpose, token string) (ticket, error) {
 	var t ticket
 	enc := base64.RawURLEncoding.Strict()
 	payload, signed, ok := strings.Cut(token, ".")

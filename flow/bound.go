@@ -105,6 +105,8 @@ func (b *bound) visit(s *step) amounts {
 		most = most.plus(b.graph(w.graph).times(b.items(w)))
 	case *call:
 		most[ofServices] = int64(s.attempts)
+	case *wait:
+		most[ofServices] = times(int64(s.attempts), w.sends())
 	case *decision:
 		most = most.plus(b.decision(s, w))
 	case *agentWork:

@@ -181,7 +181,8 @@ func (k *checker) failure(s *step) {
 	case s.onFailure == "fallback" && s.fallback == s.id:
 		k.f.fault(at, "", "a step can't stand in for itself")
 	}
-	if policy := s.at.get("retryPolicy"); policy != nil && slices.Contains([]string{"parallel", "map", "wait", "workflow"}, s.kind) {
+	notices := s.at.get("config").get("notify") != nil // each is a step that is tried again
+	if policy := s.at.get("retryPolicy"); policy != nil && slices.Contains([]string{"parallel", "map", "wait", "workflow"}, s.kind) && !notices {
 		k.f.warn(policy, "give it to the steps within", "a step of type %s is not tried again as a whole", s.kind)
 	}
 }

@@ -137,6 +137,9 @@ func (w *wait) words(config *node) string {
 		if config.get("title") != nil {
 			text += " on " + short(config.get("title"))
 		}
+		for i, n := range w.notices {
+			text += map[bool]string{true: ", who is told by ", false: " and "}[i == 0] + n.words()
+		}
 	case "event":
 		text = fmt.Sprintf("Waits for the event %s", short(config.get("event")))
 		if config.get("correlate") != nil {

@@ -157,6 +157,12 @@ var stepTypes = map[string]record{
 		{name: "title", doc: "what is to be decided, in a line", is: text{least: 1, most: 500}},
 		{name: "message", doc: "what is to be decided, in more words", is: prompt},
 		{name: "details", doc: "the values that are decided on", is: anything{}},
+		{name: "notify", doc: "how people are told that they are asked: calls of services, each a step of its own. Parameters stand beside service and action, and see {{approval.link}}, title, message, details, text, subject, id, what, approver and expires", is: list{least: 1, most: 20, of: record{open: true, attrs: []attr{
+			{name: "service", doc: "the service's name", is: plain, required: true},
+			{name: "action", doc: "what it does; left out, requestApproval if it has it, or its first action", is: plain},
+			{name: "approver", doc: "whose link it holds; left out, the address in to if that is an approver, or the only approver", is: plain},
+			{name: "allowModel", doc: "parameters into which a model's words may flow though they name places or people", is: list{of: plain, least: 1, most: 100}},
+		}}}},
 		{name: "remindMs", doc: "how often those asked are reminded, in milliseconds", is: millis},
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},
 	}},

@@ -71,6 +71,9 @@ func (all *reaches) graph(g graph, in string) {
 		case *child:
 			all.add(Reach{Kind: "workflow", What: w.name, Step: at})
 		case *wait:
+			for _, n := range w.notices {
+				all.call(at, n.call)
+			}
 			if w.what == "webhook" {
 				all.add(Reach{Kind: "webhook", What: "an address of its own, which whoever knows it can call", Step: at})
 			}

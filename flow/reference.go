@@ -110,6 +110,10 @@ func (k *checker) sends(s *step, at *node) bool {
 	switch w := s.work.(type) {
 	case *call:
 		all = append(all, w.params)
+	case *wait:
+		for _, n := range w.notices {
+			all = append(all, n.params)
+		}
 	case *agentWork:
 		for _, t := range w.tools {
 			if t.with != nil {

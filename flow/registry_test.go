@@ -60,7 +60,7 @@ type server struct {
 
 func serve(t *testing.T, store pawl.Store, opt flow.Options, defs ...pawl.Definition) *server {
 	t.Helper()
-	e := pawl.New(store, nil)
+	e := pawl.New(store, &pawl.Options{Secret: []byte("a secret of tests, which is long enough")})
 	if err := e.Register(defs...); err != nil {
 		t.Fatal(err)
 	}

@@ -104,6 +104,8 @@ func (t words) read(p Path, item bool, steps *around) bool {
 		return item
 	case "output":
 		return true
+	case "approval": // of a notice: what is shown may be a model's words
+		return !slices.Contains([]string{"id", "what", "link", "button", "approver", "expires"}, second)
 	}
 	return false
 }
@@ -188,6 +190,10 @@ func (k *checker) trust(g graph, item bool, steps *around) {
 		switch w := s.work.(type) {
 		case *call:
 			k.trustIn(w.params, w.allow, item, steps)
+		case *wait:
+			for _, n := range w.notices {
+				k.trustIn(n.params, n.allow, item, steps)
+			}
 		case *agentWork:
 			for _, t := range w.tools {
 				if t.with != nil {

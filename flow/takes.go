@@ -204,6 +204,8 @@ func (b *bound) leastServices(s *step) int64 {
 	switch w := s.work.(type) {
 	case *call:
 		return 1
+	case *wait:
+		return int64(len(w.notices))
 	case *child:
 		if inner := b.family.child(w.name); inner != nil && !w.detach {
 			return inner.ServiceCalls.Least
@@ -245,7 +247,7 @@ func (b *bound) needed(g graph) int64 {
 	n := b.nets[g.steps[0]]
 	needed := n.cheapest(func(i int) int64 {
 		s := n.steps[i]
-		if s.when != nil || s.onFailure == "skip" || s.onFailure == "fallback" {
+		if s.when != nil {
 			return 0
 		}
 		switch w := s.work.(type) {
@@ -263,9 +265,6 @@ func (b *bound) needed(g graph) int64 {
 				return inner.Cost.Needed
 			}
 		case *parallel:
-			if w.mode == "continue" {
-				return 0
-			}
 			var branches []int64
 			for _, branch := range w.branches {
 				branches = append(branches, b.needed(branch.graph))

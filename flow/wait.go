@@ -33,9 +33,10 @@ type wait struct {
 	approvers []string
 	need      int
 	door      []pawl.HookOption // how a webhook takes requests
+	notices   []*notice
 }
 
-func readWait(f *findings, s *step, config *node) worker {
+func readWait(f *findings, s *step, config *node, world World) worker {
 	w := &wait{
 		what: config.get("for").str(), timeout: milliseconds(config.get("timeoutMs")), onTimeout: config.get("onTimeout").str(),
 		event: config.get("event").str(), correlate: readValue(f, config.get("correlate")), title: readValue(f, config.get("title")),
@@ -61,10 +62,16 @@ func readWait(f *findings, s *step, config *node) worker {
 	if n := config.get("schema"); n != nil && w.what == "delay" {
 		f.fault(n, "", "schema has no meaning for a delay: nothing comes")
 	}
-	only("approval", "approvers", "need", "title", "message", "details", "remindMs")
+	only("approval", "approvers", "need", "title", "message", "details", "remindMs", "notify")
 	only("event", "event", "correlate")
 	only("webhook", "scheme", "secret", "respond")
 	w.readDoor(f, config)
+	if w.what == "approval" {
+		w.notices = readNotices(f, config, w.approvers, world)
+		if at := config.get("remindMs"); at != nil && len(w.notices) == 0 {
+			f.warn(at, `say how: "notify": [{"service": "email", "to": "ann@example.com"}]`, "nobody is reminded, as nobody is told")
+		}
+	}
 	switch {
 	case w.what == "delay" && w.timeout == 0:
 		f.fault(config, `give "timeoutMs"`, "a delay needs its length")
@@ -162,6 +169,9 @@ func (w *wait) came(c *pawl.Context, what string, body, output any) (result, err
 // ask asks a person.
 func (w *wait) ask(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
 	q := approval.Request{Schema: w.schema, Approvers: w.approvers, Need: w.need, Every: w.remind, Expires: w.timeout, BaseURL: x.opt.BaseURL}
+	for _, n := range w.notices {
+		q.Notifiers = append(q.Notifiers, n.notifier(x, s, in, w.schema != nil))
+	}
 	var err error
 	fill := func(v value) string {
 		if err != nil || v.template == nil {
@@ -252,5 +262,12 @@ func requestValue(r *pawl.Request) map[string]any {
 func (w *wait) reads(f func(at *node, u use)) {
 	for _, v := range []value{w.correlate, w.title, w.message, w.details} {
 		v.reads(f)
+	}
+	for _, n := range w.notices {
+		n.params.reads(func(at *node, u use) {
+			if u.path[0].Name != "approval" { // its own, which is looked at when it is read
+				f(at, u)
+			}
+		})
 	}
 }

@@ -27,7 +27,7 @@ func readWork(f *findings, s *step, config *node, w World) worker {
 	case "parallel":
 		return readParallel(f, config, w)
 	case "wait":
-		return readWait(f, s, config)
+		return readWait(f, s, config, w)
 	case "map":
 		return readEach(f, config, w)
 	case "workflow":

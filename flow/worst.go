@@ -190,7 +190,7 @@ func dollarsOf(micro int64) string {
 	return "$" + grouped(micro/1e6) + "." + text
 }
 
-// costs warns of models without a price, and of a limit with which no run can come to its end.
+// costs warns of models without a price, and of a limit with which no run in which nothing fails comes to its end.
 func (f *findings) costs(made *Flow, w World) {
 	if w.Price == nil {
 		return
@@ -216,6 +216,6 @@ func (f *findings) costs(made *Flow, w World) {
 		if at == nil {
 			at = made.root.get("id")
 		}
-		f.warn(at, "raise limits.maxCostUsd, or lower maxTokens of the steps", "no run can come to its end: each way asks a model for whose answer %s must be free, and limits.maxCostUsd is %s", dollarsOf(needed), dollarsOf(limit))
+		f.warn(at, "raise limits.maxCostUsd, or lower maxTokens of the steps", "a run in which nothing fails can't come to its end: each way asks a model for whose answer %s must be free, and limits.maxCostUsd is %s", dollarsOf(needed), dollarsOf(limit))
 	}
 }

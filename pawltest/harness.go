@@ -105,6 +105,9 @@ func open(t testing.TB, opt pawl.Options, defs []pawl.Definition) (*Harness, err
 	h.opt.Drain = cmp.Or(opt.Drain, time.Second)
 	h.opt.Name = cmp.Or(opt.Name, "pawltest")
 	h.opt.PublicURL = cmp.Or(opt.PublicURL, "http://localhost")
+	if len(opt.Secret) == 0 { // so that links and tokens can be made
+		h.opt.Secret = []byte("a secret that nobody has to keep, for tests")
+	}
 	if opt.Logger == nil {
 		h.opt.Logger = slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}

@@ -224,7 +224,7 @@ func (t *trial) run(ctx context.Context, limit time.Duration) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	silent := slog.New(slog.NewTextHandler(io.Discard, nil))
-	engine := pawl.New(store, &pawl.Options{Logger: silent, ParkFor: time.Hour, Lease: time.Minute, Drain: time.Millisecond})
+	engine := pawl.New(store, &pawl.Options{Logger: silent, ParkFor: time.Hour, Lease: time.Minute, Drain: time.Millisecond, Secret: []byte("a secret that nobody has to keep, for cases")})
 	defs := append(t.children(), flow.Define(f, flow.Options{
 		Models: models, Services: services, Model: model, Provider: func(string) string { return llmtest.ProviderName }, Logger: silent, Trace: t.trace,
 		Breaker: neverOpen(),

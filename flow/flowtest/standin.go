@@ -218,6 +218,13 @@ func world(data []byte, known service.Set) (set service.Set, unknown []string) {
 		if step["type"] == "service" {
 			add(text("service"), text("action"))
 		}
+		notices, _ := config["notify"].([]any)
+		for _, one := range notices {
+			notice, _ := one.(map[string]any)
+			name, _ := notice["service"].(string)
+			action, _ := notice["action"].(string)
+			add(name, action)
+		}
 		tools, _ := config["tools"].([]any)
 		for _, tool := range tools {
 			use, is := tool.(string)
