@@ -28,7 +28,7 @@ var ofCall = []string{"service", "action", "params", "outputVariable", "allowMod
 func readCall(f *findings, config *node, w World) worker {
 	k := &call{service: config.get("service").str(), allow: config.get("allowModel").strs()}
 	k.action = findAction(f, config, w)
-	k.params = readParams(f, k.service+"."+k.action.Name, k.action, parametersOf(f, config), true)
+	k.params = readParams(f, k.service+"."+k.action.Name, k.action, parametersOf(f, config, ofCall), true)
 	for i, name := range k.allow {
 		if _, is := k.params.fields[name]; !is {
 			f.fault(config.get("allowModel").items[i], f.did(name, sortedNames(k.params.fields)), "the step has no parameter %q", name)
@@ -37,14 +37,14 @@ func readCall(f *findings, config *node, w World) worker {
 	return k
 }
 
-// parametersOf is an object of the parameters in a config: those that stand beside its fields, and those in params.
-func parametersOf(f *findings, config *node) *node {
+// parametersOf is an object of the parameters in a config: those that stand beside its own fields, and those in params.
+func parametersOf(f *findings, config *node, own []string) *node {
 	all := &node{kind: objectKind}
 	if config != nil {
 		all = &node{kind: objectKind, in: config.in, name: config.name, index: config.index, line: config.line, column: config.column}
 	}
 	for _, field := range config.fieldsOf() {
-		if !slices.Contains(ofCall, field.name) {
+		if !slices.Contains(own, field.name) {
 			all.fields = append(all.fields, field)
 		}
 	}

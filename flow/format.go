@@ -160,6 +160,7 @@ var stepTypes = map[string]record{
 		{name: "notify", doc: "how people are told that they are asked: calls of services, each a step of its own. Parameters stand beside service and action, and see {{approval.link}}, title, message, details, text, subject, id, what, approver and expires", is: list{least: 1, most: 20, of: record{open: true, attrs: []attr{
 			{name: "service", doc: "the service's name", is: plain, required: true},
 			{name: "action", doc: "what it does; left out, requestApproval if it has it, or its first action", is: plain},
+			{name: "params", doc: "the action's parameters, or some of them", is: table{of: anything{}}},
 			{name: "approver", doc: "whose link it holds; left out, the address in to if that is an approver, or the only approver", is: plain},
 			{name: "allowModel", doc: "parameters into which a model's words may flow though they name places or people", is: list{of: plain, least: 1, most: 100}},
 		}}}},

@@ -21,7 +21,7 @@ type notice struct {
 }
 
 // ofNotice are the fields of a notice that are no parameters.
-var ofNotice = []string{"service", "action", "approver", "allowModel"}
+var ofNotice = []string{"service", "action", "params", "approver", "allowModel"}
 
 // noticeFields are what there is below approval in a notice.
 var noticeFields = []string{"id", "what", "title", "message", "details", "subject", "text", "link", "button", "approver", "expires"}
@@ -69,6 +69,9 @@ func eachAddress(f *findings, at *node, approvers []string, w World) (all []*nod
 		return []*node{at}
 	}
 	to := at.get("to")
+	if to == nil && at.get("params").get("to") != nil {
+		return []*node{at}
+	}
 	if to.is(listKind) && len(to.items) > 0 && !slices.ContainsFunc(to.items, func(n *node) bool { return !n.is(textKind) }) {
 		for _, item := range to.items {
 			all = append(all, at.replaced("to", item))
@@ -107,17 +110,18 @@ func readNotice(f *findings, at *node, approvers []string, w World) *notice {
 	k := &call{service: at.get("service").str(), allow: at.get("allowModel").strs(), action: findAction(f, at, w)}
 	n := &notice{call: k, at: at, person: at.get("approver").str()}
 	has := properties(f, k.action)
-	if own := at.get("approval"); own != nil && has["approval"] {
+	said := parametersOf(f, at, ofNotice)
+	if own := said.get("approval"); own != nil && has["approval"] {
 		f.fault(own, "leave it out", "the buttons of a notice are those of its wait")
 	}
-	said := at
+	given := func(name string) bool { return said.get(name) != nil }
 	for _, usual := range usualNotice {
-		same := usual.param == "message" && at.get("text") != nil || usual.param == "text" && (has["message"] || at.get("html") != nil || at.get("body") != nil || at.get("template") != nil)
-		if has[usual.param] && at.get(usual.param) == nil && !same {
+		same := usual.param == "message" && given("text") || usual.param == "text" && (has["message"] || given("html") || given("body") || given("template"))
+		if has[usual.param] && !given(usual.param) && !same {
 			said = said.with(usual.param, usual.text)
 		}
 	}
-	k.params = readParams(f, k.service+"."+k.action.Name, k.action, said, ofNotice...)
+	k.params = readParams(f, k.service+"."+k.action.Name, k.action, said, true)
 	for i, name := range k.allow {
 		if _, is := k.params.fields[name]; !is {
 			f.fault(at.get("allowModel").items[i], f.did(name, sortedNames(k.params.fields)), "the notice has no parameter %q", name)
