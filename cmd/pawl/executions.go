@@ -136,7 +136,11 @@ func (a *app) stepRows(steps map[string]flow.StepResult, at string) (rows [][]an
 		case "skipped":
 			paint = a.out.dim
 		}
-		rows = append(rows, []any{at + id, paint(r.Status), len(r.Attempts), r.Visits, took(time.Duration(r.DurationMs) * time.Millisecond), cost, cut(oneLine(said), 120)})
+		var tries any = "-" // what waits, and what holds other steps, is not tried
+		if n := len(r.Attempts); n > 0 {
+			tries = n
+		}
+		rows = append(rows, []any{at + id, paint(r.Status), tries, r.Visits, took(time.Duration(r.DurationMs) * time.Millisecond), cost, cut(oneLine(said), 120)})
 		names := make([]string, 0, len(r.Branches))
 		for name := range r.Branches {
 			names = append(names, name)
