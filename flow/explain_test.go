@@ -1,8 +1,6 @@
 package flow_test
 
 import (
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,61 +108,4 @@ func TestJ9_FlowsAreCompared(t *testing.T) {
 	if _, err := flow.Compare([]byte(old), []byte("[]")); err == nil {
 		t.Error("a list is compared")
 	}
-}
-
-// The lines of a unified diff make the new text of the old one.
-func TestAUnifiedDiffIsWhole(t *testing.T) {
-	docs := []string{reaching, version("", "a"), version("", "b"), strings.Replace(reaching, `"id": "ask"`, `"id": "ask2"`, 1), `{"id":"x","steps":[]}`}
-	lines := func(doc string) []string {
-		var v any
-		if err := json.Unmarshal([]byte(doc), &v); err != nil {
-			t.Fatal(err)
-		}
-		b, err := json.MarshalIndent(v, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Split(string(b), "\n")
-	}
-	for i, a := range docs {
-		for j, b := range docs {
-			c, err := flow.Compare([]byte(a), []byte(b))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, want := applied(t, lines(a), c.Text), strings.Join(lines(b), "\n"); got != want {
-				t.Errorf("%d to %d: got\n%s\nwant\n%s\nby\n%s", i, j, got, want, c.Text)
-			}
-		}
-	}
-}
-
-// applied carries out a unified diff.
-func applied(t *testing.T, old []string, diff string) string {
-	t.Helper()
-	var out []string
-	at := 0
-	for _, line := range strings.Split(strings.TrimSuffix(diff, "\n"), "\n") {
-		switch {
-		case line == "":
-		case strings.HasPrefix(line, "@@"):
-			var from, n, to, m int
-			if _, err := fmt.Sscanf(line, "@@ -%d,%d +%d,%d @@", &from, &n, &to, &m); err != nil {
-				t.Fatal(line, err)
-			}
-			for ; at < from-1; at++ {
-				out = append(out, old[at])
-			}
-		case line[0] == '+':
-			out = append(out, line[1:])
-		default:
-			if old[at] != line[1:] {
-				t.Fatalf("line %d is %q, the diff has %q", at+1, old[at], line)
-			}
-			if at++; line[0] == ' ' {
-				out = append(out, line[1:])
-			}
-		}
-	}
-	return strings.Join(append(out, old[at:]...), "\n")
 }

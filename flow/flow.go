@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pawlrun/pawl/expr"
@@ -332,7 +331,7 @@ func schemaOf(f *findings, at *node) json.RawMessage {
 		return nil
 	}
 	if _, err := compile(data); err != nil {
-		f.fault(at, "", "it is no JSON Schema: %s", strings.TrimPrefix(err.Error(), "jsonschema: "))
+		f.fault(at, "", "it is no JSON Schema: %v", err)
 		return nil
 	}
 	return data
