@@ -269,7 +269,7 @@ var triggerTypes = map[string]record{
 		{name: "scheme", doc: "how requests are signed, with the secret; left out, or none, whoever knows the path is let in", is: text{one: []string{"github", "stripe", "slack", "standard", "hmac", "none"}}},
 		{name: "header", doc: "of scheme hmac, the header that has the signature as hexadecimal digits", is: plain, usual: "X-Signature"},
 		{name: "prefix", doc: "of scheme hmac, what stands before the signature there, such as sha256=", is: plain},
-		{name: "dedupe", doc: "header:Name, or a path such as body.id, whose value names a delivery; one that comes again within 24 hours starts nothing; left out, what the scheme says", is: plain},
+		{name: "dedupe", doc: "header:Name, a path such as body.id, or body, for which equal bodies are one: what names a delivery; one that comes again within 24 hours starts nothing; left out, what the scheme says, else the header Idempotency-Key", is: plain},
 		{name: "methods", doc: "what requests may be; GET has its values in query", is: list{of: text{one: trigger.RouteMethods}, least: 1, most: 5}, usual: []string{"POST"}},
 		{name: "form", doc: "the body is a form, as a browser or Slack sends it, instead of JSON", is: truth{}},
 		respond,

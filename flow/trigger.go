@@ -228,6 +228,9 @@ func dedupe(f *findings, at *node) string {
 		}
 		return at.text
 	}
+	if at.text == trigger.DedupeBody {
+		return at.text
+	}
 	path, err := ParsePath(at.text)
 	switch {
 	case err != nil:

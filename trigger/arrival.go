@@ -3,6 +3,8 @@ package trigger
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,6 +135,9 @@ func (r *Route) delivery(a *Arrival, body any) (string, error) {
 			return "", &ArrivalError{"the header " + header + ", which names the delivery, must be there once"}
 		}
 		return values[0], nil
+	case r.Dedupe == DedupeBody:
+		sum := sha256.Sum256(a.Body)
+		return "body:" + hex.EncodeToString(sum[:]), nil
 	case r.Dedupe != "":
 		value, _ := find(body, segments(r.Dedupe))
 		switch v := value.(type) {
@@ -144,6 +149,10 @@ func (r *Route) delivery(a *Arrival, body any) (string, error) {
 			return v.String(), nil
 		}
 		return "", &ArrivalError{"the body has no id of the delivery at " + r.Dedupe}
+	case a.ID == "":
+		if keys := a.Header.Values("Idempotency-Key"); len(keys) == 1 {
+			return keys[0], nil
+		}
 	}
 	return a.ID, nil
 }

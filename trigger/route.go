@@ -33,8 +33,9 @@ type Route struct {
 	// secret may know better: see api.Options.Verify.
 	Header string `json:"header,omitempty"`
 	Prefix string `json:"prefix,omitempty"`
-	// Dedupe is where a delivery's id is: "header:" and the name of a header, or a JSON pointer into the body. "": what the scheme
-	// says; where that says nothing, each request is a delivery of its own.
+	// Dedupe is where a delivery's id is: "header:" and the name of a header, a JSON pointer into the body, or [DedupeBody], for which
+	// equal bodies are one delivery. "": what the scheme says; where that says nothing, the header Idempotency-Key, if there is one; else
+	// each request is a delivery of its own.
 	Dedupe string `json:"dedupe,omitempty"`
 	// Form takes application/x-www-form-urlencoded in place of JSON, as an object of the first value of each field.
 	Form bool `json:"form,omitempty"`
@@ -155,8 +156,8 @@ func CheckRoute(r Route) error {
 		return bad("this is no header that has a signature: %.100q", r.Header)
 	case isHeader && !token(header):
 		return bad("dedupe names no header: %.100q", r.Dedupe)
-	case !isHeader && r.Dedupe != "" && !strings.HasPrefix(r.Dedupe, "/"):
-		return bad("dedupe is header:Name or a place in the body, not %.100q", r.Dedupe)
+	case !isHeader && r.Dedupe != "" && r.Dedupe != DedupeBody && !strings.HasPrefix(r.Dedupe, "/"):
+		return bad("dedupe is header:Name, a place in the body, or body, not %.100q", r.Dedupe)
 	}
 	for _, m := range r.Methods {
 		if !slices.Contains(RouteMethods, m) {
