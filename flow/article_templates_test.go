@@ -203,6 +203,10 @@ func TestJ13_dataCanNotChangeABody(t *testing.T) {
 		want := map[string]any{"text": nasty, "said": "He said " + nasty + "!", "n": 7.0, "o": map[string]any{`k"`: nasty}, "l": []any{map[string]any{"yes": false}}}
 		equal(t, "body", fmt.Sprintf("%#v", got), fmt.Sprintf("%#v", want))
 		equal(t, "type", s.heard()[0].header.Get("Content-Type"), "application/json")
+		byHand := o.deploys(t, post(`, "method": "POST", "url": "`+s.URL+`", "body": " {\"a\": \"{{variables.text}}\"}"`)) // nobody escapes what stands in a text
+		if len(byHand.Warnings) != 1 || byHand.Warnings[0].Pointer != "/steps/0/config/body" {
+			t.Errorf("warned is of %v", byHand.Warnings)
+		}
 
 		_, _, err = o.run(post(`, "method": "POST", "url": "`+s.URL+`/x", "form": {"a": "{{variables.text}}", "b": "1"}`), `{"text": "x&admin=1=%41"}`)
 		if err != nil {

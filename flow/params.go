@@ -192,6 +192,9 @@ func (k *paramCheck) value(v *value, schema any) {
 	case v.as == service.FillNone:
 		k.f.fault(v.at, "bind values instead, as values: [\"{{…}}\"] with $1 in the text", "%s takes no templates", k.top)
 	case v.template != nil:
+		if begins := strings.TrimLeft(v.template.parts[0].text, " \t\r\n"); len(kinds) == 0 && (strings.HasPrefix(begins, "{") || strings.HasPrefix(begins, "[")) {
+			k.f.warn(v.at, "write the object itself: it is filled in leaf by leaf", "%s is JSON written as a text: what is filled in may break it", k.top)
+		}
 		if path := v.template.chooses(); v.as == service.FillURL && path != nil {
 			k.f.fault(v.at, "write the host out, or let the text be one place alone", "{{%s}} stands where the scheme and the host of an address belong", path)
 		}

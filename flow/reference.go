@@ -131,9 +131,22 @@ func (k *checker) sends(s *step, at *node) bool {
 
 // mayBeSkipped warns of a variable that a step sets which may be skipped, where no start is sure to give it.
 func (k *checker) mayBeSkipped(at *node, name string, u use, steps *around) {
-	id := steps.sets("variable:" + name)
-	if of := steps.find(id); of != nil && of.skips() && !slices.Contains(k.inputs().Required, name) {
-		k.f.warn(at, "say what stands for it then: "+u.instead(), "{{%s}}: step %q sets it, and may be skipped", u.path, id)
+	if slices.Contains(k.inputs().Required, name) {
+		return
+	}
+	first := ""
+	for a := steps; a != nil; a = a.outer {
+		for _, id := range a.by["variable:"+name] {
+			if !a.own[id].skips() {
+				return
+			}
+			if first == "" || id < first {
+				first = id
+			}
+		}
+	}
+	if first != "" {
+		k.f.warn(at, "say what stands for it then: "+u.instead(), "{{%s}}: step %q sets it, and may be skipped", u.path, first)
 	}
 }
 
