@@ -308,8 +308,8 @@ func TestAnOpenAPIDocumentIsADescription(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	for words, pairs := range map[string][]any{
-		"petId":       {"petId", "seven"},
-		"body":        {"petId", 1},
+		"petId":        {"petId", "seven"},
+		"body":         {"petId", 1},
 		"/body/mother": {"petId", 1, "body", map[string]any{"name": "x", "mother": map[string]any{}}},
 		"/body/nick":   {"petId", 1, "body", map[string]any{"name": "x", "nick": "c"}},
 		"/body/age":    {"petId", 1, "body", map[string]any{"name": "x", "age": 0}},

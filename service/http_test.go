@@ -130,7 +130,7 @@ func TestWhatCanNotBeSentIsRefusedBefore(t *testing.T) {
 		"timeoutMs":                {"url", s.URL, "timeoutMs", 0},
 		"maxBytes":                 {"url", s.URL, "maxBytes", 1 << 40},
 		"expect":                   {"url", s.URL, "expect", []int{}},
-		"/query/q":                  {"url", s.URL, "query", map[string]any{"q": map[string]any{}}},
+		"/query/q":                 {"url", s.URL, "query", map[string]any{"q": map[string]any{}}},
 		"the limit is 8388608":     {"url", s.URL, "method", "POST", "body", strings.Repeat("x", 8<<20+1)},
 		"the limit is 32768":       {"url", s.URL, "headers", map[string]string{"A": strings.Repeat("x", 32<<10)}},
 		"8,192":                    {"url", s.URL + "/" + strings.Repeat("x", 8<<10)},

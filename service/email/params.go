@@ -30,7 +30,7 @@ const paramsSchema = `{"type":"object","required":["to","subject"],"additionalPr
 "text":{"description":"The message as plain text","type":"string"},
 "body":{"description":"Another name of text","type":"string"},
 "html":{"description":"The message as HTML","type":"string","x-pawl-fill":"html"},
-`+templateSchema+`"attachments":{"type":"array","maxItems":50,"items":{"type":"object","required":["name","content"],"additionalProperties":false,"properties":{
+` + templateSchema + `"attachments":{"type":"array","maxItems":50,"items":{"type":"object","required":["name","content"],"additionalProperties":false,"properties":{
 "name":{"description":"A file name without a folder","type":"string","x-pawl-trusted":true},
 "contentType":{"description":"text/plain by default, application/octet-stream with base64","type":"string"},
 "content":{"type":"string"},
