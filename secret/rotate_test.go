@@ -69,6 +69,33 @@ func TestAMissingKeyIsNamed(t *testing.T) {
 	})
 }
 
+// What is kept beside a new value is sealed with the first key, whatever it was sealed with, so that no repeat of a request brings a
+// key back that was thought to be used no more.
+func TestWhatIsKeptIsSealedWithTheFirstKey(t *testing.T) {
+	eachStore(t, func(t *testing.T, e *pawl.Engine, _ func() *pawl.Engine) {
+		ctx, old, young := t.Context(), NewKey(), NewKey()
+		change := func(s Store, value string) {
+			t.Helper()
+			if _, err := s.Set(ctx, Spec{Name: "hook", Value: value, PreviousUntil: time.Now().Add(time.Hour), Revision: AnyRevision}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before, now := Store{e, ring(t, old)}, Store{e, ring(t, young, old)}
+		change(before, "one")
+		change(before, "two")
+		for _, value := range []string{"two", "three"} { // a repeat, and a change
+			change(now, value)
+			uses, err := now.Uses(ctx)
+			if err != nil || len(uses) != 2 || uses[0].Secrets != 2 || uses[1].Secrets != 0 {
+				t.Errorf("%s: %+v, %v", value, uses, err)
+			}
+			if got, err := (Store{e, ring(t, young)}).Values(ctx, "", "hook"); err != nil || len(got) != 2 || got[0] != value {
+				t.Errorf("%s: %v", value, err)
+			}
+		}
+	})
+}
+
 // Keys are changed as docs/secrets.md says, while values are read and set in two processes; nobody notices.
 func TestKeysAreRotatedUnderLoad(t *testing.T) {
 	eachStore(t, func(t *testing.T, e *pawl.Engine, another func() *pawl.Engine) {
@@ -83,6 +110,7 @@ func TestKeysAreRotatedUnderLoad(t *testing.T) {
 		for i := range secrets {
 			set(t, store(0), fmt.Sprint("t", i%3), fmt.Sprint("s", i), fmt.Sprint("v", i))
 		}
+		set(t, store(0), "", "still", "v") // which the load does not set anew
 		hook := func(i int, value string) error {
 			_, err := store(i).Set(ctx, Spec{Name: "hook", Value: value, PreviousUntil: time.Now().Add(time.Hour), Revision: AnyRevision})
 			return err
@@ -142,7 +170,7 @@ func TestKeysAreRotatedUnderLoad(t *testing.T) {
 			t.Errorf("%d moved, %v", moved, err)
 		}
 		uses, err := store(1).Uses(ctx)
-		if err != nil || len(uses) != 2 || !uses[0].Seals || uses[0].Secrets < secrets+1 || uses[1].Secrets != 0 || uses[1].ID != ring(t, old).IDs()[0] {
+		if err != nil || len(uses) != 2 || !uses[0].Seals || uses[0].Secrets < secrets+2 || uses[1].Secrets != 0 || uses[1].ID != ring(t, old).IDs()[0] {
 			t.Errorf("%+v, %v", uses, err)
 		}
 		for i := range rings { // the old one is taken away

@@ -120,6 +120,9 @@ func (s Store) Set(ctx context.Context, spec Spec) (Secret, error) {
 			next.Created = old.Created
 			if !spec.PreviousUntil.IsZero() {
 				kept, err := s.before(ctx, old, spec.Value)
+				if err == nil { // that a key is used no more stays so
+					kept.Sealed, err = s.Keys.rewrap(kept.Sealed, kept.place())
+				}
 				if err != nil {
 					return Secret{}, of(spec.Name, err)
 				}
