@@ -66,14 +66,22 @@ func fatal(err error) bool {
 	return errors.As(err, &f) && f.Fatal()
 }
 
-// health is what an error says of who was called, as breakers know it.
+// errUnasked tells a breaker that nobody was called.
+var errUnasked = errors.New("nobody was called")
+
+// health is what an error says of who was called, as breakers know it. What is refused without a status, as parameters or by rules of the
+// service's own, says nothing, and nor does what failed for good before the service could say why, as a secret that is not there.
 func health(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return err // that the caller was cancelled is nobody's fault
 	}
 	kind := llm.Unavailable
 	var known *service.Error
-	if errors.As(err, &known) {
+	is := errors.As(err, &known)
+	if !is && fatal(err) || is && known.Status == 0 && (known.Code == service.Invalid || known.Code == service.Forbidden) {
+		return errUnasked
+	}
+	if is {
 		switch known.Code {
 		case service.Unavailable:
 		case service.TimedOut:

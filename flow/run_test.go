@@ -3,6 +3,7 @@ package flow_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -318,6 +319,51 @@ func TestJ53_aServiceThatFailsIsLeftAlone(t *testing.T) {
 		up.Store(true)
 		pawltest.Result(h, second)
 		equal(t, "calls", len(d.said()), 5)
+	}, w)
+}
+
+// What a service says before it has asked anybody, as of parameters that can't be sent or a secret that is not there, tells nothing of who
+// would have been asked: it opens no circuit, and closes none.
+func TestWhatWasNotAskedSaysNothingOfIt(t *testing.T) {
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x"}, "retryPolicy": {"maxAttempts": 4, "maxBackoffMs": 1000}, "next": "end"}`)
+	var no atomic.Value
+	d := &desk{fail: func(string) error {
+		if err, is := no.Load().(error); is {
+			return fmt.Errorf("refused: %w", err)
+		}
+		return nil
+	}}
+	opt := options(t, d)
+	w := flow.Define(parse(t, doc, opt), opt)
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		state := func() string {
+			states, err := agent.Breakers(h.Context(), h.Engine())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprint(len(states), states)
+		}
+		run := func(id string, with error) {
+			no.Store(fmt.Errorf("%w", with))
+			if _, err := pawltest.ResultError(h, pawltest.Start(h, w, flow.Variables{}, pawl.ID(id))); err == nil {
+				t.Errorf("run %s is through", id)
+			}
+		}
+		local := []error{&service.Error{Code: service.Invalid, Message: "no host"}, &service.Error{Code: service.Forbidden, Message: "a rule"}, pawl.Fatal(pawl.ErrNotFound)}
+		for i, err := range local {
+			for n := range 4 {
+				run(fmt.Sprint("closed", i, n), err)
+			}
+			equal(t, err.Error(), state(), "0 []")
+		}
+		run("opens", &service.Error{Code: service.Unavailable, Message: "no connection"})
+		time.Sleep(time.Minute) // the cooldown is over: the next call tries
+		run("tries", local[0])
+		if s := state(); s[0] != '1' {
+			t.Errorf("a call that asked nobody has closed the circuit: %s", s)
+		}
+		run("answered", &service.Error{Code: service.Invalid, Status: 400, Message: "bad"})
+		equal(t, "answered", state(), "0 []")
 	}, w)
 }
 

@@ -118,10 +118,10 @@ func (c *called) webhook(http service.HTTPOptions, secrets *secret.Store) (err e
 	return nil
 }
 
-// unknownSecret says what to do about a secret that is not there. Another attempt may find it.
+// unknownSecret says what to do about a secret that is not there. It will not be there for the next attempt either.
 func unknownSecret(name string, err error) error {
 	if errors.Is(err, pawl.ErrNotFound) {
-		return fmt.Errorf("%w; set it: pawl secrets set %s", err, name)
+		return pawl.Fatal(fmt.Errorf("%w; set it: pawl secrets set %s", err, name))
 	}
 	return err
 }
