@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -45,38 +46,17 @@ func (d *databaseSetting) UnmarshalYAML(n *yaml.Node) error {
 // databaseSettings are all of them, by name.
 type databaseSettings map[string]databaseSetting
 
-// UnmarshalText reads them from a variable of the environment, as YAML or JSON.
+// UnmarshalText reads them from a variable of the environment.
 func (d *databaseSettings) UnmarshalText(text []byte) error {
-	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
-	decoder.KnownFields(true)
-	var read map[string]databaseSetting
-	if err := decoder.Decode(&read); err != nil {
-		return errors.New("databases are written as {NAME: {dsnFile: FILE}}, or {NAME: postgres://…}") // what was read may hold a password
-	}
-	*d = read
-	return nil
+	return readByName(text, (*map[string]databaseSetting)(d), "databases are written as {NAME: {dsnFile: FILE}}, or {NAME: postgres://…}")
 }
 
-// UnmarshalYAML reads them from the file of settings, and refuses names that are none.
-func (d *databaseSettings) UnmarshalYAML(n *yaml.Node) error {
-	text, err := yaml.Marshal(n)
-	if err != nil {
-		return err
-	}
-	return d.UnmarshalText(text)
-}
+// UnmarshalYAML reads them from the file of settings.
+func (d *databaseSettings) UnmarshalYAML(n *yaml.Node) error { return readNode(n, d) }
 
 // String names the databases and no password.
 func (d databaseSettings) String() string {
-	var all []string
-	for _, name := range slices.Sorted(maps.Keys(d)) {
-		where := d[name].DSNFile
-		if where == "" {
-			where = shownURL(d[name].DSN)
-		}
-		all = append(all, name+": "+where)
-	}
-	return strings.Join(all, ", ")
+	return showByName(d, func(one databaseSetting) string { return cmp.Or(one.DSNFile, shownURL(one.DSN)) })
 }
 
 // inline reports whether an address itself is given that may hold a password, and not only its file.

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -32,39 +30,22 @@ type mcpSetting struct {
 // mcpSettings are all of them, by name.
 type mcpSettings map[string]mcpSetting
 
-// UnmarshalText reads them from a variable of the environment, as YAML or JSON.
+// UnmarshalText reads them from a variable of the environment.
 func (m *mcpSettings) UnmarshalText(text []byte) error {
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	d.KnownFields(true)
-	var read map[string]mcpSetting
-	if err := d.Decode(&read); err != nil {
-		// What was read may hold a key.
-		return errors.New("servers of tools are written as {NAME: {command: [PROGRAM, ARGUMENT]}}, or {NAME: {url: https://…, headerFiles: {Authorization: FILE}}}, with allow: [TOOL]")
-	}
-	*m = read
-	return nil
+	return readByName(text, (*map[string]mcpSetting)(m), "servers of tools are written as {NAME: {command: [PROGRAM, ARGUMENT]}}, or {NAME: {url: https://…, headerFiles: {Authorization: FILE}}}, with allow: [TOOL]")
 }
 
-// UnmarshalYAML reads them from the file of settings, and refuses names that are none.
-func (m *mcpSettings) UnmarshalYAML(n *yaml.Node) error {
-	text, err := yaml.Marshal(n)
-	if err != nil {
-		return err
-	}
-	return m.UnmarshalText(text)
-}
+// UnmarshalYAML reads them from the file of settings.
+func (m *mcpSettings) UnmarshalYAML(n *yaml.Node) error { return readNode(n, m) }
 
 // String names the servers and no key.
 func (m mcpSettings) String() string {
-	var all []string
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		at := shownURL(m[name].URL)
-		if len(m[name].Command) > 0 {
-			at = m[name].Command[0]
+	return showByName(m, func(one mcpSetting) string {
+		if len(one.Command) > 0 {
+			return one.Command[0]
 		}
-		all = append(all, name+": "+at)
-	}
-	return strings.Join(all, ", ")
+		return shownURL(one.URL)
+	})
 }
 
 // inline reports whether a key itself may be given, and not only its file.

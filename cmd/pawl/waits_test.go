@@ -125,6 +125,11 @@ func TestSecretsOfWebhooks(t *testing.T) {
 	if err := w.UnmarshalText([]byte("{gh: {scheme: github, secretFiles: [" + key + "]}, plain: {scheme: hmac, secrets: [old, hush], header: X-Sig}, pay: {scheme: stripe, secrets: [hush]}}")); err != nil {
 		t.Fatal(err)
 	}
+	for _, wrong := range []string{"{gh: {scheme: github, secrets: hush-hush}}", "{gh: {scheme: github, secret: hush-hush}}", "hush-hush"} { // what was read is in no error
+		if err := new(webhookSecrets).UnmarshalText([]byte(wrong)); err == nil || strings.Contains(err.Error(), "hush-hush") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
 	if s := fmt.Sprint(w); s != "gh: github, pay: stripe, plain: hmac" {
 		t.Errorf("%s", s)
 	}

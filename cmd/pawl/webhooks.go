@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -26,34 +25,17 @@ type webhookSecret struct {
 // webhookSecrets are those of all senders, by name.
 type webhookSecrets map[string]webhookSecret
 
-// UnmarshalText reads them from a variable of the environment, as YAML or JSON.
+// UnmarshalText reads them from a variable of the environment.
 func (w *webhookSecrets) UnmarshalText(text []byte) error {
-	d := yaml.NewDecoder(strings.NewReader(string(text)))
-	d.KnownFields(true)
-	var read map[string]webhookSecret
-	if err := d.Decode(&read); err != nil {
-		return fmt.Errorf("webhooks are written as {NAME: {scheme: github, secretFiles: [FILE]}}: %w", err)
-	}
-	*w = read
-	return nil
+	return readByName(text, (*map[string]webhookSecret)(w), "webhooks are written as {NAME: {scheme: github, secretFiles: [FILE]}}, or with secrets: [SECRET], header, prefix and idHeader")
 }
 
-// UnmarshalYAML reads them from the file of settings, and refuses names that are none.
-func (w *webhookSecrets) UnmarshalYAML(n *yaml.Node) error {
-	text, err := yaml.Marshal(n)
-	if err != nil {
-		return err
-	}
-	return w.UnmarshalText(text)
-}
+// UnmarshalYAML reads them from the file of settings.
+func (w *webhookSecrets) UnmarshalYAML(n *yaml.Node) error { return readNode(n, w) }
 
 // String names the senders and no secret.
 func (w webhookSecrets) String() string {
-	var all []string
-	for _, name := range slices.Sorted(maps.Keys(w)) {
-		all = append(all, name+": "+string(w[name].Scheme))
-	}
-	return strings.Join(all, ", ")
+	return showByName(w, func(one webhookSecret) string { return string(one.Scheme) })
 }
 
 // inline reports whether a secret itself is given, and not only its file.
