@@ -40,7 +40,7 @@ func FuzzArrival(f *testing.F) {
 
 // A path that a webhook may have is one that is asked for as it is written, and none of the server's own.
 func FuzzCheckPath(f *testing.F) {
-	for _, p := range []string{"/hooks/x", "/api", "/API/x", "/a/../api", "/a//b", "/a%2f", "/.well-known/x", "/apix", "/ui/", "/%61pi", "/a;b", "/./api"} {
+	for _, p := range []string{"/hooks/x", "/api", "/API/x", "/a/../api", "/a//b", "/a%2f", "/.well-known/x", "/apix", "/ui/", "/%61pi", "/a;b", "/./api", "/0\"", "/a|b", "/a!b'"} {
 		f.Add(p)
 	}
 	f.Fuzz(func(t *testing.T, p string) {

@@ -71,6 +71,9 @@ func CheckPath(p string) error {
 	case path.Clean(p) != p || strings.ContainsAny(p, "{}?#%\\ ") || strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r > '~' }):
 		return bad("must be a plain path, without .., //, a slash at the end, or wildcards")
 	}
+	if u, err := url.Parse(p); err != nil || u.EscapedPath() != p { // callers would escape it, and ask for another
+		return bad("must have no signs that addresses escape")
+	}
 	for _, r := range ReservedPaths {
 		if low := strings.ToLower(p); low == r || strings.HasPrefix(low, r+"/") {
 			return bad("is reserved: choose one that is not below " + r)
