@@ -68,7 +68,7 @@ func (a *app) breakersResetCommand() *cobra.Command {
 			if err := a.client.ResetBreaker(cmd.Context(), args[0]); err != nil {
 				return a.elsewhere(err, "breakers list")
 			}
-			a.out.line("%s is closed", style(args[0]))
+			a.out.line("%s is closed", args[0])
 			return nil
 		},
 	}

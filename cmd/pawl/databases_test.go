@@ -16,6 +16,26 @@ import (
 	"github.com/pawlrun/pawl/trigger/dbchange"
 )
 
+// Names of a database's columns are whatever its people have chosen: a plan with one that a terminal would obey is not shown.
+func TestAPlanCommandsNoTerminal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	shop, err := sql.Open("sqlite", "shop.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shop.Close()
+	if _, err := shop.Exec("CREATE TABLE good (id integer, item text); CREATE TABLE bad (id integer, \"it\x1b[2Jem\" text)"); err != nil {
+		t.Fatal(err)
+	}
+	env := environment{"PAWL_DATABASES": "{shop: 'sqlite:shop.db'}"}
+	pawlWith(t, env, "", "databases", "plan", "shop", "good").want(t, 0, "CREATE TRIGGER")
+	if got := pawlWith(t, env, "", "databases", "plan", "shop", "bad"); strings.Contains(got.stdout+got.stderr, "\x1b[2J") {
+		t.Errorf("%q", got.stdout+got.stderr)
+	} else {
+		got.want(t, 1, "install-outbox")
+	}
+}
+
 // A row of a database that the settings name comes to its workflow on "pawl serve", by an outbox that the command line made.
 func TestAChangeOfADatabaseComesToItsWorkflow(t *testing.T) {
 	t.Chdir(t.TempDir())

@@ -122,7 +122,12 @@ func (a *app) outboxCommand(name, short, long string, plan func(dbchange.Outbox,
 			switch {
 			case !do:
 				for _, statement := range statements {
-					a.out.line("%s;", style(strings.TrimSuffix(statement, ";")))
+					if clean(statement) != statement { // without them it would be another statement
+						return errors.New("a name in the statements has signs that a terminal obeys, so they are not shown: install-outbox carries them out")
+					}
+				}
+				for _, statement := range statements {
+					a.out.line("%s;", strings.TrimSuffix(statement, ";"))
 				}
 				return nil
 			case name == "uninstall":
