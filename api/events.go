@@ -69,22 +69,31 @@ func (s *server) events(ctx context.Context, in *eventsInput) (*liveOutput, erro
 		entries.Close()
 		return nothingMore(ctx)
 	}
-	return s.view(ctx, eventType, fmt.Sprint("events ", info.Key), func(ctx context.Context, l *live) {
+	name := "events " // what is sent is shared by all who may see the same
+	if !noteReader(ctx) {
+		name = "events without words "
+	}
+	return s.view(ctx, eventType, fmt.Sprint(name, info.Key), func(ctx context.Context, l *live) {
 		defer entries.Close()
 		s.showEvents(ctx, l, run, entries, after)
 	})
 }
 
 func (s *server) showEvents(ctx context.Context, l *live, run pawl.Ref, entries *pawl.Reader[pawl.Entry], after int64) {
-	info := entries.Run()
+	info, words := entries.Run(), noteReader(ctx)
 	if !l.event(EventState, "", Run{RunInfo: info}) {
 		return
 	}
 	err := follow(ctx, l, entries.Next, func(batch []pawl.Entry) {
 		for i := range batch {
-			e := &batch[i]
+			e := batch[i]
 			after = e.Seq
-			l.add(l.fan.get(e.Seq, func() []byte { return appendEvent(nil, EventEntry, strconv.FormatInt(e.Seq, 10), marshal(e)) }))
+			l.add(l.fan.get(e.Seq, func() []byte {
+				if !words {
+					e = withoutWords(e)
+				}
+				return appendEvent(nil, EventEntry, strconv.FormatInt(e.Seq, 10), marshal(&e))
+			}))
 		}
 		// The end is told by the end event, after all entries.
 		if now := entries.Run(); !now.State.Terminal() && (now.State != info.State || now.Reason != info.Reason || !now.Due.Equal(info.Due) || now.Gate != info.Gate) {

@@ -23,12 +23,13 @@ type journalInput struct {
 }
 
 func (s *server) journalRoutes() {
-	add(s, route{id: "journalPage", method: http.MethodGet, path: "/api/runs/{id}/journal", scope: RunsRead, summary: "Read a page of a run's journal"}, s.journal)
+	add(s, route{id: "journalPage", method: http.MethodGet, path: "/api/runs/{id}/journal", scope: RunsRead, summary: "Read a page of a run's journal",
+		about: "Notes of what models were asked are whole with models:read; without it they tell the model, its cost and its time."}, s.journal)
 }
 
 func (s *server) journal(ctx context.Context, in *journalInput) (*output[EntryPage], error) {
 	page := EntryPage{Items: []pawl.Entry{}}
-	size := 0
+	size, words := 0, noteReader(ctx)
 	for entry, err := range s.engine.JournalAfter(ctx, runRef(ctx, in.ID), in.After) {
 		if err != nil {
 			return nil, err
@@ -36,6 +37,9 @@ func (s *server) journal(ctx context.Context, in *journalInput) (*output[EntryPa
 		if len(page.Items) == in.Limit || size > maxPageBytes {
 			page.NextAfter = &page.Items[len(page.Items)-1].Seq
 			break
+		}
+		if !words {
+			entry = withoutWords(entry)
 		}
 		page.Items = append(page.Items, entry)
 		size += len(entry.Data)
