@@ -200,6 +200,42 @@ var starts = []promise{
 			d.end(d.again(w, id).Info, pawl.Completed, `1`)
 		}
 	}},
+	{"an exact start whose id is taken is answered with that run, and does nothing else", func(d *desk) {
+		w := d.join("w")
+		exact := func(p pawl.Policy, id string) *pawl.Start {
+			s := &pawl.Start{Run: newRun(id, single("k")), Policy: p, Exact: true}
+			d.commit(&pawl.Batch{Starts: []*pawl.Start{s}})
+			d.ok(s.Err)
+			return s
+		}
+		d.start("a", single("k"))
+		d.claimed(w, "a")
+		for _, p := range []pawl.Policy{pawl.Queue, pawl.CancelOld} {
+			id := map[pawl.Policy]string{pawl.Queue: "b", pawl.CancelOld: "c"}[p]
+			first := exact(p, id)
+			d.same("the run of the first start of "+id, first.Info.ID, id)
+			d.same(id+" was there", first.Existed, false)
+		}
+		runs := func() (all []string) {
+			for _, id := range []string{"a", "b", "c"} {
+				all = append(all, fmt.Sprint(id, " ", d.look(id).State))
+			}
+			return all
+		}
+		before, mail := runs(), len(d.mail(w))
+		for _, id := range []string{"a", "b", "c"} {
+			for _, p := range []pawl.Policy{pawl.Queue, pawl.CancelOld} {
+				again := exact(p, id)
+				d.same("the run of a repeat of "+id, again.Info.ID, id)
+				d.same(id+" was there", again.Existed, true)
+			}
+		}
+		d.same("the runs", fmt.Sprint(runs()), fmt.Sprint(before))
+		d.same("new mail", len(d.mail(w)), mail)
+		for _, id := range []string{"a~2", "b~2", "c~2"} {
+			d.missing(id)
+		}
+	}},
 	{"with CancelOld a holder that never began ends at once", func(d *desk) {
 		w := d.join("w")
 		d.start("a", single("k"))
