@@ -152,7 +152,7 @@ reachable, 8 the run that was waited for failed, 124 --timeout is over, 130 inte
 		}
 	}
 	add(groupStart, a.local(a.devCommand()), a.workflowsCommand(), a.startCommand())
-	add(groupFlows, a.local(a.initCommand()), a.local(a.validateCommand()), a.local(a.testCommand()), a.deployCommand(), a.local(a.schemaCommand()))
+	add(groupFlows, a.local(a.initCommand()), a.local(a.validateCommand()), a.local(a.testCommand()), a.generateCommand(), a.draftsCommand(), a.deployCommand(), a.diffCommand(), a.explainCommand(), a.exportCommand(), a.local(a.schemaCommand()))
 	add(groupRuns, a.runsCommand(), a.executionsCommand(), a.stepsCommand(), a.journalCommand(), a.graphCommand(), a.streamCommand(), a.costsCommand(), a.askedCommand(), a.watchCommand())
 	add(groupWaiting, a.signalCommand(), a.eventsCommand(), a.hooksCommand(), a.approvalsCommand(), a.approveCommand(), a.rejectCommand())
 	add(groupOperate, a.healthCommand(), a.statsCommand(), a.doctorCommand(), a.schedulesCommand(), a.budgetsCommand(), a.breakersCommand(), a.promptsCommand(), a.backtestCommand(), a.local(a.contextCommand()), a.local(a.versionCommand()), a.local(a.manCommand()))

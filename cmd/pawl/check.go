@@ -66,7 +66,11 @@ func (a *app) check(ctx context.Context, where, secretFile, workflow string) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, services.close()) }()
-	if _, err := a.flows(ctx, engine, services, scriptedModels(0)); err != nil {
+	flows, err := a.flows(ctx, engine, services, scriptedModels(0))
+	if err != nil {
+		return err
+	}
+	if _, err := a.drafts(engine, flows, scriptedModels(0)); err != nil {
 		return err
 	}
 	list := struct {

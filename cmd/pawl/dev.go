@@ -133,6 +133,10 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	if err != nil {
 		return errors.Join(err, engine.Close(), store.Close())
 	}
+	drafts, err := a.drafts(engine, flows, opt)
+	if err != nil {
+		return errors.Join(err, engine.Close(), store.Close())
+	}
 	saved := watcher{app: a, flows: flows, folder: folder}
 	saved.look(ctx)
 	saved.look(ctx) // what is there is whole
@@ -140,7 +144,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { saved.watch(watched) })
-	err = a.work(ctx, server{engine: engine, flows: flows, works: true, l: l, drain: drain, log: log, databases: databases,
+	err = a.work(ctx, server{engine: engine, flows: flows, drafts: drafts, works: true, l: l, drain: drain, log: log, databases: databases,
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Secrets: secrets, Draw: drawings(defs)}})
 	stop()
 	watching.Wait()

@@ -14,6 +14,7 @@ import (
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/examples/demo"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/flow/draft"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 )
@@ -24,6 +25,12 @@ func (a *app) flows(ctx context.Context, engine *pawl.Engine, services *called, 
 	services.into(&opt)
 	r := flow.NewRegistry(engine, opt)
 	return r, r.Refresh(ctx)
+}
+
+// drafts makes the drafts of flows, and tells the engine the workflow that writes them.
+func (a *app) drafts(engine *pawl.Engine, flows *flow.Registry, opt flow.Options) (*draft.Drafts, error) {
+	d := draft.New(engine, flows, draft.Options{Models: opt.Models, Model: opt.Model, Provider: opt.Provider})
+	return d, engine.Register(d.Workflow())
 }
 
 // flowModels are what decisions of flows ask: the models that were found.
@@ -43,7 +50,7 @@ func scriptedModels(pause time.Duration) flow.Options {
 	}
 	rule := llmtest.Echo()
 	rule.Delay = pause
-	script := llmtest.Script(rule)
+	script := llmtest.Script(scriptedDraft(pause), rule)
 	const model = "scripted/script"
 	return flow.Options{Model: model, Provider: func(string) string { return "scripted" }, Models: agent.New(agent.Options{
 		Providers: map[string]llm.Model{"scripted": script, "openai": script, "anthropic": script}, Model: model, Prices: prices,

@@ -279,6 +279,10 @@ func serveWith(t *testing.T, store pawl.Store, opt *pawl.Options, defs ...pawl.D
 	if err := flows.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	drafts, err := a.drafts(engine, flows, models)
+	if err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +295,7 @@ func serveWith(t *testing.T, store pawl.Store, opt *pawl.Options, defs ...pawl.D
 		}
 	})
 	parts.Go(func() {
-		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log, Flows: flows, Secrets: &secret.Store{Engine: engine, Keys: keys}, Draw: drawings(defs)}), 10*time.Second); err != nil {
+		if err := api.Serve(ctx, l, api.New(engine, api.Options{Logger: log, Flows: flows, Drafts: drafts, Secrets: &secret.Store{Engine: engine, Keys: keys}, Draw: drawings(defs)}), 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	})

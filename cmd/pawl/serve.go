@@ -138,6 +138,10 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	if err != nil {
 		return err
 	}
+	drafts, err := a.drafts(engine, flows, opt)
+	if err != nil {
+		return err
+	}
 	keys := api.Keys{Engine: engine}
 	if err := a.adminKey(ctx, keys, s, newKey, cmp.Or(s.PublicURL, address)); err != nil {
 		return err
@@ -157,7 +161,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	if !loopback(l) && public == nil && len(s.Hosts) == 0 {
 		log.Warn("others can reach this server, but it answers only to localhost and to the address it listens on: say under which names it is called, with --public-url or --host", "address", address)
 	}
-	err = a.work(ctx, server{engine: engine, flows: flows, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, databases: databases, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
+	err = a.work(ctx, server{engine: engine, flows: flows, drafts: drafts, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, databases: databases, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Secrets: secrets, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxInFlight: s.MaxInFlight, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")

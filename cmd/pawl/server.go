@@ -14,6 +14,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/flow/draft"
 	"github.com/pawlrun/pawl/telemetry"
 	"github.com/pawlrun/pawl/trigger"
 	"github.com/pawlrun/pawl/trigger/dbchange"
@@ -26,6 +27,7 @@ const drain = 10 * time.Second
 type server struct {
 	engine *pawl.Engine
 	flows  *flow.Registry
+	drafts *draft.Drafts
 	works  bool // the engine takes runs, and schedules are fired; otherwise it is a client of the store
 	l      net.Listener
 	api    api.Options
@@ -46,7 +48,7 @@ func (a *app) work(ctx context.Context, s server) error {
 	})()
 	s.api.Version, s.api.Logger = versionsOf().Version, s.log
 	s.api.Ready = func(context.Context) error { return ctx.Err() }
-	s.api.Flows = s.flows
+	s.api.Flows, s.api.Drafts = s.flows, s.drafts
 	var handler http.Handler = api.New(s.engine, s.api)
 	var parts sync.WaitGroup
 	var failed [5]error
