@@ -69,20 +69,21 @@ func (w *Workflow[In, Out]) Call(c *Context, in In, opts ...StartOption) (Out, e
 // that is there already: if its input is the same, the child is that run, and it is not
 // cancelled with the parent.
 func (w *Workflow[In, Out]) Spawn(c *Context, in In, opts ...StartOption) (*Child[Out], error) {
-	ch, key, err := c.spawn(&w.def, in, opts)
+	ch, key, err := c.spawn(w.def.name, func() (*definition, error) { return &w.def, nil }, in, opts)
 	if err != nil {
 		return nil, err
 	}
 	return &Child[Out]{key: key, id: ch.ID, detached: ch.Detached}, nil
 }
 
-func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEntry, key string, err error) {
+// spawn starts a child of a workflow. It is found only where there is none on record yet: a replay needs no more than the record.
+func (c *Context) spawn(name string, find func() (*definition, error), in any, opts []StartOption) (ch childEntry, key string, err error) {
 	b, r := c.b, c.b.r
-	if err := b.enter("Spawn", def.name); err != nil {
+	if err := b.enter("Spawn", name); err != nil {
 		return ch, "", err
 	}
 	defer b.exit()
-	key = b.nextKey("$child:" + def.name)
+	key = b.nextKey("$child:" + name)
 	act := c.act
 	if e := c.recorded(KindChild, key); e != nil {
 		switch {
@@ -94,7 +95,11 @@ func (c *Context) spawn(def *definition, in any, opts []StartOption) (ch childEn
 		act = c.actAgain
 	}
 	// What the code alone decides is refused before act: a replay must not stop at it.
-	data, err := encode("input of "+def.name, in, r.e.opt.MaxPayload)
+	data, err := encode("input of "+name, in, r.e.opt.MaxPayload)
+	if err != nil {
+		return ch, "", err
+	}
+	def, err := find()
 	if err != nil {
 		return ch, "", err
 	}

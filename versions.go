@@ -105,11 +105,7 @@ func (r *live) find() bool {
 
 // SpawnNamed is [Workflow.Spawn] of a workflow that is known by its name. ErrUnknown: it is not registered here.
 func SpawnNamed(c *Context, workflow string, input json.RawMessage, opts ...StartOption) (*Child[json.RawMessage], error) {
-	def, err := c.b.r.e.definition(workflow)
-	if err != nil {
-		return nil, err
-	}
-	ch, key, err := c.spawn(def, input, opts)
+	ch, key, err := c.spawn(workflow, func() (*definition, error) { return c.b.r.e.definition(workflow) }, input, opts)
 	if err != nil {
 		return nil, err
 	}
