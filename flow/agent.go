@@ -213,10 +213,16 @@ func (t *tool) name() string {
 }
 
 func (k *agentWork) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
-	task := agent.Task{Prompt: agent.Untrusted(jsonOf(in.variables))}
+	var task agent.Task
 	instructions, err := asked(k.instructions, in)
-	if err == nil && k.prompt != nil {
+	switch {
+	case err != nil:
+	case k.prompt != nil:
 		task.Prompt, err = asked(*k.prompt, in)
+	case over(in.variables, maxFilled):
+		err = pawl.Fatal(fmt.Errorf("all variables are over %d bytes of JSON; write a prompt that names those that the agent needs", maxFilled))
+	default:
+		task.Prompt = agent.Untrusted(jsonOf(in.variables))
 	}
 	if err != nil {
 		return result{}, refuse(c, s, err)
@@ -246,8 +252,14 @@ func (k *agentWork) work(x *run, c *pawl.Context, s *step, in *scope) (result, e
 
 // toolsOf makes the tools of a run.
 func (k *agentWork) toolsOf(x *run, c *pawl.Context, s *step, in *scope) (all []agent.Tool, err error) {
+	var below pawl.StartOption
+	if slices.ContainsFunc(k.tools, func(t *tool) bool { return t.flow != "" }) {
+		if below, err = x.descend(c, s); err != nil {
+			return nil, err
+		}
+	}
 	for _, t := range k.tools {
-		made := []agent.Tool{t.made(x, s, in)}
+		made := []agent.Tool{t.made(x, s, in, below)}
 		if t.server != "" {
 			if made, err = t.offered(x, c); err != nil {
 				return nil, err
@@ -264,9 +276,9 @@ func (k *agentWork) toolsOf(x *run, c *pawl.Context, s *step, in *scope) (all []
 }
 
 // made is a tool that calls a service or a workflow.
-func (t *tool) made(x *run, s *step, in *scope) agent.Tool {
+func (t *tool) made(x *run, s *step, in *scope, below pawl.StartOption) agent.Tool {
 	if t.flow != "" {
-		return agent.ChildNamed(t.name(), t.doc, t.flow, t.input)
+		return agent.ChildNamed(t.name(), t.doc, t.flow, t.input, below)
 	}
 	doc := t.doc
 	if doc == "" {

@@ -117,9 +117,31 @@ func (b *bound) visit(s *step) amounts {
 	return most
 }
 
+// steps is how many steps a run may take: those that count for maxSteps, and the first pass of each item.
+func (b *bound) steps() int64 {
+	return plus(int64(b.flow.limits.steps), min(b.free(b.flow.main, 1), maxItemSteps))
+}
+
+// free is how many steps items take without counting, in a graph that is gone through so often.
+func (b *bound) free(g graph, often int64) (all int64) {
+	for _, s := range g.steps {
+		visits := times(often, b.seen[s])
+		switch w := s.work.(type) {
+		case *parallel:
+			for _, branch := range w.branches {
+				all = plus(all, b.free(branch.graph, visits))
+			}
+		case *each:
+			items := min(times(visits, b.items(w)), maxItems)
+			all = plus(all, plus(times(items, int64(len(w.graph.steps))), b.free(w.graph, items)))
+		}
+	}
+	return all
+}
+
 // capped is the most that a run takes whose steps are counted.
 func (b *bound) capped(all amounts) amounts {
-	steps := int64(b.flow.limits.steps)
+	steps := b.steps()
 	if all[ofSteps] <= steps {
 		return all
 	}

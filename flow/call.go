@@ -98,7 +98,7 @@ func findAction(f *findings, config *node, w World) service.Action {
 }
 
 func (k *call) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
-	out, err := pawl.Step(c, s.id, func(ctx context.Context) (json.RawMessage, error) {
+	v, err := x.work(c, s, func(ctx context.Context) (json.RawMessage, error) {
 		root, secrets, err := x.withSecrets(ctx, k.params.reads, in)
 		if err != nil {
 			return nil, err
@@ -108,11 +108,7 @@ func (k *call) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 			return nil, service.NewRedactor(secrets...).Error(err) // a fault may quote what does not fit
 		}
 		return x.call(ctx, k.service, service.Call{Action: k.action.Name, Params: data}, secrets)
-	}, s.options()...)
-	if err != nil {
-		return result{}, err
-	}
-	v, err := decode(out)
+	})
 	return result{output: v}, err
 }
 
@@ -141,6 +137,9 @@ func (x *run) call(ctx context.Context, name string, c service.Call, secrets []s
 	answer, err := x.guarded(ctx, name, found, c, redact)
 	if err != nil {
 		return nil, err
+	}
+	if deeper(answer, maxNesting) {
+		return nil, pawl.Fatal(fmt.Errorf("what the service %s returned is nested more than %d deep", name, maxNesting))
 	}
 	data, err := redact.JSON(answer)
 	if err != nil {

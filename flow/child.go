@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/pawlrun/pawl"
 )
@@ -33,13 +34,16 @@ func (k *child) reads(f func(at *node, u use)) {
 	}
 }
 
-func (k *child) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error) {
+func (k *child) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
 	var input any = in.variables
 	if k.input != nil {
 		var err error
-		if input, err = k.input.fill(in.root); err != nil {
+		if input, err = k.input.fill(newFilling(in.root)); err != nil {
 			return result{}, refuse(c, s, err)
 		}
+	}
+	if over(input, maxMade) {
+		return result{}, refuse(c, s, fmt.Errorf("the input of workflow %s would be over %d bytes of JSON", k.name, maxMade))
 	}
 	data, err := json.Marshal(input)
 	if err != nil {
@@ -50,7 +54,11 @@ func (k *child) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error
 		opts = append(opts, pawl.Detach())
 	}
 	return under(c, s, func(c *pawl.Context) (result, error) {
-		run, err := pawl.SpawnNamed(c, k.name, data, opts...)
+		below, err := x.descend(c, s)
+		if err != nil {
+			return result{}, err
+		}
+		run, err := pawl.SpawnNamed(c, k.name, data, append(opts, below)...)
 		switch {
 		case errors.Is(err, pawl.ErrUnknown):
 			return result{}, pawl.Do(c, "start", func(context.Context) error { return &codedError{"unknown_workflow", err} })

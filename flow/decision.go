@@ -227,16 +227,20 @@ func (d *decision) fill(call *agent.Call, in *scope) error {
 	call.Template = &agent.Prompt{Name: d.ref, Version: d.version, Loose: true}
 	call.Vars = map[string]any{}
 	if d.vars == nil {
+		if over(in.variables, maxMade) {
+			return pawl.Fatal(fmt.Errorf("all variables are over %d bytes of JSON; name those that the prompt needs in vars", maxMade))
+		}
 		for name, v := range in.variables {
 			call.Vars[name], _ = marked("", part{}, v) // it has no error
 		}
 		return nil
 	}
+	filled := newFilling(in.root)
 	for name, v := range d.vars.fields {
 		if v.template != nil {
-			call.Vars[name], err = v.template.text(in.root, marked)
+			call.Vars[name], err = v.template.text(filled, marked)
 		} else {
-			call.Vars[name], err = v.fill(in.root)
+			call.Vars[name], err = v.fill(filled)
 		}
 		if err != nil {
 			return err
@@ -251,7 +255,7 @@ func asked(v value, in *scope) (string, error) {
 		text, _ := v.constant.(string)
 		return text, nil
 	}
-	return v.template.text(in.root, marked)
+	return v.template.text(newFilling(in.root), marked)
 }
 
 // marked puts data from outside between marks, so that it can't pass for a part of the question. Numbers, truths and

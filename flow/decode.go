@@ -3,6 +3,8 @@ package flow
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"math"
 )
 
 // decode reads JSON; whole numbers keep all their digits.
@@ -13,22 +15,39 @@ func decode(data []byte) (any, error) {
 	if err := d.Decode(&v); err != nil {
 		return nil, err
 	}
-	return exact(v), nil
+	return exact(v, 0)
 }
 
-// exact makes int64 and float64 of the numbers in a value.
-func exact(v any) any {
+// exact makes int64 and float64 of the numbers in a value, which lies so deep in another. One that is neither is an error, as it could not be told on.
+func exact(v any, deep int) (_ any, err error) {
+	if deep > maxNesting {
+		return nil, fmt.Errorf("it is nested more than %d deep", maxNesting)
+	}
 	switch v := v.(type) {
 	case json.Number:
-		return number(v.String())
+		n := number(v.String())
+		if f, is := n.(float64); is && math.IsInf(f, 0) {
+			return nil, fmt.Errorf("the number %.40s is too large", v)
+		}
+		return n, nil
 	case map[string]any:
-		for k := range v {
-			v[k] = exact(v[k])
+		for k, is := range v {
+			switch is.(type) {
+			case json.Number, map[string]any, []any:
+				if v[k], err = exact(is, deep+1); err != nil {
+					return nil, err
+				}
+			}
 		}
 	case []any:
-		for i := range v {
-			v[i] = exact(v[i])
+		for i, is := range v {
+			switch is.(type) {
+			case json.Number, map[string]any, []any:
+				if v[i], err = exact(is, deep+1); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
-	return v
+	return v, nil
 }

@@ -36,6 +36,9 @@ type Options struct {
 	Logger *slog.Logger
 	// BaseURL is where people and services reach the API, for links of approvals; see approval.Request.
 	BaseURL string
+	// MaxFamily bounds how many runs a run may lead to by workflow steps and tools of agents: those that it starts itself, which its own limits bound, start
+	// others only while there are fewer. Servers that start some at the same time may go over it a little. 0 means 10,000.
+	MaxFamily int
 	// Trace is called when a run begins, and again when it is replayed from its first step; what it returns is told each step
 	// that the run comes to and leaves, by several goroutines where branches run. It must not wait. For tests; nil: nobody.
 	Trace func(run string) func(Passage)
@@ -82,8 +85,9 @@ func define(f *Flow, opt Options, seen *trail) *pawl.Workflow[Variables, json.Ra
 	if f.limits.timeout > 0 {
 		options = append(options, pawl.Timeout(f.limits.timeout))
 	}
+	kin := &families{}
 	return pawl.Define(f.ID, func(c *pawl.Context, in Variables) (json.RawMessage, error) {
-		return interpret(c, f, opt, in, seen)
+		return interpret(c, f, opt, kin, in, seen)
 	}, options...)
 }
 

@@ -19,9 +19,6 @@ type each struct {
 	quorum int
 }
 
-// maxItems bounds the lists of all maps of a run.
-const maxItems = 100_000
-
 func readEach(f *findings, config *node, w World) worker {
 	e := &each{at: config.get("over"), graph: readGraph(f, config.get("steps"), w), limit: config.get("concurrency").int(defaultConcurrency)}
 	if e.at.is(textKind) {
@@ -53,15 +50,22 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	if err := x.spent.list(s.id, len(list)); err != nil {
 		return result{}, err
 	}
+	before, most, atOnce := in.held.mark(), new(int), min(e.limit, len(list))
 	items := make([]one, len(list))
 	for i, v := range list {
 		items[i] = one{i, v}
 	}
 	ends, err := pawl.Map(c, s.id, items, func(c *pawl.Context, item one) (ended, error) {
-		inner := in.inner(strconv.Itoa(item.index))
+		inner, err := in.inner(s, strconv.Itoa(item.index), most, atOnce)
+		if err != nil {
+			return ended{}, err
+		}
 		inner.root["item"], inner.root["index"] = item.value, int64(item.index)
-		output, err := x.follow(c, e.graph, inner)
+		output, err := x.follow(c, e.graph, inner, len(e.graph.steps))
 		inner.trail.over(err)
+		if err == nil {
+			err = in.held.grow(s.id, sizeOf(output, x.flow.limits.bytes))
+		}
 		end := ended{output: output, cost: inner.cost - in.cost, err: err}
 		switch {
 		case err == nil || cancelled(err) || endsRun(err):
@@ -75,6 +79,7 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	if err != nil {
 		return result{}, err
 	}
+	in.held.release(before)
 	r := result{}
 	outputs := make([]any, len(ends))
 	first, done := -1, 0

@@ -3,33 +3,9 @@ package flow
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
-	"sync"
 
 	"github.com/pawlrun/pawl"
 )
-
-// LimitError ends a run that goes beyond its flow's limits.
-type LimitError struct {
-	Step  string // that would have been next
-	Limit string // maxSteps, maxVisits; maxItems, which are those of all maps of a run
-	Most  int
-	Seen  map[string]int // how often each step of its graph was visited
-}
-
-func (e *LimitError) Error() string {
-	if e.Limit == "maxItems" {
-		return fmt.Sprintf("step %s would go over %d items, with those of all maps of the run: split the list between runs", e.Step, e.Most)
-	}
-	return fmt.Sprintf("step %s would go over %s: %d (visits: %s)", e.Step, e.Limit, e.Most, visits(e.Seen))
-}
-
-// Fatal reports true.
-func (e *LimitError) Fatal() bool { return true }
-
-// ErrorCode names the error where it is kept.
-func (e *LimitError) ErrorCode() string { return "flow_limit" }
 
 // CostError ends a run that would cost more than its flow's limits let it.
 type CostError struct {
@@ -51,14 +27,6 @@ func (e *CostError) Fatal() bool { return true }
 // ErrorCode names the error where it is kept.
 func (e *CostError) ErrorCode() string { return "cost_limit" }
 
-// endsRun reports whether an error is a limit of the whole run: a step, a branch or an item that comes to it can't be
-// skipped, as what follows would go beyond it too. Visits are a limit of one graph.
-func endsRun(err error) bool {
-	var limit *LimitError
-	var cost *CostError
-	return errors.As(err, &limit) && limit.Limit != "maxVisits" || errors.As(err, &cost)
-}
-
 // atLimit is an error of a step, or the run's limit of costs if it is that to which the step came. Other budgets than the
 // run's own are no limits of the run: what they refuse may be skipped.
 func (x *run) atLimit(c *pawl.Context, s *step, err error) error {
@@ -68,53 +36,6 @@ func (x *run) atLimit(c *pawl.Context, s *step, err error) error {
 		return err
 	}
 	return &CostError{Step: s.id, Most: x.flow.limits.cost, Err: err}
-}
-
-// spent is what a run has used of its limits, in all its branches. What it counts are steps and lists that are begun:
-// a replay begins what the run began and nothing else, in whatever order, so it never comes to a limit that the run kept.
-type spent struct {
-	mu    sync.Mutex
-	steps int
-	items int
-	ended *LimitError // the first that was come to
-}
-
-// step counts a step that is about to begin.
-func (n *spent) step(id string, most int, seen map[string]int) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.steps++; n.steps > most {
-		return n.end(&LimitError{id, "maxSteps", most, seen})
-	}
-	return nil
-}
-
-// list counts the items of a map that is about to begin.
-func (n *spent) list(id string, items int) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.items += items; n.items > maxItems {
-		return n.end(&LimitError{Step: id, Limit: "maxItems", Most: maxItems})
-	}
-	return nil
-}
-
-// end keeps the limit. The caller holds mu.
-func (n *spent) end(e *LimitError) error {
-	if n.ended == nil {
-		n.ended = e
-	}
-	return e
-}
-
-// over is the limit that the run came to, or nil.
-func (n *spent) over() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ended == nil {
-		return nil
-	}
-	return n.ended
 }
 
 // RouteError ends a run whose step has an output that leads nowhere.
@@ -164,11 +85,3 @@ func (e *codedError) Fatal() bool { return true }
 
 // ErrorCode names the error where it is kept.
 func (e *codedError) ErrorCode() string { return e.code }
-
-func visits(seen map[string]int) string {
-	var out []string
-	for id, n := range seen {
-		out = append(out, fmt.Sprintf("%s %d", id, n))
-	}
-	return strings.Join(slices.Sorted(slices.Values(out)), ", ")
-}

@@ -206,6 +206,7 @@ type looked struct {
 	input  json.RawMessage
 	facts  map[string]*noted // by the keys of journal and ledger
 	cost   int64
+	left   int // how much was left out
 	cut    []string
 	room   int // bytes of values that may still be told
 	failed []StepFailure

@@ -37,6 +37,21 @@ var filters = map[string]struct {
 	"trusted":  {"in a prompt: the text as it stands, without the marks of data from outside", plainFilter(func(v any) (any, error) { return v, nil })},
 }
 
+// applied is apply within the bound of a text that is filled in.
+func (f filter) applied(v any) (any, error) {
+	switch f.name {
+	case "json", "truncate":
+		if over(v, maxMade) {
+			return nil, fmt.Errorf("the value would be over %d bytes", maxMade)
+		}
+	}
+	v, err := f.apply(v)
+	if s, is := v.(string); is && len(s) > maxMade {
+		return nil, fmt.Errorf("the text would be over %d bytes", maxMade)
+	}
+	return v, err
+}
+
 // readFilter reads name, or name: argument.
 func readFilter(text string, at int) (filter, int, error) {
 	end := nameEnd(text, at)
@@ -134,6 +149,9 @@ func join(argument any) (func(any) (any, error), error) {
 		}
 		texts, size := make([]string, len(list)), 0
 		for i, item := range list {
+			if over(item, maxFilled) {
+				return nil, fmt.Errorf("the text would be over %d bytes", maxFilled)
+			}
 			texts[i] = textOf(item)
 			if size += len(texts[i]) + len(between); size > maxFilled {
 				return nil, fmt.Errorf("the text would be over %d bytes", maxFilled)

@@ -33,17 +33,8 @@ type Flow struct {
 	main       graph
 }
 
-// limits bound a run.
-type limits struct {
-	steps   int
-	cost    float64 // US dollars
-	timeout time.Duration
-}
-
 // What holds where a document says nothing.
 const (
-	defaultMaxSteps    = 1000
-	defaultMaxCost     = 0.50 // US dollars
 	defaultConcurrency = 10
 	defaultAttempts    = 4
 	defaultBackoff     = time.Second
@@ -113,12 +104,7 @@ func reread(data []byte, w World) (*Flow, error) {
 func read(f *findings, root *node, w World) *Flow {
 	made := &Flow{
 		ID: root.get("id").str(), Name: root.get("name").str(), Description: root.get("description").str(),
-		Version: root.get("version").int(0), root: root,
-		limits: limits{
-			steps:   root.get("limits").get("maxSteps").int(defaultMaxSteps),
-			cost:    root.get("limits").get("maxCostUsd").float(defaultMaxCost),
-			timeout: milliseconds(root.get("limits").get("timeoutMs")),
-		},
+		Version: root.get("version").int(0), root: root, limits: readLimits(root.get("limits")),
 	}
 	if inputs := root.get("inputs"); inputs.is(objectKind) {
 		if made.Inputs = schemaOf(f, inputs); made.Inputs != nil {

@@ -44,7 +44,8 @@ var document = record{doc: "A flow: a workflow as data, which pawl runs durably.
 }}
 
 var limitsShape = record{doc: "Bounds of one run.", attrs: []attr{
-	{name: "maxSteps", doc: "how many steps a run may take, with those of its branches and of the items of its maps", is: count, usual: defaultMaxSteps},
+	{name: "maxSteps", doc: "how many steps a run may take, with those of its branches; an item of a map may take as many as its map has steps without counting", is: count, usual: defaultMaxSteps},
+	{name: "maxBytes", doc: "how many bytes of memory a run may hold in its variables and in what its steps have brought, with those of branches and items under way", is: num{whole: true, least: 1024, most: maxRunBytes}, usual: defaultMaxBytes},
 	{name: "maxCostUsd", doc: "what its model calls may cost; asked before each call", is: dollars, usual: defaultMaxCost},
 	{name: "timeoutMs", doc: "how long it may take from its start, in milliseconds", is: millis},
 }}

@@ -18,14 +18,14 @@ func nestedMaps(most int, settings string) string {
 	return fmt.Sprintf(`{"id": "nested", "limits": {"maxSteps": %d}, "steps": %s}`, most, level("a", level("b", level("c", leaf))))
 }
 
-// What a run may do is bounded for the whole of it: steps within maps and branches count, and nothing skips the bound.
+// An item of a map takes the steps of the map once without counting, or a list of more than maxSteps would be refused; what it goes
+// round counts. Branches count, and nothing skips the bound.
 func TestJ36_limitsBoundTheWholeRun(t *testing.T) {
 	opt := options(t, nil)
-	list := `{"list": [1, 2, 3, 4]}`
-	const steps = 1 + 4*(1+4*(1+4)) // of nestedMaps over it
 	for _, settings := range []string{``, `, "failureMode": "continue"`, `, "failureMode": "quorum", "quorum": 1`, `, "concurrency": 1`} {
-		completes(t, nestedMaps(steps, settings), list, opt)
-		fails(t, nestedMaps(steps-1, settings), list, opt, fmt.Sprintf("maxSteps: %d", steps-1))
+		completes(t, nestedMaps(1, settings), `{"list": [1, 2, 3, 4]}`, opt)
+		fails(t, goingRound(1+3*2, settings), `{"list": [1, 2, 3, 4]}`, opt, "maxSteps: 7")
+		completes(t, goingRound(1+4*2, settings), `{"list": [1, 2, 3, 4]}`, opt)
 	}
 	branches := func(most int, settings string) string {
 		one := `"steps": [{"id": "x", "type": "transform", "config": {"expression": "1"}, "next": "y"}, {"id": "y", "type": "transform", "config": {"expression": "2"}, "next": "end"}]`
@@ -37,10 +37,16 @@ func TestJ36_limitsBoundTheWholeRun(t *testing.T) {
 	}
 }
 
+// goingRound is a map whose items take a step three times, of which two are not the first pass.
+func goingRound(most int, settings string) string {
+	return fmt.Sprintf(`{"id": "round", "limits": {"maxSteps": %d}, "steps": [{"id": "m", "type": "map", "onFailure": "skip", "config": {"over": "variables.list"%s, "steps": [
+		{"id": "x", "type": "transform", "maxVisits": 3, "config": {"set": {"n": "default(variables.n, 0) + 1"}}, "next": [{"when": "variables.n < 3", "to": "x"}, {"to": "end"}]}]}, "next": "end"}]}`, most, settings)
+}
+
 // The items of all maps of a run are bounded together, and refused before the first of a list is touched.
 func TestJ36_itemsOfARunAreBounded(t *testing.T) {
 	list := "[" + strings.TrimSuffix(strings.Repeat("1,", 50_001), ",") + "]"
-	two := `{"id": "two", "limits": {"maxSteps": 1000000}, "steps": [
+	two := `{"id": "two", "steps": [
 		{"id": "outer", "type": "map", "config": {"over": "[1, 2]", "concurrency": 1, "failureMode": "continue", "steps": [
 			{"id": "inner", "type": "map", "config": {"over": "variables.list", "concurrency": 1000, "steps": [{"id": "leaf", "type": "transform", "when": "false", "config": {"expression": "1"}, "next": "end"}]}, "onFailure": "skip", "next": "end"}]}, "next": "end"}]}`
 	fails(t, two, `{"list": `+list+`}`, options(t, nil), "step inner would go over 100000 items")
@@ -59,5 +65,5 @@ func TestJ36_aReplayPassesItsLimits(t *testing.T) {
 	equal(t, "at its limit", completes(t, edge, `{"nothing": 0}`, opt), "1")
 	fails(t, strings.Replace(edge, "6", "5", 1), `{"nothing": 0}`, opt, "step last would go over maxSteps: 5")
 	pawltest.CrashEverywhere(t, flow.Define(parse(t, edge, opt), opt), in, pawltest.WithIgnored(func(_, key string) bool { return strings.HasSuffix(key, "/$wait") })) // who waits for what was cancelled, or in it
-	pawltest.CrashEverywhere(t, flow.Define(parse(t, nestedMaps(1+2*(1+2*(1+2)), ""), opt), opt), flow.Variables{"list": []any{1, 2}}, pawltest.EveryNth(2))
+	pawltest.CrashEverywhere(t, flow.Define(parse(t, goingRound(1+2*2, ""), opt), opt), flow.Variables{"list": []any{1, 2}}, pawltest.EveryNth(2))
 }

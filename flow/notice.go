@@ -216,7 +216,7 @@ func (n *notice) reader(a *approval.Approval, root map[string]any) string {
 	}
 	to := ""
 	if v, is := n.params.fields["to"]; is && n.person == "" {
-		filled, err := v.fill(root)
+		filled, err := v.fill(newFilling(root))
 		if list, several := filled.([]any); several && len(list) == 1 {
 			filled = list[0]
 		}

@@ -83,11 +83,12 @@ type ended struct {
 }
 
 func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
+	before := in.held.mark()
 	scoped, stop := pawl.WithCancel(c)
 	futures := make([]*pawl.Future[*ended], len(p.branches))
 	for i, b := range p.branches {
 		futures[i] = pawl.Go(scoped, s.id+"."+b.id, func(c *pawl.Context) (*ended, error) {
-			end, err := x.branch(c, b, p.timeout, in)
+			end, err := x.branch(c, s, b, p.timeout, in)
 			if p.mode != "continue" || endsRun(err) {
 				return end, err
 			}
@@ -125,6 +126,7 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 			first, why = i, end.err
 		}
 	}
+	in.held.release(before)
 	r.output, r.more = all, map[string]any{"branches": branches}
 	if failed == nil {
 		return r, nil
@@ -178,14 +180,17 @@ func (p *parallel) need() int {
 }
 
 // branch goes through a graph in a scope of its own.
-func (x *run) branch(c *pawl.Context, b branch, timeout time.Duration, in *scope) (*ended, error) {
+func (x *run) branch(c *pawl.Context, s *step, b branch, timeout time.Duration, in *scope) (*ended, error) {
 	if timeout > 0 {
 		var stop func(error)
 		c, stop = pawl.WithTimeout(c, timeout)
 		defer stop(nil)
 	}
-	inner := in.inner(b.id)
-	output, err := x.follow(c, b.graph, inner)
+	inner, err := in.inner(s, b.id, new(int), 1)
+	if err != nil {
+		return nil, err
+	}
+	output, err := x.follow(c, b.graph, inner, 0)
 	if timeout > 0 && cancelled(err) && errors.Is(err, pawl.ErrTimeout) { // it has failed: nobody else has ended it
 		err = &codedError{"timed_out", fmt.Errorf("the branch took longer than its %v", timeout)}
 	}

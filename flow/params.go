@@ -274,10 +274,10 @@ func texts(v any) (out []string) {
 
 // values are the parameters, filled in.
 func (p *params) values(root map[string]any) (map[string]any, error) {
-	all := make(map[string]any, len(p.fields))
+	all, in := make(map[string]any, len(p.fields)), newFilling(root)
 	for name, v := range p.fields {
 		var err error
-		if all[name], err = v.fill(root); err != nil {
+		if all[name], err = v.fill(in); err != nil {
 			return nil, err
 		}
 	}

@@ -12,23 +12,26 @@ import (
 
 // interpret runs a flow: it goes from step to step, and each step's work is one durable call under the step's id.
 // What it does is noted in seen, if that is not nil.
-func interpret(c *pawl.Context, f *Flow, opt Options, in Variables, seen *trail) (json.RawMessage, error) {
+func interpret(c *pawl.Context, f *Flow, opt Options, kin *families, in Variables, seen *trail) (json.RawMessage, error) {
 	if in == nil {
 		in = Variables{}
 	}
-	x := &run{flow: f, opt: opt}
+	x := &run{flow: f, opt: opt, kin: kin, spent: spent{most: f.limits}}
 	if opt.Trace != nil && seen == nil {
 		x.trace = opt.Trace(c.RunID())
 	}
-	scope := newScope(c, f, in)
+	scope := newScope(c, f, in, &x.spent)
 	scope.trail = seen
+	if err := scope.held.grow("its start", sizeOf(map[string]any(in), f.limits.bytes)); err != nil {
+		return nil, err
+	}
 	if f.readsBegan {
 		var err error
 		if scope.root["trigger"], err = x.began(c); err != nil {
 			return nil, err
 		}
 	}
-	out, err := x.follow(c, f.main, scope)
+	out, err := x.follow(c, f.main, scope, 0)
 	if over := x.spent.over(); over != nil { // also where a branch failed whose failure stops nobody
 		return nil, over
 	}
@@ -44,6 +47,8 @@ type run struct {
 	opt   Options
 	trace func(Passage) // nil: nobody is told
 	spent spent
+	gate  gate
+	kin   *families
 }
 
 // worker is what a step of one type does.
@@ -53,13 +58,14 @@ type worker interface {
 	reads(f func(at *node, u use))
 }
 
-// follow goes through a graph from its first step to an end, and returns the output of the last.
-func (x *run) follow(c *pawl.Context, g graph, in *scope) (any, error) {
+// follow goes through a graph from its first step to an end, and returns the output of the last. As many steps as free says
+// do not count for maxSteps.
+func (x *run) follow(c *pawl.Context, g graph, in *scope, free int) (any, error) {
 	seen := map[string]int{}
 	s := g.steps[0]
-	for {
+	for n := 0; ; n++ {
 		seen[s.id]++
-		if err := x.spent.step(s.id, x.flow.limits.steps, seen); err != nil {
+		if err := x.spent.step(s.id, n < free, seen); err != nil {
 			return nil, err
 		}
 		if s.maxVisits > 0 && seen[s.id] > s.maxVisits {
@@ -68,7 +74,7 @@ func (x *run) follow(c *pawl.Context, g graph, in *scope) (any, error) {
 		in.trail.begin(c, s)
 		x.enters(s)
 		r, err := x.do(c, s, in)
-		in.trail.end(c, in, r, err)
+		in.trail.end(c, r, err)
 		if err != nil {
 			x.leaves(s, in, result{status: "failed"}, target{})
 			return nil, err
@@ -100,8 +106,7 @@ func (x *run) do(c *pawl.Context, s *step, in *scope) (result, error) {
 		}
 		if !holds {
 			r := result{status: "skipped"}
-			in.keep(s, r, started, c.Now())
-			return r, nil
+			return r, in.keep(s, r, started, c.Now())
 		}
 	}
 	for _, wait := range s.opens {
@@ -118,8 +123,7 @@ func (x *run) do(c *pawl.Context, s *step, in *scope) (result, error) {
 		r.cost = cost
 	}
 	in.spend(r.cost)
-	in.keep(s, r, started, c.Now())
-	return r, nil
+	return r, in.keep(s, r, started, c.Now())
 }
 
 // failed decides what comes of a step that failed for good. What ended the run or the branch, and not the step, stays an error.
@@ -165,10 +169,13 @@ func (s *step) route(in *scope, r result) (target, error) {
 	if by == nil {
 		by = r.output
 	}
+	root := in.root
+	if len(n.when) > 0 {
+		root = maps.Clone(root)
+		root["output"] = r.output
+	}
 	for _, w := range n.when {
-		scope := maps.Clone(in.root)
-		scope["output"] = r.output
-		holds, err := w.when.holds(context.Background(), scope)
+		holds, err := w.when.holds(context.Background(), root)
 		if err != nil {
 			return target{}, fmt.Errorf("step %s: next: %w", s.id, err)
 		}

@@ -17,10 +17,14 @@ type scope struct {
 	cost      int64 // of the steps so far, in millionths of a US dollar
 	trail     *trail
 	callbacks callbacks
+	held      *held
+	sizes     map[string]int // of what is in variables and results and was put there in this scope: "variable:name", "step:id"
+	// of the scope around this one, until something is put in
+	lentVariables, lentResults bool
 }
 
-func newScope(c *pawl.Context, f *Flow, in map[string]any) *scope {
-	s := &scope{variables: maps.Clone(in), results: map[string]any{}, callbacks: callbacks{}.clone()}
+func newScope(c *pawl.Context, f *Flow, in map[string]any, of *spent) *scope {
+	s := &scope{variables: maps.Clone(in), results: map[string]any{}, sizes: map[string]int{}, callbacks: callbacks{}.clone(), held: &held{of: of}}
 	s.root = map[string]any{
 		"variables": s.variables, "stepResults": s.results, "steps": s.results, "workflowId": f.ID, "executionId": c.RunID(),
 		"version": int64(f.Version), "startedAt": at(c.Now()), "costAccumulator": 0.0,
@@ -29,11 +33,48 @@ func newScope(c *pawl.Context, f *Flow, in map[string]any) *scope {
 }
 
 // inner is the scope of a branch: it sees what was there before it, and what it adds only it sees.
-func (s *scope) inner(branch string) *scope {
-	in := &scope{root: maps.Clone(s.root), variables: maps.Clone(s.variables), results: maps.Clone(s.results), cost: s.cost}
-	in.root["variables"], in.root["stepResults"], in.root["steps"] = in.variables, in.results, in.results
-	in.trail, in.callbacks = s.trail.inner(branch), s.callbacks.clone()
-	return in
+// Most and times are as [held.inner] takes them.
+func (s *scope) inner(of *step, branch string, most *int, times int) (*scope, error) {
+	held := s.held.inner(most, times)
+	if err := held.grow(of.id, sizeOfBranch); err != nil {
+		return nil, err
+	}
+	return &scope{
+		root: maps.Clone(s.root), variables: s.variables, results: s.results, lentVariables: true, lentResults: true, cost: s.cost,
+		sizes: map[string]int{}, held: held, trail: s.trail.inner(branch), callbacks: s.callbacks.clone(),
+	}, nil
+}
+
+// own makes a map that is lent a copy, to put something in.
+func (s *scope) own(of *step, lent *bool, m *map[string]any, names ...string) error {
+	if !*lent {
+		return nil
+	}
+	if err := s.held.grow(of.id, sizeOfMap(len(*m))); err != nil {
+		return err
+	}
+	*m, *lent = maps.Clone(*m), false
+	for _, name := range names {
+		s.root[name] = *m
+	}
+	return nil
+}
+
+// count counts the size of what is put in under a key, in place of what was there.
+func (s *scope) count(of *step, key string, size int) error {
+	by := size - s.sizes[key]
+	s.sizes[key] = size
+	return s.held.grow(of.id, by)
+}
+
+// set sets a variable.
+func (s *scope) set(of *step, name string, v any) error {
+	if err := s.own(of, &s.lentVariables, &s.variables, "variables"); err != nil {
+		return err
+	}
+	s.variables[name] = v
+	s.trail.sets(name, v)
+	return s.count(of, "variable:"+name, sizeOf(v, s.held.of.most.bytes))
 }
 
 // spend counts what a step cost.
@@ -78,7 +119,10 @@ func failureOf(err error) *failure {
 }
 
 // keep puts what a step brought where templates find it.
-func (s *scope) keep(of *step, r result, started, completed time.Time) {
+func (s *scope) keep(of *step, r result, started, completed time.Time) error {
+	if err := s.own(of, &s.lentResults, &s.results, "stepResults", "steps"); err != nil {
+		return err
+	}
 	kept := map[string]any{
 		"output": r.output, "status": r.status, "startedAt": at(started), "completedAt": at(completed), "cost": float64(r.cost) / 1e6,
 	}
@@ -100,8 +144,11 @@ func (s *scope) keep(of *step, r result, started, completed time.Time) {
 			kept[of.variable] = r.output
 		}
 		if _, is := s.variables[of.variable]; !is || r.status == "" { // a step that did not complete brings nothing
-			s.variables[of.variable] = r.output
+			if err := s.set(of, of.variable, r.output); err != nil {
+				return err
+			}
 		}
 	}
 	s.results[of.id] = kept
+	return s.count(of, "step:"+of.id, sizeOf(kept, s.held.of.most.bytes))
 }

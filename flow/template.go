@@ -29,11 +29,7 @@ type part struct {
 	filters []filter
 }
 
-// Limits of templates.
-const (
-	maxTemplate = 256 << 10 // bytes of a text
-	maxFilled   = 1 << 20   // bytes of a text that was filled in
-)
+const maxTemplate = 256 << 10 // bytes of a text
 
 // maxTold bounds how many faults of one text are told.
 const maxTold = 10
@@ -118,7 +114,9 @@ func readPlace(text string) (p part, length int, err error) {
 		if err != nil {
 			return bad("%v", err)
 		}
-		p.filters, i = append(p.filters, f), skip(text, next)
+		if p.filters, i = append(p.filters, f), skip(text, next); len(p.filters) > maxFilters {
+			return bad("a place has at most %d filters; use a transform", maxFilters)
+		}
 	}
 	switch {
 	case strings.HasPrefix(text[i:], "}}"):
@@ -193,15 +191,38 @@ func (u use) instead() string {
 // into says how a value is written into a text behind what is there.
 type into func(before string, p part, v any) (string, error)
 
-// fill is the text with its places filled in, or the value of the one place that it is. A nil write is plain.
-func (t *template) fill(scope map[string]any, write into) (any, error) {
-	if t.whole() && write == nil {
-		return t.parts[0].value(scope)
-	}
-	return t.text(scope, write)
+// filling is a value that is being filled in, with all that stands in it: how many bytes of JSON it may still become, and how
+// many filters may still go through. Little memory may be much text, as a value may stand in many places.
+type filling struct {
+	root    map[string]any
+	left    int
+	looking int
 }
 
-func (t *template) text(scope map[string]any, write into) (string, error) {
+func newFilling(root map[string]any) *filling { return &filling{root, maxMade, maxLookedOn} }
+
+// take counts what was filled in, of so many bytes.
+func (n *filling) take(p part, size int) error {
+	if n.left -= size; n.left < 0 {
+		return pawl.Fatal(fmt.Errorf("all that is filled in would be over %d bytes of JSON with {{%s}}", maxMade, p.path))
+	}
+	return nil
+}
+
+// fill is the text with its places filled in, or the value of the one place that it is.
+func (t *template) fill(in *filling) (any, error) {
+	if !t.whole() {
+		return t.text(in, nil)
+	}
+	v, err := t.parts[0].value(in)
+	if err != nil {
+		return nil, err
+	}
+	return v, in.take(t.parts[0], jsonSizeOf(v, in.left))
+}
+
+// text is the text with its places filled in, also if it is one place. A nil write is plain.
+func (t *template) text(in *filling, write into) (string, error) {
 	if write == nil {
 		write = plainly
 	}
@@ -211,7 +232,7 @@ func (t *template) text(scope map[string]any, write into) (string, error) {
 			b.WriteString(p.text)
 			continue
 		}
-		v, err := p.value(scope)
+		v, err := p.value(in)
 		if err != nil {
 			return "", err
 		}
@@ -221,21 +242,34 @@ func (t *template) text(scope map[string]any, write into) (string, error) {
 		if v == nil {
 			return "", &UnresolvedError{Path: p.path.String(), At: p.path.String(), Reason: "is null"}
 		}
-		text, err := write(b.String(), p, v)
-		if err != nil {
-			return "", err
+		var text string
+		if !over(v, maxFilled) {
+			if text, err = write(b.String(), p, v); err != nil {
+				return "", err
+			}
 		}
-		if b.Len()+len(text) > maxFilled {
+		if b.Len()+len(text) > maxFilled || over(v, maxFilled) {
 			return "", pawl.Fatal(fmt.Errorf("the text would be over %d bytes once {{%s}} is filled in", maxFilled, p.path))
 		}
 		b.WriteString(text)
+		if err := in.take(p, textSizeOf(text)); err != nil {
+			return "", err
+		}
 	}
 	return b.String(), nil
 }
 
+// over reports whether a value makes a text of more than so many bytes, without making it.
+func over(v any, most int) bool {
+	if s, is := v.(string); is {
+		return len(s) > most
+	}
+	return jsonSizeOf(v, most) > most
+}
+
 // value is what a place stands for.
-func (p part) value(scope map[string]any) (any, error) {
-	v, err := p.path.Lookup(scope)
+func (p part) value(in *filling) (any, error) {
+	v, err := p.path.Lookup(in.root)
 	var unresolved *UnresolvedError
 	if nothing := v == nil && err == nil || errors.As(err, &unresolved); nothing && p.instead != nil {
 		v, err = *p.instead, nil
@@ -246,8 +280,16 @@ func (p part) value(scope map[string]any) (any, error) {
 		return nil, err
 	}
 	for _, f := range p.filters {
-		if v, err = f.apply(v); err != nil {
+		if s, is := v.(string); is {
+			in.looking -= len(s)
+		} else {
+			in.looking -= jsonSizeOf(v, maxMade)
+		}
+		switch v, err = f.applied(v); {
+		case err != nil:
 			return nil, pawl.Fatal(fmt.Errorf("{{%s | %s}}: %w", p.path, f.name, err))
+		case in.looking < 0:
+			return nil, pawl.Fatal(fmt.Errorf("{{%s | %s}}: filters would go through more than %d bytes in one value", p.path, f.name, maxLookedOn))
 		}
 	}
 	return v, nil

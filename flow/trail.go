@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"maps"
 	"sync"
 	"time"
 
@@ -14,7 +13,8 @@ type trail struct {
 	of        *tracks
 	visits    []*visit
 	counts    map[*step]int
-	variables map[string]any // as they are behind the last step
+	newest    map[*step]*visit
+	variables map[string]any // that steps have set
 	ended     bool
 	err       error // with ended: why it is not complete
 }
@@ -23,7 +23,11 @@ type trail struct {
 type tracks struct {
 	mu     sync.Mutex
 	sealed bool // what comes now, the run has not done
+	size   int  // of the outputs that visits have
 }
+
+// maxTrail bounds the outputs of all trails of a run, in bytes of memory: it is far more than people are shown.
+const maxTrail = 64 << 20
 
 // visit is one time that a run came to a step.
 type visit struct {
@@ -33,6 +37,8 @@ type visit struct {
 	started time.Time
 	ended   time.Time // zero: it is under way
 	result  result
+	size    int    // of its output
+	dropped bool   // its output is left out
 	err     error  // that ended the graph
 	to      string // the step that followed, or an end
 	inner   map[string]*trail
@@ -69,10 +75,14 @@ func (t *trail) begin(c *pawl.Context, s *step) {
 	key, now := c.Key(s.id), c.Now() // not under the lock: they have locks of their own
 	t.note(func() {
 		if t.counts == nil {
-			t.counts = map[*step]int{}
+			t.counts, t.newest = map[*step]int{}, map[*step]*visit{}
+		}
+		if before := t.newest[s]; before != nil {
+			before.forget(t.of)
 		}
 		t.counts[s]++
-		t.visits = append(t.visits, &visit{step: s, key: key, number: t.counts[s], started: now})
+		v := &visit{step: s, key: key, number: t.counts[s], started: now}
+		t.visits, t.newest[s] = append(t.visits, v), v
 	})
 }
 
@@ -80,15 +90,40 @@ func (t *trail) begin(c *pawl.Context, s *step) {
 func (t *trail) last() *visit { return t.visits[len(t.visits)-1] }
 
 // end notes what the step brought.
-func (t *trail) end(c *pawl.Context, in *scope, r result, err error) {
+func (t *trail) end(c *pawl.Context, r result, err error) {
 	if t == nil {
 		return
 	}
 	now := c.Now()
 	t.note(func() {
 		v := t.last()
+		r.by, r.more = nil, nil
 		v.result, v.err, v.ended = r, err, now
-		t.variables = maps.Clone(in.variables)
+		if v.size = sizeOf(r.output, maxTrail) + len(r.raw); t.of.size+v.size > maxTrail {
+			v.size, v.result.output, v.result.raw, v.dropped = 0, nil, "", true
+		}
+		t.of.size += v.size
+	})
+}
+
+// forget lets go of what a visit has brought, and those in it: people are shown the newest.
+func (v *visit) forget(of *tracks) {
+	of.size -= v.size
+	v.size, v.result.output, v.result.raw = 0, nil, ""
+	for _, inner := range v.inner {
+		for _, v := range inner.newest {
+			v.forget(of)
+		}
+	}
+}
+
+// sets notes that a variable was set.
+func (t *trail) sets(name string, v any) {
+	t.note(func() {
+		if t.variables == nil {
+			t.variables = map[string]any{}
+		}
+		t.variables[name] = v
 	})
 }
 

@@ -35,8 +35,8 @@ func readTransform(f *findings, s *step, config *node) worker {
 	return t
 }
 
-func (t *transform) work(_ *run, c *pawl.Context, s *step, in *scope) (result, error) {
-	out, err := pawl.Step(c, s.id, func(ctx context.Context) (json.RawMessage, error) {
+func (t *transform) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
+	v, err := x.work(c, s, func(ctx context.Context) (json.RawMessage, error) {
 		v, err := t.value(ctx, in.root)
 		switch {
 		case err != nil && ctx.Err() != nil:
@@ -44,19 +44,23 @@ func (t *transform) work(_ *run, c *pawl.Context, s *step, in *scope) (result, e
 		case err != nil:
 			return nil, pawl.Fatal(err) // it would fail again
 		}
+		if deeper(v, maxNesting) {
+			return nil, pawl.Fatal(fmt.Errorf("its value would be nested more than %d deep", maxNesting))
+		}
+		if over(v, maxMade) {
+			return nil, pawl.Fatal(fmt.Errorf("its value would be over %d bytes of JSON", maxMade))
+		}
 		return json.Marshal(v)
-	}, s.options()...)
-	if err != nil {
-		return result{}, err
-	}
-	v, err := decode(out)
+	})
 	if err != nil {
 		return result{}, err
 	}
 	if t.set != nil {
 		object, _ := v.(map[string]any)
 		for name, value := range object {
-			in.variables[name] = value
+			if err := in.set(s, name, value); err != nil {
+				return result{}, err
+			}
 		}
 	}
 	return result{output: v}, nil

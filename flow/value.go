@@ -54,19 +54,19 @@ func readText(f *findings, at *node) *template {
 }
 
 // fill is the value with its templates filled in.
-func (v value) fill(scope map[string]any) (any, error) {
+func (v value) fill(in *filling) (any, error) {
 	switch {
 	case v.template != nil && v.as == service.FillURL && !v.template.whole():
-		return v.template.text(scope, intoURL)
+		return v.template.text(in, intoURL)
 	case v.template != nil && v.as == service.FillHTML:
-		return v.template.text(scope, intoHTML)
+		return v.template.text(in, intoHTML)
 	case v.template != nil:
-		return v.template.fill(scope, nil)
+		return v.template.fill(in)
 	case v.at.is(listKind):
 		list := make([]any, len(v.items))
 		for i := range v.items {
 			var err error
-			if list[i], err = v.items[i].fill(scope); err != nil {
+			if list[i], err = v.items[i].fill(in); err != nil {
 				return nil, err
 			}
 		}
@@ -75,7 +75,7 @@ func (v value) fill(scope map[string]any) (any, error) {
 		object := make(map[string]any, len(v.fields))
 		for name, field := range v.fields {
 			var err error
-			if object[name], err = field.fill(scope); err != nil {
+			if object[name], err = field.fill(in); err != nil {
 				return nil, err
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/pawlrun/pawl"
@@ -64,22 +65,38 @@ func cutKey(key string) (string, string) {
 
 // value is a value as JSON, where there is room for it.
 func (l *looked) value(of string, v any) json.RawMessage {
-	data, err := json.Marshal(v)
-	if err != nil { // the interpreter makes values of JSON only
-		return nil
+	var data []byte
+	if !over(v, l.room) {
+		var err error
+		if data, err = json.Marshal(v); err != nil { // the interpreter makes values of JSON only
+			return nil
+		}
 	}
-	if len(data) > l.room {
-		l.cut = append(l.cut, fmt.Sprintf("%s is left out, it has %d bytes, and all values together may have %d", of, len(data), maxExecution))
+	if data == nil || len(data) > l.room {
+		l.leave("%s is left out: all values together may have %d bytes", of, maxExecution)
 		return nil
 	}
 	l.room -= len(data)
 	return data
 }
 
+// leave notes what was left out, and of very much only that there is more.
+func (l *looked) leave(format string, args ...any) {
+	const most = 100
+	if l.left++; l.left < most {
+		l.cut = append(l.cut, fmt.Sprintf(format, args...))
+	} else if l.left == most {
+		l.cut = append(l.cut, "more is left out than is told here")
+	}
+}
+
 func (l *looked) variables(x *Execution) {
-	values := l.trail.variables
-	if values == nil { // no step has ended
-		_ = json.Unmarshal(l.input, (*Variables)(&values)) // else it has none
+	values := map[string]any{}
+	_ = json.Unmarshal(l.input, (*Variables)(&values)) // else it has none
+	if values == nil {
+		values = l.trail.variables
+	} else {
+		maps.Copy(values, l.trail.variables)
 	}
 	for _, name := range sortedNames(values) {
 		if data := l.value("variables."+name, values[name]); data != nil {
@@ -133,13 +150,18 @@ func (l *looked) result(v *visit, at string) StepResult {
 		RawOutput: v.result.raw, variable: v.step.variable,
 	}
 	if len(r.RawOutput) > l.room {
-		l.cut, r.RawOutput = append(l.cut, at+": rawOutput is left out, it has "+fmt.Sprint(len(r.RawOutput))+" bytes"), ""
+		l.leave("%s: rawOutput is left out, it has %d bytes", at, len(r.RawOutput))
+		r.RawOutput = ""
 	}
 	l.room -= len(r.RawOutput)
 	if !v.ended.IsZero() {
 		r.CompletedAt, r.DurationMs = &v.ended, v.ended.Sub(v.started).Milliseconds()
 		if v.err == nil && v.result.failed == nil && r.Status != "skipped" {
-			r.Output = l.value(at+": its output", v.result.output)
+			if v.dropped {
+				l.leave("%s: its output is left out: the values of all steps are too large to look at", at)
+			} else {
+				r.Output = l.value(at+": its output", v.result.output)
+			}
 		}
 	}
 	if v.result.usage != nil {

@@ -116,7 +116,7 @@ func (w *wait) awaited(in *scope) (string, error) {
 	if w.correlate.template == nil && w.correlate.constant == nil {
 		return w.event, nil
 	}
-	by, err := w.correlate.fill(in.root)
+	by, err := w.correlate.fill(newFilling(in.root))
 	return w.event + ":" + textOf(by), err
 }
 
@@ -173,17 +173,18 @@ func (w *wait) ask(x *run, c *pawl.Context, s *step, in *scope) (result, error) 
 		q.Notifiers = append(q.Notifiers, n.notifier(x, s, in, w.schema != nil))
 	}
 	var err error
+	filled := newFilling(in.root)
 	fill := func(v value) string {
 		if err != nil || v.template == nil {
 			s, _ := v.constant.(string)
 			return s
 		}
 		var text string
-		text, err = v.template.text(in.root, nil)
+		text, err = v.template.text(filled, nil)
 		return text
 	}
 	if q.Title, q.Message = fill(w.title), fill(w.message); err == nil {
-		q.Details, err = w.details.fill(in.root)
+		q.Details, err = w.details.fill(filled)
 	}
 	if err != nil {
 		return result{}, refuse(c, s, err)

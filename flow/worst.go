@@ -107,7 +107,7 @@ func bounded(n int64) *int64 {
 // tell adds what the steps of a graph take that is gone through so often.
 func (b *bound) tell(out *WorstCase, g graph, under string, often int64) {
 	for _, s := range g.steps {
-		visits := min(times(often, b.seen[s]), int64(b.flow.limits.steps))
+		visits := min(times(often, b.seen[s]), b.steps())
 		own := amounts{}
 		switch w := s.work.(type) {
 		case *parallel:

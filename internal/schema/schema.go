@@ -19,7 +19,10 @@ import (
 const root = "pawl://schema"
 
 // Schema is a JSON Schema (2020-12, unless it names an older one), ready to hold values against. It may be shared.
-type Schema struct{ compiled *jsonschema.Schema }
+type Schema struct {
+	compiled *jsonschema.Schema
+	patterns map[string]int // how many instructions each has
+}
 
 // Compile reads a schema, formats asserted. The error says what is wrong with it in words for its author.
 func Compile(data []byte) (*Schema, error) {
@@ -33,11 +36,13 @@ func Compile(data []byte) (*Schema, error) {
 	if err := c.AddResource(root, document); err != nil {
 		return nil, err
 	}
-	s, err := c.Compile(root)
+	compiled, err := c.Compile(root)
 	if err != nil {
 		return nil, errors.New(strings.ReplaceAll(strings.TrimPrefix(err.Error(), "jsonschema: "), root, ""))
 	}
-	return &Schema{s}, nil
+	s := &Schema{compiled, map[string]int{}}
+	s.measure(compiled, map[*jsonschema.Schema]bool{})
+	return s, nil
 }
 
 // refuse stands between a schema and the files and networks that it refers to.
@@ -90,11 +95,15 @@ const (
 	maxWhy    = 200
 )
 
-// CheckJSON holds a text against the schema, and returns Faults if it does not fit, or is no JSON.
+// CheckJSON holds a text against the schema, and returns Faults if it does not fit, or is no JSON; also if it would take more than
+// [MaxWork] to say so, which is counted first: who wrote the schema or the text does not decide how long that takes.
 func (s *Schema) CheckJSON(data []byte) error {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
 		return Faults{{Why: "it is no JSON: " + err.Error()}}
+	}
+	if s.tooMuch(v) {
+		return Faults{{Why: fmt.Sprintf("it would take more than %d steps to hold it against its JSON Schema: take out alternatives and patterns of the schema, or give less", MaxWork)}}
 	}
 	err = s.compiled.Validate(v)
 	var invalid *jsonschema.ValidationError
