@@ -89,13 +89,13 @@ func (r *Response) check() error {
 // Answer is how a webhook deals with its requests; the server that receives them reads it from
 // the hook's Meta. It is made of the options of NewWebhook.
 type Answer struct {
-	Manual   bool          `json:"manual,omitempty"`   // a step answers, with Respond
-	Wait     time.Duration `json:"wait,omitempty"`     // Manual: how long the caller is held
-	Response *Response     `json:"response,omitempty"` // the same for all; nil: 202 and no body. Manual: when no step has answered; nil: 504
-	Scheme   string        `json:"scheme,omitempty"`   // how requests are signed; "": they are not
-	Secret   string        `json:"secret,omitempty"`   // Scheme: the name of the secret, never itself
-	Dedupe   string        `json:"dedupe,omitempty"`   // the header that names a delivery
-	Body     json.RawMessage `json:"body,omitempty"`   // a JSON Schema of the requests' bodies; nil: they may be anything
+	Manual   bool            `json:"manual,omitempty"`   // a step answers, with Respond
+	Wait     time.Duration   `json:"wait,omitempty"`     // Manual: how long the caller is held
+	Response *Response       `json:"response,omitempty"` // the same for all; nil: 202 and no body. Manual: when no step has answered; nil: 504
+	Scheme   string          `json:"scheme,omitempty"`   // how requests are signed; "": they are not
+	Secret   string          `json:"secret,omitempty"`   // Scheme: the name of the secret, never itself
+	Dedupe   string          `json:"dedupe,omitempty"`   // the header that names a delivery
+	Body     json.RawMessage `json:"body,omitempty"`     // a JSON Schema of the requests' bodies; nil: they may be anything
 	// Meta is what the option Meta was given.
 	Meta json.RawMessage `json:"meta,omitempty"`
 }
