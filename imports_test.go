@@ -49,7 +49,7 @@ var rooms = []room{
 	{"trigger/...", []string{"pawl", "trigger"}},
 	{"templates", nil},
 	{"secret", []string{"pawl"}},
-	{"api", []string{"pawl", "flow", "flow/draft", "trigger", "secret", "llm", "agent", "approval", "templates", "internal/schema"}},
+	{"api", []string{"pawl", "flow", "flow/draft", "trigger", "secret", "llm", "agent", "approval", "templates", "service", "internal/schema"}},
 	{"telemetry", []string{"pawl"}},
 	{"ui", nil},
 	{"cmd/pawl", everything},

@@ -107,6 +107,10 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	}
 	metrics := telemetry.New()
 	engine := pawl.New(store, &pawl.Options{Logger: log, Observer: &chronicle{metrics, log}, Drain: drain, PublicURL: address, Secret: derived, CheckSchema: checkSchema})
+	buttons, err := a.slackButtons(engine, s, log)
+	if err != nil {
+		return errors.Join(err, engine.Close(), store.Close())
+	}
 	secrets, err := a.keepSecrets(ctx, engine, encryption, o.forget)
 	if err != nil {
 		return errors.Join(err, engine.Close(), store.Close())
@@ -144,7 +148,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { saved.watch(watched) })
-	err = a.work(ctx, server{engine: engine, flows: flows, drafts: drafts, works: true, l: l, drain: drain, log: log, databases: databases,
+	err = a.work(ctx, server{engine: engine, slack: buttons, flows: flows, drafts: drafts, works: true, l: l, drain: drain, log: log, databases: databases,
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Secrets: secrets, Draw: drawings(defs)}})
 	stop()
 	watching.Wait()

@@ -161,7 +161,11 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	if !loopback(l) && public == nil && len(s.Hosts) == 0 {
 		log.Warn("others can reach this server, but it answers only to localhost and to the address it listens on: say under which names it is called, with --public-url or --host", "address", address)
 	}
-	err = a.work(ctx, server{engine: engine, flows: flows, drafts: drafts, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, databases: databases, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
+	buttons, err := a.slackButtons(engine, s, log)
+	if err != nil {
+		return err
+	}
+	err = a.work(ctx, server{engine: engine, slack: buttons, flows: flows, drafts: drafts, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, databases: databases, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Secrets: secrets, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxInFlight: s.MaxInFlight, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")

@@ -35,6 +35,8 @@ type server struct {
 	log    *slog.Logger
 	serve  []api.ServeOption
 
+	slack http.Handler // of the buttons of approvals; nil: there is no signing secret
+
 	databases map[string]string // addresses of those whose changes start runs, by name
 }
 
@@ -49,7 +51,17 @@ func (a *app) work(ctx context.Context, s server) error {
 	s.api.Version, s.api.Logger = versionsOf().Version, s.log
 	s.api.Ready = func(context.Context) error { return ctx.Err() }
 	s.api.Flows, s.api.Drafts = s.flows, s.drafts
-	var handler http.Handler = api.New(s.engine, s.api)
+	handler := api.New(s.engine, s.api)
+	if s.slack != nil {
+		all := handler
+		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == api.SlackPath {
+				s.slack.ServeHTTP(w, r)
+				return
+			}
+			all.ServeHTTP(w, r)
+		})
+	}
 	var parts sync.WaitGroup
 	var failed [5]error
 	part := func(i int, what string, work func() error) {

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/secret"
 	"github.com/pawlrun/pawl/service"
@@ -124,6 +127,26 @@ func unknownSecret(name string, err error) error {
 		return pawl.Fatal(fmt.Errorf("%w; set it: pawl secrets set %s", err, name))
 	}
 	return err
+}
+
+// slackButtons takes the presses of the buttons of approvals; nil without a signing secret.
+func (a *app) slackButtons(engine *pawl.Engine, s settings, log *slog.Logger) (http.Handler, error) {
+	people := map[string]string{}
+	for _, one := range s.SlackPeople {
+		id, name, is := strings.Cut(one, "=")
+		if id, name = strings.TrimSpace(id), strings.TrimSpace(name); !is || id == "" || name == "" {
+			return nil, a.usage("slack.people (SLACK_PEOPLE): %q is not of the form ID=name, such as U024BE7LH=ann", one)
+		}
+		people[id] = name
+	}
+	if s.SlackSigning == "" {
+		return nil, nil
+	}
+	h, err := api.NewSlack(engine, api.SlackOptions{Secrets: []string{s.SlackSigning}, People: people, Logger: log})
+	if err != nil {
+		return nil, a.usage("%w", err)
+	}
+	return h, nil
 }
 
 func (c *called) slack(s settings, offline bool) error {

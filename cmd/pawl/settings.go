@@ -48,6 +48,8 @@ type settings struct {
 	SlackToken     string           `yaml:"-" env:"SLACK_BOT_TOKEN" secret:"slack.token" help:"the token with which flows write into Slack"`
 	SlackWebhook   string           `yaml:"-" env:"SLACK_WEBHOOK_URL" secret:"slack.webhookUrl" help:"address of an incoming webhook of Slack, for who has no token"`
 	SlackChannel   string           `yaml:"slack.channel" env:"SLACK_CHANNEL" help:"the channel of messages that name none; with a token"`
+	SlackSigning   string           `yaml:"-" env:"SLACK_SIGNING_SECRET" secret:"slack.signingSecret" help:"the signing secret of the Slack app, with which presses of the buttons of approvals are taken at /slack/interactions"`
+	SlackPeople    []string         `yaml:"slack.people" env:"SLACK_PEOPLE" help:"who is who in Slack, as ID=name of an approver, such as U024BE7LH=ann; others are slack:ID"`
 	SMTPHost       string           `yaml:"smtp.host" env:"SMTP_HOST" help:"the server that flows send mail by"`
 	SMTPPort       int              `yaml:"smtp.port" env:"SMTP_PORT" help:"its port; 0: 587 with starttls, 465 with tls, 25 with none"`
 	SMTPUsername   string           `yaml:"smtp.username" env:"SMTP_USERNAME" also:"SMTP_USER" help:"who logs in there; none: nobody"`
