@@ -41,7 +41,7 @@ func FuzzTemplate(f *testing.F) {
 		if made == nil {
 			return
 		}
-		out, err := made.text(map[string]any{"variables": map[string]any{"x": data, "secret": "s3cret"}}, nil)
+		out, err := made.text(newFilling(map[string]any{"variables": map[string]any{"x": data, "secret": "s3cret"}}), nil)
 		if err != nil || strings.Contains(source+data, "s3cret") {
 			return
 		}
@@ -79,7 +79,7 @@ func FuzzAddress(f *testing.F) {
 		f.Fatal(faults)
 	}
 	f.Fuzz(func(t *testing.T, data string) {
-		text, err := made.text(map[string]any{"variables": map[string]any{"x": data}}, intoURL)
+		text, err := made.text(newFilling(map[string]any{"variables": map[string]any{"x": data}}), intoURL)
 		if err != nil {
 			return
 		}
