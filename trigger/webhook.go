@@ -58,7 +58,7 @@ type Delivery struct {
 var credentials = []string{"Authorization", "Proxy-Authorization", "Cookie"}
 
 // ReservedPaths are those that no Webhook may have, with all below them: they are the server's own.
-var ReservedPaths = []string{"/api", "/.well-known", "/ui", "/metrics", "/healthz", "/readyz", "/dashboard", "/openapi.json", "/approve", "/login", "/logout"}
+var ReservedPaths = []string{"/api", "/.well-known", "/ui", "/metrics", "/healthz", "/readyz", "/dashboard", "/openapi.json", "/approve", "/login", "/logout", "/slack/interactions"}
 
 // CheckPath says what is wrong with the path of a webhook: ErrInput.
 func CheckPath(p string) error {
