@@ -201,7 +201,7 @@ func (s *server) validate(ctx context.Context, id string) (*output[Validation], 
 
 func validated(ctx context.Context, data []byte, flows *flow.Registry, id string) (*output[Validation], error) {
 	v := Validation{}
-	f, err := flow.Parse(data, flows.World())
+	f, err := flow.Parse(data, flows.WorldOf(ctx, tenantOf(ctx)))
 	found, bad := errors.AsType[flow.Problems](err)
 	if err != nil && !bad {
 		return nil, err

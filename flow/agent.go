@@ -109,9 +109,7 @@ func readTool(f *findings, at *node, w World, allow, approve []string) *tool {
 	case kind == "flow" || kind == "workflow":
 		t.flow = rest
 		only("a workflow", "with", with)
-		if w.Workflows != nil && !w.Workflows(rest) {
-			f.fault(at, "deploy it first, or mend its name", "there is no workflow %q", rest)
-		}
+		w.calls(f, at, rest)
 		if t.input == nil {
 			t.input = json.RawMessage(`{"type":"object"}`)
 		}

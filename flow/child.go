@@ -22,10 +22,31 @@ func readChild(f *findings, config *node, w World) worker {
 		v := readValue(f, input)
 		k.input = &v
 	}
-	if at := config.get("workflow"); at.is(textKind) && w.Workflows != nil && !w.Workflows(k.name) {
-		f.fault(at, "deploy it first, or mend its name", "there is no workflow %q", k.name)
+	if at := config.get("workflow"); at.is(textKind) {
+		w.calls(f, at, k.name)
 	}
 	return k
+}
+
+// calls checks that there is a workflow.
+func (w *World) calls(f *findings, at *node, name string) {
+	document := at
+	for document.in != nil {
+		document = document.in
+	}
+	switch {
+	case document.get("id").str() == name: // it will be there
+	case w.Workflows != nil && !w.Workflows(name):
+		f.fault(at, "deploy it first, or mend its name", "there is no workflow %q", name)
+	case w.Workflows == nil && w.Others != nil:
+		if others, missing := w.Others(name); missing {
+			hint := f.did(name, others)
+			if hint == "" {
+				hint = "deploy it before a run comes here"
+			}
+			f.warn(at, hint, "there is no workflow %q yet", name)
+		}
+	}
 }
 
 func (k *child) reads(f func(at *node, u use)) {

@@ -47,8 +47,11 @@ const (
 type World struct {
 	Services  service.Set
 	Unset     map[string]string      // as [Options].Unset
-	Workflows func(name string) bool // reports whether a workflow can be started; nil: none is known, and none is refused
-	Model     string                 // is asked where a step names none; "" is none
+	Workflows func(name string) bool // reports whether a workflow can be started, and one that can't is refused; nil: none is known
+	// Others finds the names of workflows that can be started where the one of a name can't, which is warned of: it may come
+	// later, or be another program's. nil: none is known. It is asked where Workflows is nil.
+	Others func(name string) (others []string, missing bool)
+	Model  string // is asked where a step names none; "" is none
 	// Prompt returns the variables of a prompt of the registry: of a version, or of all that are active for version 0. nil: none is
 	// known, and none is refused.
 	Prompt    func(name string, version int) ([]string, error)

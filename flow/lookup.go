@@ -17,6 +17,46 @@ func (r *Registry) Is(workflow string) bool {
 	return r.known[workflow]
 }
 
+// Startable reports whether a flow of a tenant may run a workflow: another flow of the tenant, or one of the program's.
+func (r *Registry) Startable(ctx context.Context, tenant, name string) (bool, error) {
+	_, err := r.head(ctx, tenant, name)
+	if err == nil || !errors.Is(err, pawl.ErrNotFound) {
+		return err == nil, err
+	}
+	w, err := r.engine.Workflow(name)
+	return err == nil && !w.Internal && !r.Is(name), nil
+}
+
+// maxOthers bounds among how many flows a likely spelling is looked for.
+const maxOthers = 1000
+
+// WorldOf is [Registry.World] for documents of a tenant: what they run of the tenant's flows is looked at too.
+func (r *Registry) WorldOf(ctx context.Context, tenant string) World {
+	w := r.World()
+	var names []string
+	w.Others = func(name string) ([]string, bool) {
+		is, err := r.Startable(ctx, tenant, name)
+		if is || err != nil {
+			return nil, false
+		}
+		if names != nil {
+			return names, true
+		}
+		names = []string{}
+		for _, program := range r.engine.Workflows() {
+			if info, err := r.engine.Workflow(program); err == nil && !info.Internal && !r.Is(program) {
+				names = append(names, program)
+			}
+		}
+		heads, _ := r.List(ctx, tenant, "", maxOthers) // without them there is no spelling to tell
+		for _, head := range heads {
+			names = append(names, head.ID)
+		}
+		return names, true
+	}
+	return w
+}
+
 // Find is [Registry.Get] for who is about to start the flow: it tells the engine its name, which another process may have
 // deployed a moment ago. pawl.ErrUnknown: the tenant has no such flow.
 func (r *Registry) Find(ctx context.Context, tenant, id string) (Info, error) {
@@ -32,7 +72,7 @@ func (r *Registry) Find(ctx context.Context, tenant, id string) (Info, error) {
 
 // Try tells what Deploy would do, and does nothing.
 func (r *Registry) Try(ctx context.Context, d Deployment) (Deployed, error) {
-	f, err := Parse(d.Document, r.World())
+	f, err := Parse(d.Document, r.WorldOf(ctx, d.Tenant))
 	if err != nil {
 		return Deployed{}, err
 	}

@@ -141,7 +141,7 @@ func (e *BaseError) Is(target error) bool { return target == pawl.ErrConflict }
 // stay with theirs. Its triggers take the place of those that the flow had, in the same transaction; those that stay the same go on where they are. The same document again is the same version.
 // [Problems]: it can't be deployed; a *VersionError: its number is taken; a *BaseError: another version is active than Base; ErrDuplicate: the program has a workflow of that name.
 func (r *Registry) Deploy(ctx context.Context, d Deployment) (Deployed, error) {
-	f, err := Parse(d.Document, r.World())
+	f, err := Parse(d.Document, r.WorldOf(ctx, d.Tenant))
 	if err != nil {
 		return Deployed{}, err
 	}

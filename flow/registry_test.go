@@ -265,3 +265,32 @@ func TestDeploymentsAtTheSameTime(t *testing.T) {
 		}
 	})
 }
+
+// A child that is not there is warned of, with the spelling that was meant: it may come later.
+func TestAChildThatIsNotThereIsWarnedOf(t *testing.T) {
+	runs := func(id, child string) string {
+		return `{"id": "` + id + `", "steps": [{"id": "w", "type": "workflow", "config": {"workflow": "` + child + `"}, "next": "end"}]}`
+	}
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		s := serve(t, open(), options(t, &desk{}), pawl.Define("invoice", func(*pawl.Context, any) (any, error) { return nil, nil }))
+		if _, err := s.Deploy(t.Context(), flow.Deployment{Tenant: "other", Document: []byte(runs("refunds", "invoice"))}); err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct{ id, child, want string }{
+			{"a", "invoice", ""}, {"b", "a", ""}, {"c", "c", ""},
+			{"d", "invoise", `there is no workflow "invoise" yet; did you mean "invoice"?`},
+			{"e", "refunds", `there is no workflow "refunds" yet; deploy it before a run comes here`}, // another tenant's
+		} {
+			done := s.deploys(t, runs(test.id, test.child))
+			var got []string
+			for _, w := range done.Warnings {
+				if strings.Contains(w.Message, "workflow") {
+					got = append(got, w.Message+"; "+w.Hint)
+				}
+			}
+			if said := strings.Join(got, "|"); said != test.want {
+				t.Errorf("%s runs %s: %q, want %q", test.id, test.child, said, test.want)
+			}
+		}
+	})
+}

@@ -84,6 +84,7 @@ func (a *app) deploy(ctx context.Context, paths []string, opt api.DeployOptions)
 	if err != nil {
 		return err
 	}
+	childrenFirst(files)
 	check := opt
 	check.DryRun = true
 	for i := range files {

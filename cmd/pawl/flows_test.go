@@ -302,3 +302,22 @@ func TestCheckKnowsFlows(t *testing.T) {
 	stop()
 	pawlWith(t, environment{}, "", "check").want(t, 0, "1 run fits")
 }
+
+func TestFlowsAreDeployedBehindWhatTheyRun(t *testing.T) {
+	var files []deployedFile
+	for _, doc := range []string{
+		`{"id": "a", "steps": [{"id": "x", "type": "parallel", "config": {"branches": [{"id": "l", "steps": [{"id": "w", "type": "workflow", "config": {"workflow": "c"}}]}]}}]}`,
+		`{"id": "b", "steps": [{"id": "x", "type": "agent", "config": {"tools": ["flow:a", {"use": "flow:d"}]}}]}`,
+		"id: c\nsteps:\n  - {id: w, type: workflow, config: {workflow: b}}\n", `{"id": "d", "steps": []}`, `{`,
+	} {
+		files = append(files, deployedFile{File: doc[:min(len(doc), 10)], data: []byte(doc)})
+	}
+	childrenFirst(files)
+	var order []string
+	for _, f := range files {
+		order = append(order, f.File)
+	}
+	if got, want := strings.Join(order, "|"), "{\"id\": \"d\"|{\"id\": \"b\"|id: c\nstep|{\"id\": \"a\"|{"; got != want {
+		t.Errorf("the order is %q, want %q", got, want)
+	}
+}

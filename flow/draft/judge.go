@@ -77,7 +77,7 @@ func (s *Drafts) judge(ctx context.Context, q question, answer string) (judgment
 	tenant := pawl.InfoOf(ctx).Tenant
 	var trouble error
 	world.Workflows = func(name string) bool {
-		is, err := s.startable(ctx, tenant, name)
+		is, err := s.flows.Startable(ctx, tenant, name)
 		trouble = cmp.Or(trouble, err)
 		return is || name == j.Flow
 	}
@@ -146,16 +146,6 @@ func (s *Drafts) identity(ctx context.Context, tenant string, q question, id str
 		return fault("choose another id", "the program has a workflow %q", id)
 	}
 	return nil, ignoreGone(err)
-}
-
-// startable reports whether a flow may call a workflow.
-func (s *Drafts) startable(ctx context.Context, tenant, name string) (bool, error) {
-	_, err := s.flows.Get(ctx, tenant, name)
-	if err == nil {
-		return true, nil
-	}
-	w, unknown := s.engine.Workflow(name)
-	return unknown == nil && !w.Internal && !s.flows.Is(name), ignoreGone(err)
 }
 
 // told is how many problems a model is told of at a time.
