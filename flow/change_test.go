@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -116,4 +118,50 @@ func TestAFaultyDatabaseTriggerIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
+}
+
+// A deployment looks whether the database can be watched: what can't be is refused, with its place; a database that does not
+// answer is warned of.
+func TestADeploymentLooksAtTheDatabasesThatStartRuns(t *testing.T) {
+	shop, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "shop.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = shop.Close() }) // behind the parallel tests
+	if _, err := shop.Exec("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)"); err != nil {
+		t.Fatal(err)
+	}
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		opt := options(t, &desk{})
+		opt.Databases = func(_ context.Context, name string) (dbchange.Connection, error) {
+			switch name {
+			case "shop":
+				return dbchange.Connection{DB: shop, Dialect: dbchange.SQLite}, nil
+			case "down":
+				return dbchange.Connection{}, errors.New("connection refused")
+			}
+			return dbchange.Connection{}, fmt.Errorf("%w: there is no database %q", pawl.ErrNotFound, name)
+		}
+		s := serve(t, open(), opt)
+		watching := func(config string) string { return triggered("f", "one", `{"type": "database-change", `+config+`}`) }
+		for config, want := range map[string]string{
+			`"dsn": "shop", "query": "SELECT id, item FROM orders WHERE id > $1", "cursor": "id"`:  "",
+			`"dsn": "shop", "query": "SELECT id, itm FROM orders WHERE id > $1", "cursor": "id"`:   "no such column: itm",
+			`"dsn": "shop", "query": "SELECT id, item FROM orders WHERE id > $1", "cursor": "ids"`: "ids",
+			`"dsn": "shop", "table": "orders"`:                                                     "install-outbox",
+			`"dsn": "shp", "table": "orders"`:                                                      `there is no database "shp"`,
+		} {
+			_, err := s.Try(t.Context(), flow.Deployment{Document: []byte(watching(config))})
+			var found flow.Problems
+			switch {
+			case want == "" && err == nil:
+			case want == "" || !errors.As(err, &found) || len(found.Faults()) != 1 || !strings.Contains(found[0].Message, want) || found[0].Pointer != "/triggers/0":
+				t.Errorf("%s: %v, want %q", config, err, want)
+			}
+		}
+		done, err := s.Deploy(t.Context(), flow.Deployment{Document: []byte(watching(`"dsn": "down", "table": "orders"`))})
+		if err != nil || !strings.Contains(done.Warnings.Error(), "connection refused") {
+			t.Errorf("%+v, %v", done.Warnings, err)
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/service"
+	"github.com/pawlrun/pawl/trigger/dbchange"
 )
 
 // Options are what runs of flows work with.
@@ -32,6 +33,9 @@ type Options struct {
 	Provider func(model string) string
 	// Toolboxes are the servers of tools that agents may name, as mcp:name.
 	Toolboxes map[string]Toolbox
+	// Databases connects to a database whose changes start runs, by the name that a trigger's dsn gives, as a dbchange.Runner's
+	// Connect. A deployment looks whether they can be watched. nil: it does not.
+	Databases func(ctx context.Context, name string) (dbchange.Connection, error)
 	// Logger tells what has nobody to tell it to. nil: nobody.
 	Logger *slog.Logger
 	// BaseURL is where people and services reach the API, for links of approvals; see approval.Request.

@@ -12,6 +12,7 @@ import (
 	"github.com/pawlrun/pawl/expr"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/service"
+	"github.com/pawlrun/pawl/trigger/dbchange"
 )
 
 // Flow is a document that was read and in which nothing stops a deployment. It does not change and may be shared.
@@ -54,7 +55,10 @@ type World struct {
 	Model  string // is asked where a step names none; "" is none
 	// Prompt returns the variables of a prompt of the registry: of a version, or of all that are active for version 0. nil: none is
 	// known, and none is refused.
-	Prompt    func(name string, version int) ([]string, error)
+	Prompt func(name string, version int) ([]string, error)
+	// Watch looks whether changes of a database can start runs: an error that is a pawl.ErrInput or a pawl.ErrNotFound is a fault of
+	// the document, another one is warned of. nil: it is not looked at.
+	Watch     func(s dbchange.Source) error
 	Toolboxes []string // servers of tools that agents may name as mcp:name; nil: none is known, and none is refused
 
 	// Provider finds the provider of a model that is named without one, as that of [Options]. nil: none is found.
@@ -115,7 +119,7 @@ func read(f *findings, root *node, w World) *Flow {
 		}
 	}
 	made.Hash = hash(root)
-	made.starts = readStarts(f, root)
+	made.starts = readStarts(f, root, w)
 	made.main = readGraph(f, root.get("steps"), w)
 	made.readsBegan = made.readsTrigger()
 	return made

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/trigger"
+	"github.com/pawlrun/pawl/trigger/dbchange"
 )
 
 // Is reports whether a workflow of the engine is a flow, of whichever tenant: names of flows are shared, flows are not.
@@ -30,9 +32,30 @@ func (r *Registry) Startable(ctx context.Context, tenant, name string) (bool, er
 // maxOthers bounds among how many flows a likely spelling is looked for.
 const maxOthers = 1000
 
-// WorldOf is [Registry.World] for documents of a tenant: what they run of the tenant's flows is looked at too.
+// watchWait bounds the look at a database whose changes start runs.
+const watchWait = 10 * time.Second
+
+// WorldOf is [Registry.World] for documents of a tenant that are to be deployed: the tenant's flows that they run, and the
+// databases whose changes start them, are looked at too.
 func (r *Registry) WorldOf(ctx context.Context, tenant string) World {
 	w := r.World()
+	if r.opt.Databases != nil {
+		w.Watch = func(s dbchange.Source) error {
+			ctx, cancel := context.WithTimeout(ctx, watchWait)
+			defer cancel()
+			c, err := r.opt.Databases(ctx, s.Connection)
+			if err != nil {
+				return err
+			}
+			if err := c.DB.PingContext(ctx); err != nil {
+				return err
+			}
+			if err := dbchange.Check(ctx, c, s); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%w: %w", pawl.ErrInput, err) // the database has answered
+			}
+			return ctx.Err()
+		}
+	}
 	var names []string
 	w.Others = func(name string) ([]string, bool) {
 		is, err := r.Startable(ctx, tenant, name)

@@ -39,7 +39,7 @@ func triggerNodes(root *node) []*node {
 }
 
 // readStarts reads the triggers of a document. Faulty ones are told and left in their places.
-func readStarts(f *findings, root *node) (out []start) {
+func readStarts(f *findings, root *node, w World) (out []start) {
 	for _, at := range triggerNodes(root) {
 		s := start{at: at, kind: at.get("type").str()}
 		switch s.kind {
@@ -50,7 +50,7 @@ func readStarts(f *findings, root *node) (out []start) {
 		case "webhook":
 			s.readWebhook(f)
 		case "database-change":
-			s.readChange(f)
+			s.readChange(f, w)
 		}
 		out = append(out, s)
 	}
@@ -154,7 +154,7 @@ func (s *start) readWebhook(f *findings) {
 	s.route = r
 }
 
-func (s *start) readChange(f *findings) {
+func (s *start) readChange(f *findings, w World) {
 	at := s.at
 	src := dbchange.Source{
 		ID: "x", Workflow: "x", Connection: at.get("dsn").str(), Query: at.get("query").str(), Cursor: at.get("cursor").str(), Key: at.get("key").strs(),
@@ -175,6 +175,15 @@ func (s *start) readChange(f *findings) {
 		if err := src.Check(); err != nil {
 			_, text, _ := strings.Cut(why(err), `"x": `)
 			f.fault(at, "", "%s", text)
+		} else if w.Watch != nil {
+			src.ID = dsn.text // as which errors name it
+			switch err := w.Watch(src); {
+			case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrNotFound):
+				f.fault(at, "", "%s", why(err))
+			case err != nil:
+				f.warn(at, "look at the database: until it answers, nothing starts", "whether its changes can be watched could not be seen: %v", err)
+			}
+			src.ID = "x"
 		}
 	}
 	s.change = src

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -123,7 +124,9 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	if found.Model.Scripted {
 		opt = scriptedModels(500 * time.Millisecond)
 	}
-	opt.Logger, opt.BaseURL, opt.Secret = log, address, secrets.Value
+	watch := &watchedDatabases{dsns: databases}
+	defer func() { err = errors.Join(err, watch.close()) }()
+	opt.Logger, opt.BaseURL, opt.Secret, opt.Databases = log, address, secrets.Value, watch.connect
 	named := s.Services != ""
 	if !named && folder != "" {
 		s.Services = servicesOf(folder)
@@ -148,7 +151,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	watched, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { saved.watch(watched) })
-	err = a.work(ctx, server{engine: engine, slack: buttons, flows: flows, drafts: drafts, works: true, l: l, drain: drain, log: log, databases: databases,
+	err = a.work(ctx, server{engine: engine, slack: buttons, flows: flows, drafts: drafts, works: true, l: l, drain: drain, log: log, watched: watch,
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: []string{l.Addr().(*net.TCPAddr).IP.String()}, PublicURL: address, Verify: verify, Secrets: secrets, Draw: drawings(defs)}})
 	stop()
 	watching.Wait()
@@ -208,7 +211,7 @@ func (a *app) banner(engine *pawl.Engine, services *called, o devOptions, addres
 	p.line("  store      %s", shownURL(o.store))
 	p.line("  model      %s", found.Model)
 	p.line("  embedder   %s", found.Embedder)
-	p.line("  workflows  %s", strings.Join(engine.Workflows(), ", "))
+	p.line("  workflows  %s", strings.Join(startable(engine), ", "))
 	p.line("  services   %s", services.on())
 	if off := services.off(); off != "" {
 		p.line("  off        %s", off)
@@ -222,4 +225,12 @@ func (a *app) banner(engine *pawl.Engine, services *called, o devOptions, addres
 	p.line("  %s", style(a.hint("start webhook-demo --follow")))
 	p.line("  %s", style(a.hint("runs list")))
 	p.line("")
+}
+
+// startable are the workflows that people start.
+func startable(e *pawl.Engine) []string {
+	return slices.DeleteFunc(e.Workflows(), func(name string) bool {
+		w, err := e.Workflow(name)
+		return err != nil || w.Internal
+	})
 }

@@ -128,7 +128,9 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	if err := engine.Register(defs...); err != nil {
 		return err
 	}
-	opt.Logger, opt.BaseURL, opt.Secret = log, cmp.Or(s.PublicURL, address), secrets.Value
+	watched := &watchedDatabases{dsns: databases}
+	defer func() { err = errors.Join(err, watched.close()) }()
+	opt.Logger, opt.BaseURL, opt.Secret, opt.Databases = log, cmp.Or(s.PublicURL, address), secrets.Value, watched.connect
 	services, err := a.services(s, secrets)
 	if err != nil {
 		return err
@@ -165,7 +167,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	if err != nil {
 		return err
 	}
-	err = a.work(ctx, server{engine: engine, slack: buttons, flows: flows, drafts: drafts, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, databases: databases, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
+	err = a.work(ctx, server{engine: engine, slack: buttons, flows: flows, drafts: drafts, works: s.Workflows != "none", l: wrap(l), drain: s.Drain, log: log, watched: watched, serve: []api.ServeOption{api.MaxWaiting(s.MaxWaiting)},
 		api: api.Options{Metrics: metrics, Observe: metrics.Served, Hosts: hosts, Auth: &api.Auth{Keys: keys}, PublicURL: s.PublicURL, TrustForwarded: s.TrustForwarded, Verify: verify, Secrets: secrets, Draw: drawings(defs), MaxQueued: s.MaxQueued, MaxInFlight: s.MaxInFlight, MaxUnread: s.MaxUnread}})
 	if err == nil {
 		a.note("stopped; runs go on at the next start")

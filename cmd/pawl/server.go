@@ -37,7 +37,7 @@ type server struct {
 
 	slack http.Handler // of the buttons of approvals; nil: there is no signing secret
 
-	databases map[string]string // addresses of those whose changes start runs, by name
+	watched *watchedDatabases // whose changes start runs
 }
 
 // work runs the engine, what starts runs by the clock, and the server until ctx ends or one of them fails, and
@@ -80,9 +80,8 @@ func (a *app) work(ctx context.Context, s server) error {
 		part(0, "the engine", func() error { return s.engine.Run(ctx) })
 		runner := &trigger.Runner{Engine: s.engine, Logger: s.log}
 		part(2, "the schedules", func() error { return runner.Run(ctx) })
-		watched := &watchedDatabases{dsns: s.databases}
-		changes := &dbchange.Runner{Engine: s.engine, Connect: watched.connect, Logger: s.log}
-		part(3, "the database triggers", func() error { return errors.Join(changes.Run(ctx), watched.close()) })
+		changes := &dbchange.Runner{Engine: s.engine, Connect: s.watched.connect, Logger: s.log}
+		part(3, "the database triggers", func() error { return changes.Run(ctx) })
 	}
 	part(4, "the flows", func() error { return s.flows.Watch(ctx) })
 	part(1, "the server", func() error { return api.Serve(ctx, s.l, handler, s.drain, s.serve...) })

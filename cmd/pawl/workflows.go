@@ -63,11 +63,9 @@ func (a *app) workflowTable(ctx context.Context, items []api.Workflow, all bool)
 		}
 		rows = append(rows, []any{w.Name, versionOf(&w), inputOf(&w), by, titleOf(&w)})
 	}
-	if rows == nil && hidden == 0 {
-		a.note("the server has no workflow")
-		return
-	}
-	if rows != nil {
+	if rows == nil {
+		a.note("the server has no workflow to start")
+	} else {
 		a.table(columns{"NAME", "VERSION", "INPUT", "STARTED BY", "ABOUT"}, rows)
 	}
 	if hidden > 0 {
