@@ -229,6 +229,10 @@ func (c *Context) failAll(fs []*future, e *Entry) error {
 	if err != nil {
 		return err
 	}
+	if fs[i].err == nil {
+		c.b.r.block(fmt.Sprintf("the code no longer fits the journal: %q recorded that branch %d failed first, and now it has not failed", e.Key, i))
+		runtime.Goexit()
+	}
 	c.cancelOthers(fs, i)
 	return fs[i].err
 }

@@ -9,6 +9,9 @@ import (
 
 // decode reads JSON; whole numbers keep all their digits.
 func decode(data []byte) (any, error) {
+	if one := bytes.TrimSpace(data); len(one) > 0 && one[0] != '{' && one[0] != '[' && json.Valid(one) {
+		return scalar(one)
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	var v any
@@ -16,6 +19,21 @@ func decode(data []byte) (any, error) {
 		return nil, err
 	}
 	return exact(v, 0)
+}
+
+// scalar is decode of valid JSON that is no object and no list, as what steps bring often is: without the buffers of a reader.
+func scalar(one []byte) (any, error) {
+	switch one[0] {
+	case 'n':
+		return nil, nil
+	case 't', 'f':
+		return one[0] == 't', nil
+	case '"':
+		var text string
+		err := json.Unmarshal(one, &text)
+		return text, err
+	}
+	return exact(json.Number(one), 0)
 }
 
 // exact makes int64 and float64 of the numbers in a value, which lies so deep in another. One that is neither is an error, as it could not be told on.

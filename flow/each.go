@@ -55,7 +55,8 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 	for i, v := range list {
 		items[i] = one{i, v}
 	}
-	ends, err := pawl.Map(c, s.id, items, func(c *pawl.Context, item one) (ended, error) {
+	scoped, stop := pawl.WithCancel(c)
+	ends, err := pawl.Map(scoped, s.id, items, func(c *pawl.Context, item one) (ended, error) {
 		inner, err := in.inner(s, strconv.Itoa(item.index), most, atOnce)
 		if err != nil {
 			return ended{}, err
@@ -68,7 +69,11 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		}
 		end := ended{output: output, cost: inner.cost - in.cost, err: err}
 		switch {
-		case err == nil || cancelled(err) || endsRun(err):
+		case err == nil || cancelled(err):
+		case endsRun(err):
+			x.spent.come(err)
+			stop(errEnough)
+			return end, nil
 		case e.mode == "continue" || e.mode == "quorum":
 			return end, nil
 		default:
@@ -76,6 +81,9 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		}
 		return end, err
 	}, pawl.Limit(e.limit))
+	if over := x.spent.over(); over != nil {
+		return result{}, over
+	}
 	if err != nil {
 		return result{}, err
 	}

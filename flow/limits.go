@@ -93,7 +93,7 @@ type spent struct {
 	steps     int
 	itemSteps int
 	items     int
-	ended     *LimitError // the first that was come to
+	ended     error // the first limit that was come to
 }
 
 // step counts a step that is about to begin. The first pass of an item through the steps of its map, which is free, counts
@@ -138,10 +138,17 @@ func (n *spent) end(e *LimitError) error {
 func (n *spent) over() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.ended == nil {
-		return nil
-	}
 	return n.ended
+}
+
+// come keeps a limit of the run to which a branch or an item came. It is no failure of theirs in the journal, which says of
+// branches whose failure was the first: a replay may count less than the run did, and then nothing fails there.
+func (n *spent) come(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ended == nil {
+		n.ended = err
+	}
 }
 
 // held counts the bytes that one graph of a run holds, and those of the graphs in it. It counts so that a replay, in

@@ -89,7 +89,11 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	for i, b := range p.branches {
 		futures[i] = pawl.Go(scoped, s.id+"."+b.id, func(c *pawl.Context) (*ended, error) {
 			end, err := x.branch(c, s, b, p.timeout, in)
-			if p.mode != "continue" || endsRun(err) {
+			switch {
+			case endsRun(err):
+				x.spent.come(err)
+				stop(errEnough)
+			case p.mode != "continue":
 				return end, err
 			}
 			return end, nil // it is in end, and stops nobody
@@ -98,9 +102,7 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	var failed error
 	switch p.mode {
 	case "continue":
-		if _, err := pawl.All(c, futures...); endsRun(err) {
-			failed = err
-		}
+		_, _ = pawl.All(c, futures...) // what failed is in them
 	case "quorum":
 		failed = p.await(c, futures, s)
 		stop(errEnough)
@@ -128,10 +130,12 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	}
 	in.held.release(before)
 	r.output, r.more = all, map[string]any{"branches": branches}
-	if failed == nil {
+	switch over := x.spent.over(); {
+	case over != nil:
+		return r, over
+	case failed == nil:
 		return r, nil
-	}
-	if first < 0 || endsRun(failed) {
+	case first < 0:
 		return r, failed // the run is over, or the branch that this is part of
 	}
 	return r, &BranchError{Step: s.id, Branch: p.branches[first].id, Done: done, Need: p.need(), Err: why}
@@ -148,10 +152,7 @@ func (p *parallel) await(c *pawl.Context, futures []*pawl.Future[*ended], s *ste
 		waits := make([]*pawl.Future[int], len(left))
 		for i, f := range left {
 			waits[i] = pawl.Go(c, s.id+":quorum", func(c *pawl.Context) (int, error) {
-				switch _, err := f.Wait(c); {
-				case endsRun(err):
-					return 0, err
-				case err != nil:
+				if _, err := f.Wait(c); err != nil {
 					return -1 - i, nil
 				}
 				return i, nil
