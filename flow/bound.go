@@ -15,6 +15,7 @@ type bound struct {
 	bare   []string // models without a price
 	sets   facts    // variables that steps set; nil: not yet looked for
 
+	allowed  int64 // how many steps a run may take; 0: not yet looked for, which is done when all visits are known
 	prompts  bool  // asking costs something
 	detached int64 // micro-USD of children that are not waited for
 }
@@ -119,7 +120,10 @@ func (b *bound) visit(s *step) amounts {
 
 // steps is how many steps a run may take: those that count for maxSteps, and the first pass of each item.
 func (b *bound) steps() int64 {
-	return plus(int64(b.flow.limits.steps), min(b.free(b.flow.main, 1), maxItemSteps))
+	if b.allowed == 0 {
+		b.allowed = plus(int64(b.flow.limits.steps), min(b.free(b.flow.main, 1), maxItemSteps))
+	}
+	return b.allowed
 }
 
 // free is how many steps items take without counting, in a graph that is gone through so often.
