@@ -2,11 +2,9 @@ package pawl_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pawlrun/pawl"
 )
@@ -94,46 +92,5 @@ func TestAnEventThatDoesNotFitIsAnInputError(t *testing.T) {
 		n.signal(r.ID(), "number", "not a number")
 		n.signal(r.ID(), "number", 7)
 		equal(t, "result", result(n, r), 7)
-	})
-}
-
-// TestABranchThatFailedAndNowDoesNotBlocksTheRun: All has recorded that a branch failed first; a deploy in which it does not
-// must not make All return results of branches that are still under way.
-func TestABranchThatFailedAndNowDoesNotBlocksTheRun(t *testing.T) {
-	define := func(fails bool) *pawl.Workflow[none, string] {
-		return pawl.Define("branches", func(c *pawl.Context, _ none) (string, error) {
-			first := pawl.Go(c, "first", func(*pawl.Context) (int, error) {
-				if fails {
-					return 0, errors.New("it fails in itself, which no journal has")
-				}
-				return 1, nil
-			})
-			second := pawl.Go(c, "second", func(c *pawl.Context) (int, error) {
-				_, err := pawl.WaitFor[none](c, "never", pawl.Timeout(time.Hour))
-				return 2, err
-			})
-			_, failed := pawl.All(c, first, second)
-			_, err := pawl.WaitFor[none](c, "go")
-			return fmt.Sprint(failed), err
-		})
-	}
-	eachStore(t, func(t *testing.T, open func() pawl.Store) {
-		w := define(true)
-		old := boot(t, open(), nil, w)
-		r := start(old, w, none{})
-		old.reaches(r.ID(), pawl.Waiting)
-		old.stop()
-		fresh := boot(t, open(), nil, define(false))
-		fresh.signal(r.ID(), "go", nil)
-		reason := fresh.reaches(r.ID(), pawl.Blocked).Reason
-		if want := "recorded that branch 0 failed first, and now it has not failed"; !strings.Contains(reason, want) {
-			t.Errorf("the reason does not say %q: %s", want, reason)
-		}
-		fresh.stop()
-		again := boot(t, open(), nil, w)
-		if _, err := again.Retry(again.ctx, pawl.Ref{ID: r.ID()}); err != nil {
-			t.Fatal(err)
-		}
-		equal(t, "result", result(again, r), "it fails in itself, which no journal has")
 	})
 }

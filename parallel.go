@@ -192,7 +192,10 @@ type raceEntry struct {
 
 func (c *Context) all(fs []*future, key string) error {
 	if e := c.recorded(KindRace, key); e != nil {
-		return c.failAll(fs, e)
+		// In a retry, and in code that has changed, the branch that failed first may not fail again: then all are waited for.
+		if err := c.failAll(fs, e); err != nil {
+			return err
+		}
 	}
 	left := make([]*future, 0, len(fs))
 	for i, f := range fs {
@@ -223,17 +226,15 @@ func (c *Context) all(fs []*future, key string) error {
 	return nil
 }
 
-// failAll cancels all branches but the one that failed first, and returns its error.
+// failAll cancels all branches but the one that failed first, and returns its error; nil: it has not failed.
 func (c *Context) failAll(fs []*future, e *Entry) error {
 	i, err := c.winner(fs, e)
 	if err != nil {
 		return err
 	}
-	if fs[i].err == nil {
-		c.b.r.block(fmt.Sprintf("the code no longer fits the journal: %q recorded that branch %d failed first, and now it has not failed", e.Key, i))
-		runtime.Goexit()
+	if fs[i].err != nil {
+		c.cancelOthers(fs, i)
 	}
-	c.cancelOthers(fs, i)
 	return fs[i].err
 }
 
