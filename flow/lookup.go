@@ -2,13 +2,14 @@ package flow
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pawlrun/pawl"
-	"github.com/pawlrun/pawl/trigger"
+	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/trigger/dbchange"
 )
 
@@ -27,6 +28,17 @@ func (r *Registry) Startable(ctx context.Context, tenant, name string) (bool, er
 	}
 	w, err := r.engine.Workflow(name)
 	return err == nil && !w.Internal && !r.Is(name), nil
+}
+
+// World is what flows that are deployed here can refer to.
+func (r *Registry) World() World {
+	w := World{Services: r.opt.Services, Unset: r.opt.Unset, Model: r.opt.Model, Toolboxes: []string{}}
+	w.Prompt, w.Provider = r.prompt, r.opt.Provider
+	if r.opt.Models != nil {
+		w.Price, w.Unpriced = r.opt.Models.Price, r.opt.Models.Unpriced()
+	}
+	w.Toolboxes = append(w.Toolboxes, sortedNames(r.opt.Toolboxes)...)
+	return w
 }
 
 // maxOthers bounds among how many flows a likely spelling is looked for.
@@ -80,55 +92,35 @@ func (r *Registry) WorldOf(ctx context.Context, tenant string) World {
 	return w
 }
 
-// Find is [Registry.Get] for who is about to start the flow: it tells the engine its name, which another process may have
-// deployed a moment ago. pawl.ErrUnknown: the tenant has no such flow.
-func (r *Registry) Find(ctx context.Context, tenant, id string) (Info, error) {
-	head, err := r.head(ctx, tenant, id)
-	if errors.Is(err, pawl.ErrNotFound) {
-		err = fmt.Errorf("%w: %q", pawl.ErrUnknown, id)
-	}
-	if err != nil {
-		return head, err
-	}
-	return head, r.register(head.ID)
-}
+// promptWait bounds the look at a prompt while a document is read.
+const promptWait = 10 * time.Second
 
-// Try tells what Deploy would do, and does nothing.
-func (r *Registry) Try(ctx context.Context, d Deployment) (Deployed, error) {
-	f, err := Parse(d.Document, r.WorldOf(ctx, d.Tenant))
-	if err != nil {
-		return Deployed{}, err
+// prompt returns the variables that a prompt needs.
+func (r *Registry) prompt(name string, version int) (vars []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), promptWait)
+	defer cancel()
+	prompts := agent.Prompts{Engine: r.engine}
+	versions := []int{version}
+	if version == 0 {
+		info, err := prompts.Get(ctx, name)
+		switch {
+		case err != nil:
+			return nil, err
+		case info.Active == nil:
+			return nil, fmt.Errorf("no version of prompt %q is active", name)
+		}
+		versions = slices.Sorted(maps.Keys(info.Active.Weights))
 	}
-	if _, err := r.engine.Workflow(f.ID); err == nil && !r.Is(f.ID) {
-		return Deployed{}, taken(f.ID, pawl.ErrDuplicate)
-	}
-	head, err := r.head(ctx, d.Tenant, f.ID)
-	if err != nil && !errors.Is(err, pawl.ErrNotFound) {
-		return Deployed{}, err
-	}
-	done := Deployed{Info: head, Warnings: f.Warnings, WorstCase: r.WorstCase(ctx, d.Tenant, f)}
-	if done.Version, done.Existed, err = r.number(ctx, d.Tenant, f, head.Latest); err != nil {
-		return Deployed{}, err
-	}
-	done.Name, done.Latest = f.Name, max(head.Latest, done.Version)
-	if !d.Inactive && head.Active != done.Version {
-		done.Previous, done.Active, done.Canary = head.Active, done.Version, nil
-		if _, err := trigger.Replace(ctx, r.engine, d.Tenant, owner(f.ID), f.owned(d.Tenant)); err != nil {
-			return Deployed{}, f.taken(err)
+	for _, number := range versions {
+		v, err := prompts.Version(ctx, name, number)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range v.Vars {
+			if !slices.Contains(vars, name) {
+				vars = append(vars, name)
+			}
 		}
 	}
-	return done, nil
-}
-
-// Inputs returns the JSON Schema of the variables of a version; nil: it takes any.
-func (r *Registry) Inputs(ctx context.Context, tenant, id string, version int) (json.RawMessage, error) {
-	stored, err := r.Version(ctx, tenant, id, version)
-	if err != nil {
-		return nil, err
-	}
-	root, err := readDocument(stored.Document)
-	if err != nil {
-		return nil, fmt.Errorf("version %d of flow %s: %w", version, id, err)
-	}
-	return schemaText(root.get("inputs")), nil
+	return vars, nil
 }
