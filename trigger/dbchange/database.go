@@ -1,6 +1,7 @@
 package dbchange
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -9,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pawlrun/pawl"
 )
@@ -29,7 +32,10 @@ type row struct {
 	outbox int64    // of a table: its number there
 	id     string   // of its run
 	change Change
-	err    error // it can't start one
+	err    error  // it can't start one
+	odd    bool   // its cursor has no place in an order: it may be shown again
+	left   bool   // it was not read whole, and comes again: see page
+	name   string // of a query: what people find it by
 }
 
 // runID is made of what tells a row apart from all others of its source.
@@ -80,26 +86,29 @@ func (d database) prepare(ctx context.Context, s *Source) (*form, error) {
 		}
 	}
 	f := &form{}
-	at, object, keys := "", "", ""
+	column := "pawl_q." + quoted(s.Cursor)
+	at, placed, object, keys := "", "", "", ""
 	if d.dialect == SQLite {
-		at, object, keys = "pawl_q."+quoted(s.Cursor), liteObject("pawl_q.", names), liteObject("pawl_q.", key)
-		at = "typeof(" + at + "), CAST(" + at + " AS TEXT)"
+		at, placed = liteCanonical(column)
+		object = bounded(liteObject("pawl_q.", names), liteBytes(names), mostRow)
+		keys = bounded(liteObject("pawl_q.", key), liteBytes(key), mostKey)
 	} else {
-		if at, f.first, err = canonical("pawl_q."+quoted(s.Cursor), types[i]); err != nil {
+		if at, placed, f.first, err = canonical(column, types[i]); err != nil {
 			return nil, fmt.Errorf("%w: the cursor %s %w", pawl.ErrInput, s.Cursor, err)
 		}
-		var parts []string
+		var parts, kinds []string
 		for _, k := range key {
-			parts = append(parts, "pawl_q."+quoted(k))
+			parts, kinds = append(parts, "pawl_q."+quoted(k)), append(kinds, types[slices.Index(names, k)])
 		}
-		at, object, keys = "'', "+at, "row_to_json(pawl_q)::text", "json_build_array("+strings.Join(parts, ", ")+")::text"
+		at = "'', " + at
+		object = bounded("row_to_json(pawl_q)::text", postgresBytes(names, types), mostRow)
+		keys = bounded("json_build_array("+strings.Join(parts, ", ")+")::text", postgresBytes(key, kinds), mostKey)
 	}
-	column := "pawl_q." + quoted(s.Cursor)
 	from := " FROM (\n" + query + "\n) AS pawl_q WHERE " + column + " IS NOT NULL"
 	second := d.sql("$2")
 	f.page = "SELECT " + at + ", " + object + ", " + keys + from + " ORDER BY " + column + " LIMIT " + second
-	f.top = "SELECT " + at + from + " ORDER BY " + column + " DESC LIMIT 1"
-	f.next = "SELECT " + at + from + " AND " + column + " < " + second + " ORDER BY " + column + " DESC LIMIT 1"
+	f.top = "SELECT " + at + from + " AND " + placed + " ORDER BY " + column + " DESC LIMIT 1"
+	f.next = "SELECT " + at + from + " AND " + placed + " AND " + column + " < " + second + " ORDER BY " + column + " DESC LIMIT 1"
 	return f, nil
 }
 
@@ -126,27 +135,34 @@ func (d database) columns(ctx context.Context, query string) (names, types []str
 	return names, types, nil
 }
 
-// canonical is an expression that gives a column's positions, and the one below all.
-func canonical(column, kind string) (string, position, error) {
+// canonical are expressions that give a column's positions and whether a value has one, and the position below all.
+func canonical(column, kind string) (at, placed string, first position, err error) {
+	text := column + "::text"
+	times := func(format, zone string) (string, string) {
+		return "coalesce(to_char(" + column + zone + ", '" + format + "'), '')", column + " < '10000-01-01'" // the years of five digits are not in the order of their text
+	}
 	switch kind {
 	case "INT2":
-		return column + "::text", position{"-32768", true}, nil
+		return text, "true", position{"-32768", true}, nil
 	case "INT4":
-		return column + "::text", position{"-2147483648", true}, nil
+		return text, "true", position{"-2147483648", true}, nil
 	case "INT8":
-		return column + "::text", position{"-9223372036854775808", true}, nil
+		return text, "true", position{"-9223372036854775808", true}, nil
 	case "NUMERIC":
-		return column + "::text", position{"-1e300", true}, nil
+		return "left(" + text + ", " + strconv.Itoa(mostPosition+1) + ")", text + " !~ '[A-Za-z]' AND length(" + text + ") <= " + strconv.Itoa(mostPosition), position{"-1e300", true}, nil
 	case "TIMESTAMPTZ":
-		return "coalesce(to_char(" + column + " AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00', '')", position{Text: "0001-01-01 00:00:00.000000+00"}, nil
+		at, placed = times("YYYY-MM-DD HH24:MI:SS.US", " AT TIME ZONE 'UTC'")
+		return "coalesce(" + at + " || '+00', '')", placed, position{Text: "0001-01-01 00:00:00.000000+00"}, nil
 	case "TIMESTAMP":
-		return "coalesce(to_char(" + column + ", 'YYYY-MM-DD HH24:MI:SS.US'), '')", position{Text: "0001-01-01 00:00:00.000000"}, nil
+		at, placed = times("YYYY-MM-DD HH24:MI:SS.US", "")
+		return at, placed, position{Text: "0001-01-01 00:00:00.000000"}, nil
 	case "DATE":
-		return "coalesce(to_char(" + column + ", 'YYYY-MM-DD'), '')", position{Text: "0001-01-01"}, nil
+		at, placed = times("YYYY-MM-DD", "")
+		return at, placed, position{Text: "0001-01-01"}, nil
 	case "UUID":
-		return column + "::text", position{Text: "00000000-0000-0000-0000-000000000000"}, nil
+		return text, "true", position{Text: "00000000-0000-0000-0000-000000000000"}, nil
 	}
-	return "", position{}, fmt.Errorf("is of type %s, whose order pawl does not know: take one that is integer, numeric, timestamp, timestamptz, date or uuid", strings.ToLower(kind))
+	return "", "", position{}, fmt.Errorf("is of type %s, whose order pawl does not know: take one that is integer, numeric, timestamp, timestamptz, date or uuid", strings.ToLower(kind))
 }
 
 // liteObject is an expression that gives columns as a JSON object, whatever their types are.
@@ -182,38 +198,58 @@ func (d database) argument(p position) any {
 	return p.Text // PostgreSQL reads it as the type that the query compares it with
 }
 
-// mostBytes is how much of rows is read at once, for each batch of them.
-const mostBytes = 16 << 20
-
-// page reads up to limit rows above a position, in their order. more: there may be further ones.
-func (d database) page(ctx context.Context, s *Source, f *form, after position, limit int) (out []row, more bool, err error) {
+// page reads up to limit rows above a position, in their order, and some 16 MiB of rows that are not known already. more: there
+// may be further ones. Rows beyond these bytes that share the first one's cursor, so that there is no other place to begin the next page, are left: they
+// have their ids only.
+func (d database) page(ctx context.Context, s *Source, f *form, after position, limit int, known func(row) bool) (out []row, more bool, err error) {
 	for _, after := range d.starts(after) {
-		if out, more, err = d.pageAbove(ctx, s, f, after, limit); err != nil || len(out) > 0 {
+		rows, further, err := d.pageAbove(ctx, s, f, after, limit, known)
+		if err != nil {
+			return nil, false, err
+		}
+		placed := slices.ContainsFunc(rows, func(r row) bool { return !r.odd })
+		if placed || len(out) == 0 {
+			out, more = rows, further
+		}
+		if placed {
 			break
 		}
 	}
-	return out, more, err
+	return out, more, nil
 }
 
-func (d database) pageAbove(ctx context.Context, s *Source, f *form, after position, limit int) (out []row, more bool, err error) {
+func (d database) pageAbove(ctx context.Context, s *Source, f *form, after position, limit int, known func(row) bool) (out []row, more bool, err error) {
 	err = d.reading(ctx, func(tx asker) error {
 		rows, err := tx.QueryContext(ctx, f.page, d.argument(after), limit)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		bytes := 0
+		bytes, last := 0, after
 		for rows.Next() {
-			var kind, at, object, key string
+			var kind, at string
+			var object, key sql.NullString
 			if err := rows.Scan(&kind, &at, &object, &key); err != nil {
 				return err
 			}
-			p, err := d.position(f, kind, at)
-			if err != nil {
-				return err
+			r := row{id: s.runID(at, key.String), name: fmt.Sprintf("with the cursor %.60s and the key %.100s", at, cmp.Or(key.String, "that is too long"))}
+			if r.at, r.err = d.position(f, kind, at); r.err != nil { // it comes again with those behind it
+				r.at, r.odd = last, true
 			}
-			out = append(out, row{at: p, id: s.runID(at, key), change: Change{Row: clean(object)}})
-			if bytes += len(object); bytes > mostBytes*max(limit/batch, 1) {
+			last = r.at
+			switch {
+			case r.odd:
+			case !object.Valid || !key.Valid:
+				r.err = errLarge
+			case known(r):
+			case bytes > mostBytes:
+				r.left = true
+			default:
+				r.change.Row = clean(object.String)
+				bytes += len(object.String)
+			}
+			out = append(out, r)
+			if bytes > mostBytes && r.at.compare(out[0].at) != 0 {
 				more = true
 				return nil
 			}
@@ -263,19 +299,22 @@ func (d database) top(ctx context.Context, f *form, below position) (p position,
 	return p, nil
 }
 
+// position is that of a row, or an error that says why its cursor has none.
 func (d database) position(f *form, kind, at string) (position, error) {
 	switch {
+	case len(at) > mostPosition:
+		return lowest, fmt.Errorf("its cursor has more than %d bytes", mostPosition)
 	case d.dialect == Postgres:
-		if at == "NaN" || strings.Contains(at, "Infinity") || at == "" {
-			return lowest, fmt.Errorf("a row's cursor is %q, which has no place in an order", at)
+		if at == "NaN" || strings.Contains(at, "Infinity") || !f.first.Number && len(at) != len(f.first.Text) {
+			return lowest, fmt.Errorf("its cursor is %q, which has no place in an order", at)
 		}
 		return position{at, f.first.Number}, nil
 	case kind == "integer":
 		return position{at, true}, nil
-	case kind == "text":
+	case kind == "text" && utf8.ValidString(at):
 		return position{at, false}, nil
 	}
-	return lowest, fmt.Errorf("a row's cursor is %s (%.40q), whose order pawl does not know: take a column of integers, or of text such as 2026-01-31T10:00:00Z", kind, at)
+	return lowest, fmt.Errorf("its cursor is %s, whose order pawl does not know: take a column of integers, or of text such as 2026-01-31T10:00:00Z", kind)
 }
 
 // clean is JSON without bytes that are no text, which SQLite does not refuse.

@@ -95,7 +95,7 @@ func (w *work) begin(ctx context.Context) error {
 		below = w.form.first
 	}
 	// Others with the same cursor may still come: those that are there must be known.
-	rows, more, err := w.db.page(ctx, &w.src, w.form, below, mostTied)
+	rows, more, err := w.db.page(ctx, &w.src, w.form, below, mostTied, func(row) bool { return true })
 	if err != nil {
 		return err
 	}
@@ -112,12 +112,14 @@ func (w *work) begin(ctx context.Context) error {
 // read starts runs for the rows above from that are not seen, and returns up to where it has come. more: there are further ones.
 func (w *work) read(ctx context.Context, from position) (to position, more bool, err error) {
 	to = from
+	known := func(r row) bool { _, is := w.seen[tail(r.id)]; return is }
 	for limit, fresh := mostNew, 0; ; {
-		rows, cut, err := w.db.page(ctx, &w.src, w.form, to, limit)
+		rows, cut, err := w.db.page(ctx, &w.src, w.form, to, limit, known)
 		if err != nil {
 			return to, false, err
 		}
-		if cut { // the last value may have further rows: they come with the next page
+		left := slices.ContainsFunc(rows, func(r row) bool { return r.left })
+		if cut && !left { // the last value may have further rows: they come with the next page
 			last := rows[len(rows)-1].at
 			i := slices.IndexFunc(rows, func(r row) bool { return r.at.compare(last) == 0 })
 			if i == 0 {
@@ -128,12 +130,10 @@ func (w *work) read(ctx context.Context, from position) (to position, more bool,
 			}
 			rows = rows[:i]
 		}
-		limit = mostNew
 		var unseen []row
 		twice := map[string]bool{}
 		for _, r := range rows {
-			id := tail(r.id)
-			if _, is := w.seen[id]; !is && !twice[id] {
+			if id := tail(r.id); !r.left && !known(r) && !twice[id] {
 				twice[id] = true
 				unseen = append(unseen, r)
 			}
@@ -150,11 +150,14 @@ func (w *work) read(ctx context.Context, from position) (to position, more bool,
 				return to, false, err
 			}
 		}
-		if len(rows) > 0 {
-			to = rows[len(rows)-1].at
+		if !left {
+			limit = mostNew
+			if len(rows) > 0 {
+				to = rows[len(rows)-1].at
+			}
 		}
-		if fresh += len(unseen); !cut || fresh >= mostNew {
-			return to, cut, nil
+		if fresh += len(unseen); !cut && !left || fresh >= mostNew {
+			return to, cut || left, nil
 		}
 	}
 }

@@ -18,7 +18,9 @@ type Refusal struct {
 	Run    string          `json:"run"` // the id that its run would have
 	Reason string          `json:"reason"`
 	At     time.Time       `json:"at"`
-	Change json.RawMessage `json:"change,omitempty"` // left out if it is larger than 64 KiB
+	Change json.RawMessage `json:"change,omitempty"` // left out if it is larger than 64 KiB: Reason says what the row is found by
+
+	again bool // it was refused before, and is not counted again
 }
 
 const (
@@ -63,16 +65,30 @@ func (w *work) one(ctx context.Context, r *row) (*Refusal, error) {
 	if !w.holds() {
 		return nil, errLost
 	}
+	if r.err != nil {
+		no := &Refusal{Run: r.id, Reason: fmt.Sprintf("the row %s: %v", r.name, r.err), At: time.Now().UTC()}
+		if r.odd {
+			_, err := w.e.Record(ctx, refusedSpace+w.src.Tenant, w.refusedKey(r.id))
+			if err != nil && !errors.Is(err, pawl.ErrNotFound) {
+				return nil, err
+			}
+			no.again = err == nil
+		}
+		return no, nil
+	}
 	input, err := json.Marshal(r.change)
 	refuse := func(reason string) (*Refusal, error) {
 		no := &Refusal{Run: r.id, Reason: reason, At: time.Now().UTC()}
 		if len(input) <= mostRefused {
 			no.Change = input
 		}
+		if no.Change == nil {
+			no.Reason = fmt.Sprintf("the row %s: %s", r.name, reason)
+		}
 		return no, nil
 	}
 	if err != nil {
-		return refuse(fmt.Sprintf("the row is not JSON: %v", err))
+		return refuse(fmt.Sprintf("it is not JSON: %v", err))
 	}
 	info, err := w.e.StartRun(ctx, w.src.Workflow, input, w.src.options(r.id)...)
 	switch {
@@ -96,6 +112,9 @@ func (w *work) one(ctx context.Context, r *row) (*Refusal, error) {
 	}
 	return nil, err
 }
+
+// refusedKey is where a refused row is kept.
+func (w *work) refusedKey(run string) string { return w.src.ID + "/" + tail(run) }
 
 // Refused returns a page of the rows of a source that could not start a run, in no order that means anything, from behind the one whose
 // run is after on. They are kept for 30 days. limit is as of List.

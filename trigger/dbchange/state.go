@@ -207,14 +207,17 @@ func (w *work) passed(ctx context.Context, rows []row, started int, refused []Re
 		puts = append(puts, pawl.Put{Space: seenSpace + w.src.Tenant, Key: seenKey(w.src.ID, page.number), If: pawl.AnyVersion, Data: data})
 	}
 	for _, r := range refused {
+		if r.again {
+			continue
+		}
+		w.st.Refused++
 		data, err := json.Marshal(r)
 		if err != nil {
 			return err
 		}
 		w.st.LastRefused = r.Reason
-		puts = append(puts, pawl.Put{Space: refusedSpace + w.src.Tenant, Key: w.src.ID + "/" + tail(r.Run), If: pawl.AnyVersion, Data: data, Until: now.Add(refusedFor)})
+		puts = append(puts, pawl.Put{Space: refusedSpace + w.src.Tenant, Key: w.refusedKey(r.Run), If: pawl.AnyVersion, Data: data, Until: now.Add(refusedFor)})
 	}
-	w.st.Refused += int64(len(refused))
 	w.st.Rows += int64(started)
 	if started > 0 {
 		w.st.LastRow = now

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/pawlrun/pawl"
 )
@@ -94,12 +95,15 @@ func (w *work) enter(ctx context.Context, t place) error {
 
 // lines reads what the outbox has for this source.
 func (w *work) lines(ctx context.Context, t place) (out []row, more bool, err error) {
-	at := "at"
+	at, size := "at", func(column string) string { return "octet_length(" + column + ")" }
 	if w.db.dialect == Postgres {
 		at = `to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
+		size = func(column string) string { return "octet_length(" + column + "::text)" }
 	}
-	rows, err := w.db.QueryContext(ctx, `SELECT id, op, CAST("row" AS text), CAST(old AS text), `+at+" FROM "+t.beside("pawl_outbox")+
-		w.db.sql(" WHERE reader = $1 ORDER BY id LIMIT ")+strconv.Itoa(batch), w.st.Reader)
+	shown, before := size(`"row"`), "coalesce("+size("old")+", 0)"
+	fits := fmt.Sprintf("%s + %s <= %d", shown, before, mostRow)
+	rows, err := w.db.QueryContext(ctx, fmt.Sprintf(`SELECT id, op, CASE WHEN %[1]s THEN CAST("row" AS text) END, CASE WHEN %[1]s THEN CAST(old AS text) END, %[2]s, CASE WHEN %[3]s <= %[4]d THEN substr(CAST("row" AS text), 1, 100) ELSE '…' END FROM `, fits, at, shown, 4*mostRow)+
+		t.beside("pawl_outbox")+w.db.sql(" WHERE reader = $1 ORDER BY id LIMIT ")+strconv.Itoa(batch), w.st.Reader)
 	if err != nil {
 		return nil, false, err
 	}
@@ -107,18 +111,23 @@ func (w *work) lines(ctx context.Context, t place) (out []row, more bool, err er
 	bytes := 0
 	for rows.Next() {
 		var r row
-		var object string
-		var old sql.NullString
-		if err := rows.Scan(&r.outbox, &r.change.Operation, &object, &old, &r.change.At); err != nil {
+		var object, old sql.NullString
+		var begins string
+		if err := rows.Scan(&r.outbox, &r.change.Operation, &object, &old, &r.change.At, &begins); err != nil {
 			return nil, false, err
 		}
-		r.change.Row, r.change.Table = clean(object), w.src.Table
+		r.change.Table = w.src.Table
+		r.name = fmt.Sprintf("of line %d of the outbox, of the %s at %s of a row of %s that begins with %s", r.outbox, r.change.Operation, r.change.At, w.src.Table, strings.ToValidUTF8(begins, "\ufffd"))
+		if !object.Valid {
+			r.err = errLarge
+		}
+		r.change.Row = clean(object.String)
 		if old.Valid {
 			r.change.Old = clean(old.String)
 		}
-		r.id = w.src.runID("outbox", w.born, strconv.FormatInt(r.outbox, 10), string(r.change.Operation), r.change.At, object)
+		r.id = w.src.runID("outbox", w.born, strconv.FormatInt(r.outbox, 10), string(r.change.Operation), r.change.At, object.String)
 		out = append(out, r)
-		if bytes += len(object) + len(old.String); bytes > mostBytes {
+		if bytes += len(object.String) + len(old.String); bytes > mostBytes {
 			return out, true, nil
 		}
 	}
