@@ -334,14 +334,14 @@ func (d database) reading(ctx context.Context, f func(tx asker) error) error {
 	}
 	defer conn.Close()
 	if d.dialect == SQLite { // without a transaction: the pool may be set up to begin those as writers
-		if _, err := conn.ExecContext(ctx, "PRAGMA query_only = 1"); err != nil {
-			return err
-		}
-		defer func() { // the pool's other users write
+		defer func() { // the pool's other users write; also where the next statement was broken off, it may have been done
 			if _, err := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA query_only = 0"); err != nil {
 				_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 			}
 		}()
+		if _, err := conn.ExecContext(ctx, "PRAGMA query_only = 1"); err != nil {
+			return err
+		}
 		return f(conn)
 	}
 	tx, err := conn.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})

@@ -1,7 +1,9 @@
 package dbchange
 
 import (
+	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -157,5 +159,32 @@ func TestRowsWithoutAPlaceDoNotStopTheOthers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A look that is broken off leaves no connection behind that can't write: the pool is that of others too.
+func TestALookThatIsBrokenOffLeavesAPoolThatWrites(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, SQLite, SQLite)
+	s.orders(t)
+	s.db.SetMaxOpenConns(1)
+	d := databaseOf(s.connection())
+	for i := range 300 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for range i * 20 {
+				runtime.Gosched()
+			}
+			cancel()
+		}()
+		_ = d.reading(ctx, func(tx asker) error {
+			rows, err := tx.QueryContext(ctx, "SELECT 1")
+			if err != nil {
+				return err
+			}
+			return rows.Close()
+		})
+		cancel()
+		s.exec(t, "INSERT INTO orders (item) VALUES ('a')")
 	}
 }
