@@ -61,7 +61,7 @@ func (a *app) check(ctx context.Context, where, secretFile, workflow string) (er
 	if err := a.envSettings(&s, map[string]string{}); err != nil {
 		return err
 	}
-	services, err := a.services(s, nil)
+	services, err := a.servicesBeside(s, nil, flowsHere())
 	if err != nil {
 		return err
 	}

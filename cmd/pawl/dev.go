@@ -127,11 +127,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	watch := &watchedDatabases{dsns: databases}
 	defer func() { err = errors.Join(err, watch.close()) }()
 	opt.Logger, opt.BaseURL, opt.Secret, opt.Databases = log, address, secrets.Value, watch.connect
-	named := s.Services != ""
-	if !named && folder != "" {
-		s.Services = servicesOf(folder)
-	}
-	services, err := a.servicesOr(s, secrets, !named)
+	services, err := a.servicesBeside(s, secrets, folder)
 	if err != nil {
 		return errors.Join(err, engine.Close(), store.Close())
 	}

@@ -15,14 +15,18 @@ import (
 	"github.com/pawlrun/pawl/flow"
 )
 
+// flowsHere is the folder of flows below the one that the program was started in; "": there is none.
+func flowsHere() string {
+	if isFolder(flowsFolder) {
+		return flowsFolder
+	}
+	return ""
+}
+
 // devFlows is the folder that dev deploys from; "": none.
 func (a *app) devFlows(folder string) (string, error) {
-	const usual = "flows"
 	if folder == "" {
-		if info, err := os.Stat(usual); err == nil && info.IsDir() {
-			return usual, nil
-		}
-		return "", nil
+		return flowsHere(), nil
 	}
 	info, err := os.Stat(folder)
 	if err == nil && !info.IsDir() {

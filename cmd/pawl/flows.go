@@ -92,7 +92,7 @@ func (a *app) flowFiles(paths []string) (files []string, err error) {
 func filesAt(path string) (files []string, err error) {
 	root := path
 	if isFolder(path) {
-		if flows := filepath.Join(path, "flows"); isFolder(flows) {
+		if flows := filepath.Join(path, flowsFolder); isFolder(flows) {
 			path = flows
 		}
 		root = strings.TrimRight(path, string(filepath.Separator)) + string(filepath.Separator) // what a link leads to
@@ -120,8 +120,11 @@ func isFolder(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// servicesFolder is what the folder of descriptions of services is called that flows have with them.
-const servicesFolder = "services"
+// flowsFolder and servicesFolder are what the folders of flows, and of the descriptions of services that they have with them, are called.
+const (
+	flowsFolder    = "flows"
+	servicesFolder = "services"
+)
 
 // servicesOf is the folder of descriptions of services that the flows of a folder have with them: in it, or beside it if it is called
 // flows, as init makes it; "": there is none.
@@ -129,7 +132,7 @@ func servicesOf(folder string) string {
 	if at := filepath.Join(folder, servicesFolder); isFolder(at) {
 		return at
 	}
-	if whole, err := filepath.Abs(folder); err == nil && filepath.Base(whole) == "flows" {
+	if whole, err := filepath.Abs(folder); err == nil && filepath.Base(whole) == flowsFolder {
 		if at := filepath.Join(folder, "..", servicesFolder); isFolder(at) {
 			return at
 		}

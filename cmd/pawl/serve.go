@@ -131,7 +131,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	watched := &watchedDatabases{dsns: databases}
 	defer func() { err = errors.Join(err, watched.close()) }()
 	opt.Logger, opt.BaseURL, opt.Secret, opt.Databases = log, cmp.Or(s.PublicURL, address), secrets.Value, watched.connect
-	services, err := a.services(s, secrets)
+	services, err := a.servicesBeside(s, secrets, flowsHere())
 	if err != nil {
 		return err
 	}

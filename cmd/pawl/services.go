@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -33,6 +34,25 @@ type called struct {
 // looked at and not run, what needs a key to work is there without one.
 func (a *app) services(s settings, secrets *secret.Store) (*called, error) {
 	return a.servicesOr(s, secrets, false)
+}
+
+// servicesBeside is services on a server that stands in the folder of its flows, or is told which it is; "": it has none. Where no
+// folder of descriptions is set, those count that the flows have with them: one whose address or key is not in the environment is not there.
+func (a *app) servicesBeside(s settings, secrets *secret.Store, flows string) (*called, error) {
+	if s.Services != "" || flows == "" {
+		return a.services(s, secrets)
+	}
+	s.Services = servicesOf(flows)
+	made, err := a.servicesOr(s, secrets, true)
+	if err != nil && s.Services != "" {
+		err = fmt.Errorf("%w\n%s", err, besideFlows(s.Services))
+	}
+	return made, err
+}
+
+// besideFlows says why a folder is read that no setting names.
+func besideFlows(folder string) string {
+	return filepath.ToSlash(folder) + " is read as descriptions of services, since it is where flows have theirs; name another folder with PAWL_SERVICES"
 }
 
 // servicesOr is services. With lacking, a described service whose address or key is not in the environment is one that is not there.

@@ -211,6 +211,30 @@ func TestWhatAServiceLacksIsSaid(t *testing.T) {
 	}
 }
 
+// A server that is started where flows have descriptions of services with them has these services, as dev has.
+func TestServeTakesTheServicesBesideItsFlows(t *testing.T) {
+	for name, at := range map[string]string{"beside": "services/tickets.yaml", "in": "flows/services/tickets.yaml"} {
+		t.Run(name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			write(t, "flows/tickets.json", calls("t", `{"service":"tickets","title":"x"}`))
+			write(t, at, ticketsYAML)
+			deploy := func(env environment) result {
+				env["PAWL_ENCRYPTION_KEYS"] = secret.NewKey()
+				url, stop := serving(t, env, "--store", "pawl.db", "--admin-key-file", "admin.key")
+				defer stop()
+				return pawlWith(t, environment{"PAWL_SERVER": url}, "", "deploy", "flows", "--api-key-file", "admin.key")
+			}
+			deploy(environment{}).want(t, exitUsage, `there is no service "tickets"; set TICKETS_URL`)
+			write(t, "others/none.txt", "")
+			deploy(environment{"TICKETS_URL": "https://example.org", "PAWL_SERVICES": "others"}).want(t, exitUsage, `there is no service "tickets"`)
+			deploy(environment{"TICKETS_URL": "https://example.org"}).want(t, 0, "new")
+			write(t, at, strings.Replace(ticketsYAML, "path", "pth", 1))
+			pawlWith(t, environment{"TICKETS_URL": "https://example.org"}, "", "serve", "--listen", "127.0.0.1:0", "--store", "x.db").
+				want(t, exitUsage, at+":5:26: ", at[:strings.LastIndexByte(at, '/')]+" is read as descriptions of services", "PAWL_SERVICES")
+		})
+	}
+}
+
 func TestSettingsOfServicesShowNoKey(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "pawl.yaml", "smtp: {host: mail.example.org, port: 2525}\nhttp: {allow: [a.example, 'b.example:8080'], closed: true}\nslack: {channel: '#desk'}\n")

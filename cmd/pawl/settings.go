@@ -41,7 +41,7 @@ type settings struct {
 	MaxWaiting     int              `yaml:"maxWaiting" env:"PAWL_MAX_WAITING" flag:"max-waiting" help:"connections of one address that ask for nothing; behind a proxy at least as many as it keeps idle"`
 	Webhooks       webhookSecrets   `yaml:"webhooks" env:"PAWL_WEBHOOKS" help:"secrets of senders that sign their webhooks, by name; see below"`
 	Databases      databaseSettings `yaml:"databases" env:"PAWL_DATABASES" help:"databases that flows ask and whose changes start runs, by name; see below"`
-	Services       string           `yaml:"services" env:"PAWL_SERVICES" flag:"services" help:"folder of descriptions of services, YAML or JSON, that flows call"`
+	Services       string           `yaml:"services" env:"PAWL_SERVICES" flag:"services" help:"folder of descriptions of services, YAML or JSON, that flows call (default services in or beside ./flows)"`
 	HTTPAllow      []string         `yaml:"http.allow" env:"PAWL_HTTP_ALLOW" flag:"http-allow" help:"hosts, addresses and ranges that flows may reach besides the public internet, such as vault.internal:8200"`
 	HTTPDeny       []string         `yaml:"http.deny" env:"PAWL_HTTP_DENY" flag:"http-deny" help:"those that they may not reach, whatever else is allowed"`
 	HTTPClosed     bool             `yaml:"http.closed" env:"PAWL_HTTP_CLOSED" flag:"http-closed" help:"let flows reach nothing but what is allowed by name"`

@@ -32,7 +32,7 @@ func (w *worlds) of(file string) (flow.World, error) {
 	}
 	services, err := w.app.services(s, nil)
 	if err != nil && found != "" {
-		err = fmt.Errorf("%w\n%s is read as descriptions of services, since it is where flows have theirs; name another folder with PAWL_SERVICES", err, filepath.ToSlash(found))
+		err = fmt.Errorf("%w\n%s", err, besideFlows(found))
 	}
 	if err != nil {
 		return flow.World{}, err
