@@ -171,7 +171,11 @@ func (t *tool) readAction(f *findings, with *node, w World, allow []string, asks
 				if names {
 					why = "the model would choose %s of %s, which says who or what is reached"
 				}
-				f.fault(t.at, fmt.Sprintf(`give it: {"use": %q, "with": {%q: …}}; or name the tool in "approve", or the parameter in "allowModel"`, t.use, name), why, name, t.use)
+				hint := fmt.Sprintf(`give it: {"use": %q, "with": {%q: …}}; or name the tool in "approve"`, t.use, name)
+				if !w.ByModel {
+					hint += `, or the parameter in "allowModel"`
+				}
+				f.fault(t.at, hint, why, name, t.use)
 			}
 		}
 		if required = slices.DeleteFunc(required, given); len(required) > 0 {

@@ -61,6 +61,9 @@ type World struct {
 	Watch     func(s dbchange.Source) error
 	Toolboxes []string // servers of tools that agents may name as mcp:name; nil: none is known, and none is refused
 
+	// ByModel says that a model wrote the document and is to mend it: no hint tells it how its words may reach further than they do.
+	ByModel bool
+
 	// Provider finds the provider of a model that is named without one, as that of [Options]. nil: none is found.
 	Provider func(model string) string
 	// Price tells what provider/model costs now, if that is known. nil: no model's price is known, and none is missed.

@@ -214,7 +214,11 @@ func (k *checker) trustIn(of *params, allow []string, item bool, steps *around) 
 	for _, p := range of.trusted {
 		for _, u := range p.paths() {
 			if !slices.Contains(allow, p.param) && k.words.read(u.path, item, steps) {
-				k.f.fault(p.at, `choose it with next and an enum, let an approval stand before it and write "allowModel": ["`+p.param+`"], or take it from elsewhere`,
+				hint := `choose it with next and an enum, let an approval stand before it and write "allowModel": ["` + p.param + `"], or take it from elsewhere`
+				if k.world.ByModel {
+					hint = "write it down, take it from the variables that a run starts with, or choose between steps with next and an enum"
+				}
+				k.f.fault(p.at, hint,
 					"{{%s}}: a model may have written it, and %s of %s says who or what is reached", u.path, p.param, of.of)
 			}
 		}

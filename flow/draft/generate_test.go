@@ -132,6 +132,29 @@ func TestJ9_ProblemsGoBackToTheModel(t *testing.T) {
 	})
 }
 
+// A model whose words would choose who is written to is told how to write the flow otherwise. That they may be let through is for a
+// person to know: who deploys the same text is told.
+func TestAModelIsNotToldHowToLetItsWordsThrough(t *testing.T) {
+	eachStore(t, func(t *testing.T, store pawl.Store) {
+		const bad = `{"id": "greet", "steps": [
+			{"id": "who", "type": "ai-decision", "config": {"prompt": "Who?", "outputFormat": "text"}, "next": "say"},
+			{"id": "say", "type": "service", "config": {"service": "desk", "action": "send", "to": "{{steps.who.output}}", "text": "hello"}, "next": "help"},
+			{"id": "help", "type": "agent", "config": {"instructions": "help", "tools": ["desk.send"]}, "next": "end"}]}`
+		h := open(t, store, nil, answers(bad, says("greet", "hello"))...)
+		if v := h.asks(t, draft.Request{Words: "greet somebody"}); v.Faults != 0 || v.Turns != 2 {
+			t.Errorf("%+v", v.Draft)
+		}
+		repair := h.model.Calls()[1].Messages[2].Content
+		has(t, "the repair", repair, "/steps/1/config/to: {{steps.who.output}}: a model may have written it", "write it down, take it from the variables that a run starts with, or choose between steps with next and an enum",
+			"/steps/2/config/tools/0: the model would choose to of desk.send", `or name the tool in "approve"`)
+		if strings.Contains(repair, "allowModel") {
+			t.Errorf("the model is told how to let its words through: %s", repair)
+		}
+		_, err := flow.Parse([]byte(bad), h.flows.World())
+		has(t, "a person", err.Error(), `write "allowModel": ["to"]`, `or the parameter in "allowModel"`)
+	})
+}
+
 // An answer is data: what is no flow, what holds code, what would take another's place, is refused by our checks and shown.
 func TestJ9_AnAnswerNeverHoldsCodeAndNeverActs(t *testing.T) {
 	eachStore(t, func(t *testing.T, store pawl.Store) {

@@ -74,6 +74,7 @@ func (s *Drafts) judge(ctx context.Context, q question, answer string) (judgment
 	_ = json.Unmarshal(value, &doc) // what is no text is told below
 	j.Flow = cut(doc.ID, 128)
 	world := s.flows.World()
+	world.ByModel = true
 	tenant := pawl.InfoOf(ctx).Tenant
 	var trouble error
 	world.Workflows = func(name string) bool {
