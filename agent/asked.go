@@ -108,6 +108,8 @@ type exchange struct {
 	last  Asking // the last request, which has the answer
 	cost  int64  // of all of them
 	took  time.Duration
+	usage llm.Usage
+	mends int // how many of them were to mend an answer
 }
 
 func (x *exchange) answered() bool { return x.last.Error == "" }
@@ -137,7 +139,10 @@ func exchanges(ctx context.Context, e *pawl.Engine, run pawl.Ref, of func(step s
 			steps = append(steps, a.Step)
 		}
 		x := &list[len(list)-1]
-		x.last, x.cost, x.took = a, x.cost+a.Cost, x.took+a.Took
+		x.last, x.cost, x.took, x.usage = a, x.cost+a.Cost, x.took+a.Took, x.usage.Add(a.Usage)
+		if a.Why == "repair" {
+			x.mends++
+		}
 		all[a.Step] = list
 	}
 	var best []exchange

@@ -197,6 +197,8 @@ type attempt struct {
 	asked  bool     // not all came from the cache
 	kept   []string // names of answers that the cache may have
 	stream *pawl.Stream
+	took   time.Duration // of all that was asked so far
+	mended int           // how often the model was told that its answer is none
 }
 
 // ask is the body of the step.
@@ -224,16 +226,22 @@ func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
 }
 
 // request makes the request of what the call says.
-func (a *attempt) request(ctx context.Context) (*llm.Request, error) {
-	q := a.q
-	req := &llm.Request{System: q.System, Tools: q.Tools, ToolChoice: q.ToolChoice, Temperature: q.Temperature, MaxTokens: q.Room()}
+func (a *attempt) request(ctx context.Context) (req *llm.Request, err error) {
+	req, a.prompt, a.vars, err = a.q.request(ctx, a.engine, a.info.RunID)
+	return req, err
+}
+
+// request makes the request of what the call says in a run, with the prompt that it was made of, if it is of the registry, and
+// what that was filled in with.
+func (q *Call) request(ctx context.Context, e *pawl.Engine, run string) (req *llm.Request, prompt *PromptUse, vars map[string]string, err error) {
+	req = &llm.Request{System: q.System, Tools: q.Tools, ToolChoice: q.ToolChoice, Temperature: q.Temperature, MaxTokens: q.Room()}
 	req.Messages = append(req.Messages, q.Messages...)
 	if q.Template != nil {
-		filled, err := q.Template.Render(ctx, q.Vars)
+		filled, err := q.Template.renderFor(ctx, e, run, q.Vars)
 		if err != nil {
-			return nil, err
+			return nil, nil, nil, err
 		}
-		a.prompt, a.vars = &filled.PromptUse, insertedOf(q.Vars)
+		prompt, vars = &filled.PromptUse, insertedOf(q.Vars)
 		req.Messages = append(req.Messages, llm.User(filled.Text))
 	}
 	if q.Prompt != "" {
@@ -243,7 +251,7 @@ func (a *attempt) request(ctx context.Context) (*llm.Request, error) {
 		req.Schema = q.Shape.Schema()
 		req.System = withWords(req.System, q.Shape)
 	}
-	return req, nil
+	return req, prompt, vars, nil
 }
 
 // withWords is an instruction with what tells the model of the answer's shape; nil: there is none.
@@ -344,6 +352,7 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 			return nil, pawl.Fatal(fmt.Errorf("%s gave no answer of the shape that was asked for: %w", r.name, err))
 		}
 		repairs--
+		a.mended++
 		why = "repair"
 		said := res.Message()
 		said.Content = shortened(said.Content)

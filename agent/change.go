@@ -34,6 +34,8 @@ type recast struct {
 	vars   map[string]string
 	at     int          // the message that was changed
 	was    *llm.Message // what it was; nil: none was
+
+	repairs *int // as Call.Repairs
 }
 
 // question changes what was asked. Its errors are pawl.ErrInput or pawl.ErrNotFound, but for those of the store.

@@ -40,6 +40,7 @@ func (a *attempt) once(ctx context.Context, r route, why string, req *llm.Reques
 	made.Paced, made.Took, made.Usage, made.Cost, made.Guess, made.RequestID = b.paced, b.took, b.usage, b.cost, b.guess, b.requestID
 	a.answer.Usage = a.answer.Usage.Add(b.usage)
 	a.answer.Cost += b.cost
+	a.took += b.took
 	a.answer.Guess = a.answer.Guess || b.guess
 	if err != nil {
 		a.note(ctx, made, err)

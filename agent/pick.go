@@ -36,10 +36,15 @@ type Rendered struct {
 // too many is a *PromptError that names it. Strings are put in as they are, everything else
 // as JSON. The whole may have 1 MiB. ErrState: no version is active and p has no Text.
 func (p Prompt) Render(ctx context.Context, vars map[string]any) (Rendered, error) {
-	e, run := pawl.EngineOf(ctx), pawl.InfoOf(ctx).RunID
+	e := pawl.EngineOf(ctx)
 	if e == nil {
 		return Rendered{}, &pawl.MisuseError{Call: fmt.Sprintf("Prompt.Render of %q", p.Name), Why: "it needs the context that a step's body was given, so that the choice of a version is recorded"}
 	}
+	return p.renderFor(ctx, e, pawl.InfoOf(ctx).RunID, vars)
+}
+
+// renderFor fills in the version of p that a run gets.
+func (p Prompt) renderFor(ctx context.Context, e *pawl.Engine, run string, vars map[string]any) (Rendered, error) {
 	s := Prompts{e}
 	h, err := s.head(ctx, p.Name)
 	if err != nil && (p.Text == "" || !errors.Is(err, pawl.ErrNotFound)) {

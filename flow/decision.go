@@ -179,17 +179,10 @@ func (d *decision) formatName() string {
 }
 
 func (d *decision) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
-	call := d.call
-	if err := d.fill(&call, in); err != nil {
+	in.trail.asks(c, s, in)
+	call, err := d.question(&x.opt, in)
+	if err != nil {
 		return result{}, refuse(c, s, err)
-	}
-	if names := slices.Clone(d.models); len(names) > 0 {
-		for i, name := range names {
-			names[i] = x.opt.model(name)
-		}
-		call.Model, call.Fallbacks = names[0], names[1:]
-	} else {
-		call.Model = x.opt.Model
 	}
 	answer, err := agent.Ask(c, x.opt.Models, s.id, call, s.options()...)
 	if err != nil {
@@ -210,7 +203,24 @@ func (d *decision) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	return r, nil
 }
 
-// fill makes the question.
+// question is what the step asks.
+func (d *decision) question(opt *Options, in *scope) (agent.Call, error) {
+	call := d.call
+	if err := d.fill(&call, in); err != nil {
+		return call, err
+	}
+	if names := slices.Clone(d.models); len(names) > 0 {
+		for i, name := range names {
+			names[i] = opt.model(name)
+		}
+		call.Model, call.Fallbacks = names[0], names[1:]
+	} else {
+		call.Model = opt.Model
+	}
+	return call, nil
+}
+
+// fill makes the words of the question.
 func (d *decision) fill(call *agent.Call, in *scope) error {
 	system, err := asked(d.system, in)
 	if err != nil {

@@ -24,6 +24,8 @@ type tracks struct {
 	mu     sync.Mutex
 	sealed bool // what comes now, the run has not done
 	size   int  // of the outputs that visits have
+	// asked, if not nil, is called with each decision that the run comes to, under its key, and what it sees there. mu is held.
+	asked func(key string, s *step, in *scope)
 }
 
 // maxTrail bounds the outputs of all trails of a run, in bytes of memory: it is far more than people are shown.
@@ -84,6 +86,15 @@ func (t *trail) begin(c *pawl.Context, s *step) {
 		v := &visit{step: s, key: key, number: t.counts[s], started: now}
 		t.visits, t.newest[s] = append(t.visits, v), v
 	})
+}
+
+// asks tells that a decision is about to ask.
+func (t *trail) asks(c *pawl.Context, s *step, in *scope) {
+	if t == nil || t.of.asked == nil {
+		return
+	}
+	key := c.Key(s.id)
+	t.note(func() { t.of.asked(key, s, in) })
 }
 
 // last is the visit that is under way, or the one that was.

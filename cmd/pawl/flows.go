@@ -24,6 +24,9 @@ import (
 func (a *app) flows(ctx context.Context, engine *pawl.Engine, services *called, opt flow.Options) (*flow.Registry, error) {
 	services.into(&opt)
 	r := flow.NewRegistry(engine, opt)
+	if err := engine.Register(r.Backtester()); err != nil {
+		return nil, err
+	}
 	return r, r.Refresh(ctx)
 }
 
