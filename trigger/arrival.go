@@ -72,7 +72,7 @@ func (r *Route) Accept(ctx context.Context, e *pawl.Engine, a Arrival) (Accepted
 	if err != nil {
 		return Accepted{}, err
 	}
-	b, gate, err := r.Control.bind(ctx, r.ID, id, r.Path, data)
+	b, gate, err := r.Control.bind(ctx, r.ID, &subject{id: id, name: r.Path, data: data})
 	if err != nil {
 		return Accepted{}, &ArrivalError{err.Error()}
 	}
@@ -118,9 +118,12 @@ func (r *Route) read(a *Arrival) (any, error) {
 		}
 		return object, nil
 	}
+	if !utf8.Valid(a.Body) {
+		return nil, &ArrivalError{"the body is not UTF-8"}
+	}
 	body, err := exact(a.Body)
 	if err != nil {
-		return nil, &ArrivalError{"the body is not JSON"}
+		return nil, &ArrivalError{"the body can't be taken: " + err.Error()}
 	}
 	return body, nil
 }

@@ -2,7 +2,6 @@ package trigger
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -117,7 +116,7 @@ type bounds struct {
 }
 
 // bind finds the keys that an event has. *MatchError.
-func (c *Control) bind(ctx context.Context, trigger, id, name string, data json.RawMessage) (b bounds, gate string, err error) {
+func (c *Control) bind(ctx context.Context, trigger string, of *subject) (b bounds, gate string, err error) {
 	if c == nil {
 		return b, "", nil
 	}
@@ -125,7 +124,7 @@ func (c *Control) bind(ctx context.Context, trigger, id, name string, data json.
 		k, kerr := keyOf(source)
 		var text string
 		if kerr == nil {
-			text, kerr = k.of(ctx, id, name, data)
+			text, kerr = k.of(ctx, of)
 		}
 		err = errors.Join(err, kerr)
 		return hashOf(what, trigger, text)
@@ -181,11 +180,11 @@ func keyOf(source string) (*Key, error) {
 }
 
 // of is the key of an event. *MatchError.
-func (k *Key) of(ctx context.Context, id, name string, data json.RawMessage) (string, error) {
+func (k *Key) of(ctx context.Context, of *subject) (string, error) {
 	if k == nil {
 		return "", nil
 	}
-	v, err := k.m.value(ctx, id, name, data)
+	v, err := k.m.value(ctx, of)
 	if err != nil {
 		return "", err
 	}

@@ -68,6 +68,39 @@ type eventRow struct {
 	From  string            `json:"from,omitempty"`  // of a run's end: its workflow
 	Depth int               `json:"depth,omitempty"` // of a run's end: that of the runs which it starts
 	How   map[string]manner `json:"how,omitempty"`   // by subscription: how it starts its run, where that is not with the data and at once
+
+	// Room is nothing. What is written first is not smaller than what is written later, so that an event that is published comes to its end.
+	Room string `json:"room,omitempty"`
+
+	seen *subject // its data, decoded; nil: not yet
+}
+
+// mostErrors is how many bytes of errors an event keeps.
+const mostErrors = 8 << 10
+
+// fail notes an error, while there is room for it.
+func (r *eventRow) fail(format string, args ...any) {
+	const more = "there are more errors, which are not kept"
+	text := strings.ToValidUTF8(fmt.Sprintf("%.1000s", fmt.Sprintf(format, args...)), "\ufffd")
+	size := len(text)
+	for _, e := range r.Errors {
+		size += len(e)
+	}
+	switch n := len(r.Errors); {
+	case slices.Contains(r.Errors, text): // what is left of the event is done once more
+	case size <= mostErrors:
+		r.Errors = append(r.Errors, text)
+	case n > 0 && r.Errors[n-1] != more:
+		r.Errors = append(r.Errors, more)
+	}
+}
+
+// subject is the event as expressions see it.
+func (r *eventRow) subject() *subject {
+	if r.seen == nil {
+		r.seen = &subject{id: r.ID, name: r.Name, data: r.Data}
+	}
+	return r.seen
 }
 
 // manner is how an event starts a run.
@@ -130,6 +163,9 @@ func Publish(ctx context.Context, e *pawl.Engine, ev Event) (Published, error) {
 func (r *eventRow) publish(ctx context.Context, e *pawl.Engine) (Published, error) {
 	r.Due = r.At.Add(claimFor) // whoever publishes comes first
 	r.Told = isEnd(r.Name)     // it is for subscriptions
+	if len(r.Data) > 16<<10 { // no engine takes less
+		r.Room = strings.Repeat(" ", mostErrors+1000+64*len(r.Starts))
+	}
 	version, err := r.write(ctx, e, 0, time.Time{})
 	if errors.Is(err, pawl.ErrConflict) {
 		first, err := firstEvent(ctx, e, r.Tenant, r.ID)
@@ -138,6 +174,7 @@ func (r *eventRow) publish(ctx context.Context, e *pawl.Engine) (Published, erro
 	if err != nil {
 		return Published{}, fmt.Errorf("publish %s: %w", r.Name, err)
 	}
+	r.Room = ""
 	_ = r.dispatch(ctx, e, version) // it is published; a Runner does what is left
 	return r.published(false), nil
 }
@@ -170,7 +207,9 @@ func readEvent(ctx context.Context, e *pawl.Engine, tenant, key string) (*eventR
 		return nil, 0, err
 	}
 	row := &eventRow{}
-	return row, record.Version, json.Unmarshal(record.Data, row)
+	err = json.Unmarshal(record.Data, row)
+	row.Room = ""
+	return row, record.Version, err
 }
 
 func (r *eventRow) published(repeated bool) Published {
@@ -200,12 +239,12 @@ func (r *eventRow) match(ctx context.Context, e *pawl.Engine) error {
 	for _, s := range all {
 		fits, err := r.fits(ctx, s.Where)
 		if err != nil {
-			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.ID, err))
+			r.fail("subscription %s: %v", s.ID, err)
 		}
 		if fits {
 			ok, why := r.chained(&s)
 			if why != "" {
-				r.Errors = append(r.Errors, why)
+				r.fail("%s", why)
 			}
 			if !ok {
 				continue
@@ -227,7 +266,10 @@ func (r *eventRow) fits(ctx context.Context, where string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return m.Fits(ctx, r.ID, r.Name, r.Data)
+	if m == nil {
+		return true, nil
+	}
+	return m.fits(ctx, r.subject())
 }
 
 // write stores the row over a version, and moves its place in the index from old.
@@ -319,7 +361,7 @@ func (r *eventRow) dispatch(ctx context.Context, e *pawl.Engine, version int64) 
 			s.Done = true
 		case errors.Is(err, pawl.ErrInput), errors.Is(err, pawl.ErrTooLarge), errors.Is(err, pawl.ErrEncoding), errors.Is(err, pawl.ErrConflict), errors.Is(err, pawl.ErrState):
 			s.Done = true
-			r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: %v", s.Subscription, err))
+			r.fail("subscription %s: %v", s.Subscription, err)
 		default:
 			failed = errors.Join(failed, err)
 		}
@@ -351,7 +393,7 @@ func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) err
 	if err != nil {
 		return err
 	}
-	b, gate, err := how.Control.bind(ctx, s.Subscription, r.ID, r.Name, r.Data)
+	b, gate, err := how.Control.bind(ctx, s.Subscription, r.subject())
 	if err != nil {
 		return fmt.Errorf("%w: %w", pawl.ErrInput, err)
 	}
@@ -365,7 +407,7 @@ func (r *eventRow) start(ctx context.Context, e *pawl.Engine, s *EventStart) err
 	}
 	info, err := l.start(ctx, e)
 	if err == nil && info.ID != s.Run {
-		r.Errors = append(r.Errors, fmt.Sprintf("subscription %s: skipped, as run %s has not ended", s.Subscription, info.ID))
+		r.fail("subscription %s: skipped, as run %s has not ended", s.Subscription, info.ID)
 	}
 	return err
 }
@@ -377,7 +419,7 @@ func (r *eventRow) input(places Places) (json.RawMessage, error) {
 	}
 	data, err := exact(r.Data)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: the data of the event: %w", pawl.ErrInput, err)
 	}
 	return places.fill(map[string]any{"event": map[string]any{"id": r.ID, "name": r.Name, "data": data}})
 }
@@ -409,7 +451,7 @@ func (r *eventRow) tell(ctx context.Context, e *pawl.Engine) error {
 			}
 			fits, err := r.fits(ctx, w.Where)
 			if err != nil {
-				r.Errors = append(r.Errors, fmt.Sprintf("run %s: %v", hook.Run.ID, err))
+				r.fail("run %s: %v", hook.Run.ID, err)
 			}
 			if !fits {
 				continue
@@ -418,7 +460,10 @@ func (r *eventRow) tell(ctx context.Context, e *pawl.Engine) error {
 			switch {
 			case err == nil:
 				count++
-			case !errors.Is(err, pawl.ErrNotFound) && !errors.Is(err, pawl.ErrEnded): // else nobody waits there any more
+			case errors.Is(err, pawl.ErrNotFound), errors.Is(err, pawl.ErrEnded): // nobody waits there any more
+			case final(err): // the others are to have it
+				r.fail("run %s: %v", hook.Run.ID, err)
+			default:
 				return err
 			}
 		}

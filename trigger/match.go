@@ -83,7 +83,12 @@ func (m *Match) Fits(ctx context.Context, id, name string, data json.RawMessage)
 	if m == nil {
 		return true, nil
 	}
-	out, err := m.value(ctx, id, name, data)
+	return m.fits(ctx, &subject{id: id, name: name, data: data})
+}
+
+// fits is Fits for expressions that look at the same event one after the other. m is not nil.
+func (m *Match) fits(ctx context.Context, of *subject) (bool, error) {
+	out, err := m.value(ctx, of)
 	if err != nil {
 		return false, err
 	}
@@ -95,22 +100,45 @@ func (m *Match) Fits(ctx context.Context, id, name string, data json.RawMessage)
 }
 
 // value evaluates the expression on an event. *MatchError.
-func (m *Match) value(ctx context.Context, id, name string, data json.RawMessage) (any, error) {
-	value, err := plain(data)
+func (m *Match) value(ctx context.Context, of *subject) (any, error) {
+	event, err := of.event()
 	if err != nil {
 		return nil, &MatchError{Source: m.source, Err: err}
 	}
-	out, err := m.program.Eval(ctx, map[string]any{"event": map[string]any{"id": id, "name": name, "data": value}})
+	out, err := m.program.Eval(ctx, map[string]any{"event": event})
 	if err != nil {
 		return nil, &MatchError{Source: m.source, Err: err}
 	}
 	return out, nil
 }
 
-// plain decodes JSON, with ints where it has whole numbers.
+// subject is an event as expressions see it. It is decoded once, by the first that looks at it: it may be large, and looked at by many.
+type subject struct {
+	id, name string
+	data     json.RawMessage
+
+	made map[string]any
+	err  error
+}
+
+func (s *subject) event() (map[string]any, error) {
+	if s.made == nil && s.err == nil {
+		var value any
+		if value, s.err = plain(s.data); s.err == nil {
+			s.made = map[string]any{"id": s.id, "name": s.name, "data": value}
+		}
+	}
+	return s.made, s.err
+}
+
+// plain decodes JSON, with ints where it has whole numbers. A number that is too large for a double is an error: no expression
+// is to see an infinity.
 func plain(data json.RawMessage) (any, error) {
 	if len(data) == 0 {
 		return nil, nil
+	}
+	if err := nested(data); err != nil {
+		return nil, err
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -118,27 +146,35 @@ func plain(data json.RawMessage) (any, error) {
 	if err := d.Decode(&v); err != nil {
 		return nil, err
 	}
-	return ints(v), nil
+	return ints(v)
 }
 
-func ints(v any) any {
+func ints(v any) (any, error) {
+	var err error
 	switch v := v.(type) {
 	case json.Number:
 		if n, err := v.Int64(); err == nil {
-			return n
+			return n, nil
 		}
-		f, _ := v.Float64()
-		return f
+		f, err := v.Float64()
+		if err != nil {
+			return nil, fmt.Errorf("the event has the number %.40s, which is too large", v)
+		}
+		return f, nil
 	case map[string]any:
 		for k := range v {
-			v[k] = ints(v[k])
+			if v[k], err = ints(v[k]); err != nil {
+				return nil, err
+			}
 		}
 	case []any:
 		for i := range v {
-			v[i] = ints(v[i])
+			if v[i], err = ints(v[i]); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return v
+	return v, nil
 }
 
 // parsed keeps expressions that were read, which come from rows again and again.

@@ -43,15 +43,25 @@ func (p Places) check() error {
 	return nil
 }
 
-// fill makes the object of a document. *PlaceError.
+// mostFilled is how many bytes of JSON places may make: a thousand of them may lead to what is large.
+const mostFilled = 8 << 20
+
+// fill makes the object of a document. *PlaceError; ErrTooLarge, if it has over 8 MiB.
 func (p Places) fill(document any) (json.RawMessage, error) {
-	object := make(map[string]any, len(p))
+	object, size := make(map[string]json.RawMessage, len(p)), 0
 	for _, name := range slices.Sorted(maps.Keys(p)) {
 		value, found := find(document, segments(p[name]))
 		if !found {
 			return nil, &PlaceError{name, p[name]}
 		}
-		object[name] = value
+		data, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		if size += len(data); size > mostFilled {
+			return nil, fmt.Errorf("%w: what the input of the run is made of has over %d MiB: let it have less of what comes", pawl.ErrTooLarge, mostFilled>>20)
+		}
+		object[name] = data
 	}
 	return json.Marshal(object)
 }
@@ -88,16 +98,43 @@ func find(v any, names []string) (any, bool) {
 	return v, true
 }
 
-// exact decodes JSON; numbers keep all their digits.
+// mostNested is how deep JSON may be nested that starts runs. Nobody means more, and to walk through it takes a stack of its own.
+const mostNested = 1000
+
+// nested says what is wrong with JSON that is too deep.
+func nested(data []byte) error {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case quoted:
+		case c == '[', c == '{':
+			if depth++; depth > mostNested {
+				return fmt.Errorf("it is nested more than %d deep", mostNested)
+			}
+		case c == ']', c == '}':
+			depth--
+		}
+	}
+	return nil
+}
+
+// exact decodes JSON; numbers keep all their digits. It must not be nested more than mostNested deep.
 func exact(data []byte) (any, error) {
+	if err := nested(data); err != nil {
+		return nil, err
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
-		return nil, err
+		return nil, errors.New("it is not JSON")
 	}
 	if d.More() {
-		return nil, errors.New("something follows the value")
+		return nil, errors.New("it is not JSON: something follows the value")
 	}
 	return v, nil
 }

@@ -39,7 +39,7 @@ func (s *Subscription) Try(ctx context.Context, sample Sample) (Trial, error) {
 	}
 	t := Trial{Matched: true}
 	if t.Input, err = row.input(s.Input); err == nil {
-		_, _, err = s.Control.bind(ctx, s.ID, row.ID, row.Name, row.Data)
+		_, _, err = s.Control.bind(ctx, s.ID, row.subject())
 	}
 	return t.batched(s.Control, err)
 }
@@ -76,7 +76,7 @@ func (r *Route) Try(ctx context.Context, sample Sample) (Trial, error) {
 func (r *Route) bindTo(ctx context.Context, id string, body any) error {
 	data, err := json.Marshal(body)
 	if err == nil {
-		_, _, err = r.Control.bind(ctx, r.ID, id, r.Path, data)
+		_, _, err = r.Control.bind(ctx, r.ID, &subject{id: id, name: r.Path, data: data})
 	}
 	return err
 }

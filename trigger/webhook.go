@@ -96,7 +96,7 @@ type handler struct {
 //
 //	202 {"runId": …}  the run is stored; a delivery that came before gets the same, with the header
 //	                  Idempotency-Replayed: true
-//	400 no JSON, no form or one that is not UTF-8, no id where Dedupe has it, or a body that is not there within 30 s; 401 not signed; 405 not POST; 409 another body under the id
+//	400 no JSON, no form or one that is not UTF-8, JSON nested more than 1,000 deep, no id where Dedupe has it, or a body that is not there within 30 s; 401 not signed; 405 not POST; 409 another body under the id
 //	413 too large; 415 another content, or one that is packed; 422 the workflow refuses it; 429 too many at once
 //	503 the store does not answer, or the outcome is not known: try again
 //
@@ -229,6 +229,12 @@ func (h *handler) accept(w http.ResponseWriter, r *http.Request, signed Signed, 
 		}
 		value, d.Form = object, fields
 		d.Body, _ = json.Marshal(object)
+	} else if !utf8.Valid(body) {
+		problem(w, http.StatusBadRequest, "the body is not UTF-8")
+		return
+	} else if err := nested(body); err != nil {
+		problem(w, http.StatusBadRequest, "the body can't be taken: "+err.Error())
+		return
 	} else if err := json.Unmarshal(body, &value); err != nil {
 		problem(w, http.StatusBadRequest, "the body is not JSON")
 		return
