@@ -19,7 +19,7 @@ func check(f *findings, made *Flow, w World) {
 	k := &checker{f: f, flow: made, world: w, read: map[string]bool{}, words: wordsOf(made.main)}
 	k.graph(made.main, known{}, nil, inside{})
 	k.unread(made.main)
-	k.trust(made.main, false, newAround(made.main, nil))
+	k.trust(made.main, "", newAround(made.main, nil))
 }
 
 // each calls f with every step of a graph and of those within it.

@@ -83,11 +83,22 @@ func (e Explanation) String() string {
 }
 
 func (l limits) words() string {
-	text := fmt.Sprintf("A run takes at most %d steps and costs at most $%g", l.steps, l.cost)
+	text := fmt.Sprintf("A run takes at most %d steps, holds at most %s and costs at most $%g", l.steps, sizeWords(l.bytes), l.cost)
 	if l.timeout > 0 {
 		text += fmt.Sprintf(", and is cancelled after %v", l.timeout)
 	}
 	return text + "."
+}
+
+// sizeWords is a number of bytes for people.
+func sizeWords(bytes int) string {
+	switch {
+	case bytes >= 1<<20:
+		return fmt.Sprintf("%.4g MiB", float64(bytes)/(1<<20))
+	case bytes >= 1<<10:
+		return fmt.Sprintf("%.4g KiB", float64(bytes)/(1<<10))
+	}
+	return fmt.Sprintf("%d bytes", bytes)
 }
 
 // startWords say what starts the flow.

@@ -136,6 +136,12 @@ func hostileDocuments() (all []hostile) {
 	add(true, "each reads a variable that the next sets", stepsOf(5000, func(i int) string {
 		return fmt.Sprintf(`{"id":"a%d","type":"transform","config":{"set":{"v%d":"variables.v%d"}},"next":%q}`, i, i, i+1, then(i, 5000))
 	}))
+	add(true, "a model's words go from the last to the first", stepsOf(5000, func(i int) string {
+		if i == 4999 {
+			return `{"id":"a4999","type":"ai-decision","config":{"prompt":"x","outputVariable":"v4999"},"next":"end"}`
+		}
+		return fmt.Sprintf(`{"id":"a%d","type":"transform","config":{"set":{"v%d":"variables.v%d"}},"next":%q}`, i, i, i+1, then(i, 5000))
+	}))
 	add(true, "all lead back to the first", stepsOf(n, func(i int) string {
 		return fmt.Sprintf(`{"id":"a%d","type":"transform","config":{"expression":"1"},"next":[{"when":"true","to":"a0"},{"to":%q}]}`, i, then(i, n))
 	}))

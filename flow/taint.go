@@ -9,105 +9,123 @@ import (
 
 // words finds what a model may have written: its words may say anything, so they must not choose who is written to and
 // which address is called. What it could only choose from, values of an enum, numbers and truths, is not meant.
-type words map[string]bool // "step:id", "variable:name", "variable:" if there is one, "item:id of the map"
+type words map[string]bool // "step:id", "variable:name", "item:id of the map"; "step:" and "variable:" if there is one
 
-// wordsOf goes through a flow's steps until nothing new is found.
+// wordsOf finds them in a graph and those in it. Each step is looked at once, and what it may hand on goes no way twice: a document
+// may have its steps in any order.
 func wordsOf(g graph) words {
 	t := words{}
-	for before := -1; before < len(t); {
-		before = len(t)
-		t.graph(g, false)
+	h := hands{on: map[string][]string{}}
+	h.graph(g, "")
+	for len(h.found) > 0 {
+		key := h.found[len(h.found)-1]
+		h.found = h.found[:len(h.found)-1]
+		if !t[key] {
+			t[key] = true
+			h.found = append(h.found, h.on[key]...)
+		}
 	}
 	return t
 }
 
-func (t words) graph(g graph, item bool) (any bool) {
-	for _, s := range g.steps {
-		if t.step(s, item) {
-			any = true
-		}
-	}
-	return any
+// hands are what steps hand on: if a model may have written what one key is of, it may have written what others are of.
+type hands struct {
+	on    map[string][]string
+	found []string // keys that are known to be a model's
 }
 
-// step marks what a step brings, and reports whether a model may have written it.
-func (t words) step(s *step, item bool) bool {
-	wrote := false
+// give lets what paths lead to come to keys.
+func (h *hands) give(uses []use, item string, to ...string) {
+	for _, u := range uses {
+		if key, always := leadsTo(u.path, item); always {
+			h.found = append(h.found, to...)
+		} else if key != "" {
+			h.on[key] = append(h.on[key], to...)
+		}
+	}
+}
+
+// graph goes through steps. Item is the key of the item that they see; "": they see none.
+func (h *hands) graph(g graph, item string) {
+	for _, s := range g.steps {
+		h.step(s, item)
+	}
+}
+
+func (h *hands) step(s *step, item string) {
+	own := "step:" + s.id
+	h.on[own] = append(h.on[own], "step:")
+	if s.variable != "" {
+		h.on[own] = append(h.on[own], "variable:"+s.variable, "variable:")
+	}
+	inner := func(g graph, item string) {
+		h.graph(g, item)
+		for _, in := range g.steps {
+			h.on["step:"+in.id] = append(h.on["step:"+in.id], own)
+		}
+	}
 	switch w := s.work.(type) {
 	case *decision:
-		wrote = w.format == "json" || w.format == "text" || w.format == ""
-	case *child, *agentWork:
-		wrote = true
-	case *transform:
-		for _, u := range w.expression.paths() {
-			wrote = wrote || t.read(u.path, item, nil)
+		if w.format == "json" || w.format == "text" || w.format == "" {
+			h.found = append(h.found, own)
 		}
+	case *child, *agentWork:
+		h.found = append(h.found, own)
+	case *transform:
+		h.give(w.expression.paths(), item, own)
 		for name, c := range w.set {
-			for _, u := range c.paths() {
-				if t.read(u.path, item, nil) {
-					wrote, t["variable:"+name], t["variable:"] = true, true, true
-				}
-			}
+			h.give(c.paths(), item, own, "variable:"+name, "variable:")
 		}
 	case *parallel:
 		for _, b := range w.branches {
-			wrote = t.graph(b.graph, item) || wrote
+			inner(b.graph, item)
 		}
 	case *each:
-		over := false
-		for _, u := range w.over.paths() {
-			over = over || t.read(u.path, item, nil)
-		}
-		if over {
-			t["item:"+s.id] = true
-		}
-		wrote = t.graph(w.graph, over) || over
+		of := "item:" + s.id
+		h.give(w.over.paths(), item, of, own)
+		inner(w.graph, of)
 	}
-	if wrote {
-		t["step:"+s.id] = true
-		if s.variable != "" {
-			t["variable:"+s.variable], t["variable:"] = true, true
-		}
-	}
-	return wrote
 }
 
-// read reports whether a path may lead to what a model wrote. With steps it looks at what their outputs may be.
-func (t words) read(p Path, item bool, steps *around) bool {
+// leadsTo is the key of what a path leads to; "": nothing that a model could have written. Always: it is a model's.
+func leadsTo(p Path, item string) (key string, always bool) {
 	second := ""
 	if len(p) > 1 {
 		second = p[1].Name
 	}
 	switch p[0].Name {
 	case "variables":
-		if second != "" {
-			return t["variable:"+second]
-		}
-		return t["variable:"]
+		return "variable:" + second, false
 	case "stepResults", "steps":
-		if second == "" {
-			return len(t) > 0
-		}
 		if len(p) > 2 {
 			if p[2].Name == "rawOutput" || p[2].Name == "error" && !(len(p) > 3 && p[3].Name == "code") { // an error quotes what did not fit
-				return true
+				return "", true
 			}
 			if !slices.Contains([]string{"output", "branches"}, p[2].Name) && slices.Contains(resultFields, p[2].Name) {
-				return false
+				return "", false
 			}
 		}
-		if d, is := workOf(steps.find(second)).(*decision); is && len(p) > 3 && d.chosen(p[3:]) {
+		return "step:" + second, false
+	case "item":
+		return item, false
+	case "output":
+		return "", true
+	case "approval": // of a notice: what is shown may be a model's words
+		return "", !slices.Contains([]string{"id", "what", "link", "button", "approver", "expires"}, second)
+	}
+	return "", false
+}
+
+// read reports whether a path may lead to what a model wrote. Item is the key of the item that is seen there. With steps it looks at what their
+// outputs may be.
+func (t words) read(p Path, item string, steps *around) bool {
+	key, always := leadsTo(p, item)
+	if !always && len(p) > 3 && (p[0].Name == "stepResults" || p[0].Name == "steps") {
+		if d, is := workOf(steps.find(p[1].Name)).(*decision); is && d.chosen(p[3:]) {
 			return false
 		}
-		return t["step:"+second]
-	case "item":
-		return item
-	case "output":
-		return true
-	case "approval": // of a notice: what is shown may be a model's words
-		return !slices.Contains([]string{"id", "what", "link", "button", "approver", "expires"}, second)
 	}
-	return false
+	return always || t[key]
 }
 
 func workOf(s *step) worker {
@@ -185,7 +203,7 @@ func says(k *paramCheck, schema any, below bool, is func(leaf map[string]any) bo
 }
 
 // trust checks that no words of a model choose who is written to.
-func (k *checker) trust(g graph, item bool, steps *around) {
+func (k *checker) trust(g graph, item string, steps *around) {
 	for _, s := range g.steps {
 		switch w := s.work.(type) {
 		case *call:
@@ -205,12 +223,12 @@ func (k *checker) trust(g graph, item bool, steps *around) {
 				k.trust(b.graph, item, newAround(b.graph, steps))
 			}
 		case *each:
-			k.trust(w.graph, k.words["item:"+s.id], newAround(w.graph, steps))
+			k.trust(w.graph, "item:"+s.id, newAround(w.graph, steps))
 		}
 	}
 }
 
-func (k *checker) trustIn(of *params, allow []string, item bool, steps *around) {
+func (k *checker) trustIn(of *params, allow []string, item string, steps *around) {
 	for _, p := range of.trusted {
 		for _, u := range p.paths() {
 			if !slices.Contains(allow, p.param) && k.words.read(u.path, item, steps) {
