@@ -163,7 +163,7 @@ func Publish(ctx context.Context, e *pawl.Engine, ev Event) (Published, error) {
 func (r *eventRow) publish(ctx context.Context, e *pawl.Engine) (Published, error) {
 	r.Due = r.At.Add(claimFor) // whoever publishes comes first
 	r.Told = isEnd(r.Name)     // it is for subscriptions
-	if len(r.Data) > 16<<10 { // no engine takes less
+	if len(r.Data) > 16<<10 {  // no engine takes less
 		r.Room = strings.Repeat(" ", mostErrors+1000+64*len(r.Starts))
 	}
 	version, err := r.write(ctx, e, 0, time.Time{})
