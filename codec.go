@@ -27,10 +27,19 @@ func decode(what string, data []byte, v any) error {
 	if len(data) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(data, v); err != nil {
+	if err := unmarshal(data, v); err != nil {
 		return &DecodingError{What: what, Type: fmt.Sprintf("%T", v)[1:], Err: err} // v is a pointer
 	}
 	return nil
+}
+
+// unmarshal is json.Unmarshal. What reads itself, as a json.RawMessage does, gets valid data at once: json.Unmarshal would look for its
+// end first, though it has found that all of it is one value.
+func unmarshal(data []byte, v any) error {
+	if u, is := v.(json.Unmarshaler); is && json.Valid(data) {
+		return u.UnmarshalJSON(bytes.Trim(data, " \t\r\n"))
+	}
+	return json.Unmarshal(data, v)
 }
 
 // decodeInput is decode with unknown fields and trailing data refused, for what comes
