@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -58,6 +59,17 @@ func (torrent) Call(_ context.Context, c service.Call) (any, error) {
 	return len(c.Params), nil
 }
 
+// long says that the sizes are those of "make crash": as large as may come. Otherwise they go well over the limits, and no further.
+func long() bool { return os.Getenv("PAWL_CRASH") == "long" }
+
+// size is n, or all of it with [long].
+func size(n, all int) int {
+	if long() {
+		return all
+	}
+	return n
+}
+
 func misdeeds() (all []misdeed) {
 	add := func(name, doc, in, code, says string) { all = append(all, misdeed{name, doc, in, code, says}) }
 	rep := strings.Repeat
@@ -79,6 +91,10 @@ func misdeeds() (all []misdeed) {
 	}
 	nothingNamed := func(id string) string { return step(id, "transform", `{"expression": "1"}`, ``, end) }
 	nothing := step("x", "transform", `{"expression": "1"}`, ``, end)
+	keeps := `"limits": {"maxBytes": 16777216}, ` // a quarter of what flows may hold that say nothing
+	if long() {
+		keeps = ""
+	}
 	big := func(n int) string { return `{"big": "` + rep("x", n) + `"}` }
 	many := func(n int, item string) string {
 		return `{"list": [` + strings.TrimSuffix(rep(item+",", n), ",") + `]}`
@@ -109,16 +125,16 @@ func misdeeds() (all []misdeed) {
 		}
 		return steps
 	}
-	add("five hundred steps that keep what is large", flowOf(``, set2(500)...), big(1_900_000), "flow_limit", "maxBytes: 67108864")
-	add("answers kept side by side", flowOf(``, each("m", `"range(1000)"`, `, "concurrency": 20`, calls("t", "text", ``, end))), ``, "flow_limit", "maxBytes")
+	add("five hundred steps that keep what is large", flowOf(keeps, set2(500)...), big(1_900_000), "flow_limit", fmt.Sprintf("maxBytes: %d", size(16<<20, 64<<20)))
+	add("answers kept side by side", flowOf(keeps, each("m", `"range(1000)"`, `, "concurrency": 20`, calls("t", "text", ``, end))), ``, "flow_limit", "maxBytes")
 	add("small objects kept side by side", flowOf(``, each("m", `"range(1000)"`, `, "concurrency": 2`, calls("t", "objects", ``, end))), ``, "flow_limit", "maxBytes")
-	add("large answers of many items at once", flowOf(``, each("m", `"range(1000)"`, `, "concurrency": 1000`, calls("t", "text", ``, `"y"`), step("y", "transform", `{"expression": "1"}`, ``, end))), ``, "flow_limit", "maxBytes")
+	add("large answers of many items at once", flowOf(keeps, each("m", `"range(1000)"`, `, "concurrency": 1000`, calls("t", "text", ``, `"y"`), step("y", "transform", `{"expression": "1"}`, ``, end))), ``, "flow_limit", "maxBytes")
 	add("large answers of a few items at once, which are not kept", flowOf(``, each("m", `"range(30)"`, `, "concurrency": 2`, calls("t", "text", ``, `"y"`), nothingNamed("y"))), ``, "", "")
 	add("an answer over what the engine takes", flowOf(``, calls("t", "over", ``, end)), ``, "too_large", "2097152")
 	add("an answer of small objects", flowOf(``, calls("t", "objects", ``, end)), ``, "flow_limit", "maxBytes")
 	add("a deep answer", flowOf(``, calls("t", "deep", ``, end)), ``, "-", "nested more than 500 deep")
 	add("a number that there is not", flowOf(``, calls("t", "number", ``, end)), ``, "-", "too large")
-	add("parallel in parallel in map", flowOf(``, each("m", `"range(300)"`, `, "concurrency": 100`, step("p", "parallel", `{"branches": [`+
+	add("parallel in parallel in map", flowOf(keeps, each("m", `"range(300)"`, `, "concurrency": 100`, step("p", "parallel", `{"branches": [`+
 		`{"id": "one", "steps": [`+step("q", "parallel", `{"branches": [{"id": "a", "steps": [`+calls("t", "text", ``, end)+`]}, {"id": "b", "steps": [`+calls("u", "text", ``, end)+`]}]}`, ``, end)+`]},`+
 		`{"id": "two", "steps": [`+calls("v", "text", ``, end)+`]}]}`, ``, end))), ``, "flow_limit", "maxBytes")
 	add("a hundred branches that keep what is large", flowOf(``, step("p", "parallel", `{"failureMode": "continue", "branches": [`+func() string {
@@ -128,17 +144,17 @@ func misdeeds() (all []misdeed) {
 		}
 		return strings.Join(b, ",")
 	}()+`]}`, `"onFailure": "skip",`, end)), ``, "flow_limit", "maxBytes")
-	add("skipping does not help", flowOf(``, step("m", "map", `{"over": "range(1000)", "failureMode": "continue", "steps": [`+calls("t", "text", ``, end)+`]}`, `"onFailure": "skip",`, end)), ``, "flow_limit", "maxBytes")
+	add("skipping does not help", flowOf(keeps, step("m", "map", `{"over": "range(1000)", "failureMode": "continue", "steps": [`+calls("t", "text", ``, end)+`]}`, `"onFailure": "skip",`, end)), ``, "flow_limit", "maxBytes")
 	add("as little as may be held", flowOf(`"limits": {"maxBytes": 1024}, `, nothing), big(2000), "flow_limit", "maxBytes: 1024")
-	for name, in := range map[string]string{
-		"many variables": func() string {
-			var b []string
-			for i := range 100_000 {
-				b = append(b, fmt.Sprintf(`"k%d": %d`, i, i))
-			}
-			return "{" + strings.Join(b, ",") + "}"
-		}(),
-	} {
+	variables := func(n int) string {
+		var b []string
+		for i := range n {
+			b = append(b, fmt.Sprintf(`"k%d": %d`, i, i))
+		}
+		return "{" + strings.Join(b, ",") + "}"
+	}
+	{
+		name, in := "many variables", variables(size(20_000, 100_000))
 		add(name+" in items that set one", flowOf(``, each("m", `"range(1000)"`, `, "concurrency": 1000`, set("s", `{"y": "index"}`, ``, end))), in, "flow_limit", "maxBytes")
 		add(name+" in items", flowOf(``, each("m", `"range(1000)"`, `, "concurrency": 1000`, nothing)), in, "", "")
 		add(name, flowOf(``, nothing), in, "", "")
@@ -149,9 +165,10 @@ func misdeeds() (all []misdeed) {
 
 	// Lists.
 	add("ten million items", flowOf(``, each("m", `"range(10000000)"`, ``, nothing)), ``, "-", "")
-	add("a list as long as may come", flowOf(``, each("m", `"variables.list"`, `, "concurrency": 1000`, nothing)), many(900_000, "1"), "-", "the limit is 100000")
-	add("maps in maps", flowOf(``, each("m", `"range(500)"`, ``, each("n", `"range(500)"`, ``, each("o", `"range(500)"`, ``, nothing)))), ``, "flow_limit", "")
-	add("maps in maps that skip", flowOf(``, step("m", "map", `{"over": "range(500)", "failureMode": "continue", "steps": [`+step("n", "map", `{"over": "range(500)", "failureMode": "continue", "steps": [`+nothing+`]}`, `"onFailure": "skip",`, end)+`]}`, `"onFailure": "skip",`, end)), ``, "flow_limit", "100000 items")
+	add("a list as long as may come", flowOf(``, each("m", `"variables.list"`, `, "concurrency": 1000`, nothing)), many(size(150_000, 900_000), "1"), "-", "the limit is 100000")
+	inMaps := fmt.Sprintf(`range(%d)`, size(40_000, 500)) // three lists are over the limit of items; or two hundred, all but the last of which are gone through
+	add("maps in maps", flowOf(``, each("m", `"`+inMaps+`"`, ``, each("n", `"`+inMaps+`"`, ``, each("o", `"`+inMaps+`"`, ``, nothing)))), ``, "flow_limit", "")
+	add("maps in maps that skip", flowOf(``, step("m", "map", `{"over": "`+inMaps+`", "failureMode": "continue", "steps": [`+step("n", "map", `{"over": "`+inMaps+`", "failureMode": "continue", "steps": [`+nothing+`]}`, `"onFailure": "skip",`, end)+`]}`, `"onFailure": "skip",`, end)), ``, "flow_limit", "100000 items")
 	add("a map over itself", flowOf(``, each("m", `"range(400)"`, `, "concurrency": 1000`, each("n", `"range(400)"`, `, "concurrency": 1000`, nothing))), ``, "flow_limit", "maxBytes")
 	add("items that go round", flowOf(``, each("m", `"range(100)"`, ``, step("x", "transform", `{"expression": "1"}`, `"maxVisits": 1000000,`, `"x"`))), ``, "flow_limit", "maxSteps")
 	add("a circle without an end", flowOf(``, step("x", "transform", `{"expression": "1"}`, `"maxVisits": 1000000,`, `"x"`)), ``, "flow_limit", "maxSteps: 1000")
@@ -198,7 +215,7 @@ func misdeeds() (all []misdeed) {
 	add("inputs that double with the depth", flowOf(`"inputs": `+twice+`, `, nothing), `{"v": `+rep("[", 40)+rep("]", 40)+`}`, "input", "1000000 steps")
 	add("inputs with a long pattern", flowOf(`"inputs": {"type": "object", "properties": {"v": {"type": "array", "items": {"pattern": "^((a{100}){9}|b{900})*$"}}}}, `, nothing), `{"v": [`+strings.TrimSuffix(rep(`"`+rep("a", 1000)+`",`, 1000), ",")+`]}`, "input", "1000000 steps")
 	add("inputs with long numbers", flowOf(`"inputs": {"type": "object", "properties": {"v": {"type": "array", "items": {"type": "number", "minimum": 0}}}}, `, nothing), `{"v": [`+strings.TrimSuffix(rep(`1e999999,`, 1000), ",")+`]}`, "input", "")
-	add("inputs that name the fields of a huge object", flowOf(`"inputs": {"type": "object", "propertyNames": {"pattern": "^[a-z0-9]{1,20}$"}, "patternProperties": {"a$": {}, "b$": {}, "c$": {}, "^d": {}}}, `, nothing), all[len(all)-1].in, "input", "")
+	add("inputs that name the fields of a huge object", flowOf(`"inputs": {"type": "object", "propertyNames": {"pattern": "^[a-z0-9]{1,20}$"}, "patternProperties": {"a$": {}, "b$": {}, "c$": {}, "^d": {}}}, `, nothing), variables(100_000), "input", "1000000 steps")
 	add("an event with references doubled", flowOf(``, step("w", "wait", `{"for": "event", "event": "go", "timeoutMs": 600000, "schema": `+doubled(`{"type": "string"}`)+`}`, ``, end)), ``, "input", "1000000 steps")
 	add("an answer with references doubled", flowOf(``, step("d", "ai-decision", `{"prompt": "v", "outputFormat": "json", "maxRepairs": 0, "outputSchema": `+doubled(`{"type": "string"}`)+`}`, ``, end)), ``, "-", "")
 	add("parameters of a service are held against its own schema only", flowOf(``, step("s", "service", `{"service": "desk", "action": "send", "to": "a", "n": "{{variables.n}}"}`, ``, end)), `{"n": 1e300}`, "", "")
@@ -242,7 +259,7 @@ func torrents() llmtest.Rule {
 		text := "a"
 		switch asked := r.Messages[0].Content; {
 		case strings.Contains(asked, "long"):
-			text = strings.Repeat("word ", 2<<20)
+			text = strings.Repeat("word ", size(500_000, 2<<20))
 		case strings.Contains(asked, "deep"):
 			text = strings.Repeat("[", 1<<20)
 		case strings.Contains(asked, "list"):
@@ -284,7 +301,7 @@ func codes(f *pawl.Failure) (all []string) {
 
 // What a run does that means no good is refused or bounded, and it takes neither memory nor time for long.
 func TestHostileRuns(t *testing.T) {
-	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), nil)
+	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), &sqlite.Options{Unsafe: true}) // no power is cut here
 	if err != nil {
 		t.Fatal(err)
 	}
