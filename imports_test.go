@@ -35,21 +35,22 @@ var rooms = []room{
 	{"llm", nil},
 	{"llm/internal/exchange", []string{"llm"}}, // what the clients of all providers do alike
 	{"llm/...", []string{"llm", "llm/internal/exchange"}},
-	{"internal/schema", nil}, // JSON Schemas that others have written
+	{"internal/schema", nil},   // JSON Schemas that others have written
+	{"internal/spelling", nil}, // the name that was meant where another one stands
 	{"approval", []string{"pawl", "internal/schema"}},
 	{"agent", []string{"pawl", "llm", "approval"}},
 	{"agent/mcp", []string{"pawl", "agent"}},
-	{"service", []string{"internal/schema"}},
+	{"service", []string{"internal/schema", "internal/spelling"}},
 	{"service/...", []string{"service", "internal/schema"}}, // those that bring dependencies of their own
-	{"expr", nil},
-	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger", "trigger/dbchange", "internal/schema"}},
+	{"expr", []string{"internal/spelling"}},
+	{"flow", []string{"pawl", "expr", "llm", "agent", "approval", "service", "trigger", "trigger/dbchange", "internal/schema", "internal/spelling"}},
 	{"flow/draft", []string{"pawl", "flow", "llm", "agent"}},
-	{"flow/flowtest", []string{"pawl", "flow", "llm", "llm/llmtest", "agent", "service", "sqlite", "approval", "expr"}}, // a part of the program: pawl test
-	{"trigger", []string{"pawl", "expr"}},
+	{"flow/flowtest", []string{"pawl", "flow", "llm", "llm/llmtest", "agent", "service", "sqlite", "approval", "internal/spelling"}}, // a part of the program: pawl test
+	{"trigger", []string{"pawl", "expr", "internal/spelling"}},
 	{"trigger/...", []string{"pawl", "trigger"}},
 	{"templates", nil},
 	{"secret", []string{"pawl"}},
-	{"api", []string{"pawl", "flow", "flow/draft", "trigger", "secret", "llm", "agent", "approval", "templates", "service", "internal/schema"}},
+	{"api", []string{"pawl", "flow", "flow/draft", "trigger", "secret", "llm", "agent", "approval", "templates", "service", "internal/schema", "internal/spelling"}},
 	{"telemetry", []string{"pawl"}},
 	{"ui", nil},
 	{"cmd/pawl", everything},

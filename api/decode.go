@@ -18,6 +18,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // slack is how much larger than the largest payload a body may be: for the object around it.
@@ -112,7 +113,7 @@ func knownFields(data json.RawMessage, t reflect.Type, at string) error {
 			i := slices.Index(known, name)
 			if i < 0 {
 				p := badRequest("the body has a field %q, which this call does not know", at+name)
-				p.Hint = suggest(name, known)
+				p.Hint = spelling.Choice(name, known)
 				return p
 			}
 			if err := knownFields(fields[name], t.Field(i).Type, at+name+"."); err != nil {
@@ -206,48 +207,4 @@ func uniqueNames(d *json.Decoder, path []string) error {
 		_, err = d.Token()
 	}
 	return err
-}
-
-// suggest names what was probably meant, or else what there is.
-func suggest(got string, known []string) string {
-	best, distance := "", len(got)/2+2
-	for _, k := range known {
-		if d := edits(strings.ToLower(got), strings.ToLower(k)); d < distance {
-			best, distance = k, d
-		}
-	}
-	switch {
-	case best != "":
-		return fmt.Sprintf("did you mean %q?", best)
-	case len(known) == 0:
-		return "there is none at all"
-	case len(known) > 20:
-		known = append(slices.Clone(known[:20]), "…")
-	}
-	return "there are: " + strings.Join(known, ", ")
-}
-
-// edits is how many characters must be put in, taken out or changed to make b of a.
-func edits(a, b string) int {
-	x, y := []rune(a), []rune(b)
-	if len(x) > 256 || len(y) > 256 {
-		return 256
-	}
-	row := make([]int, len(y)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i, c := range x {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j, e := range y {
-			cost := diagonal
-			if c != e {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(y)]
 }

@@ -134,20 +134,3 @@ func TestAPanicIsAProblem(t *testing.T) {
 		t.Errorf("log: %s", &log)
 	}
 }
-
-func TestSuggestions(t *testing.T) {
-	known := []string{"research-agent", "content-pipeline", "rag-agent"}
-	for got, want := range map[string]string{
-		"researhc-agent": `did you mean "research-agent"?`,
-		"ragagent":       `did you mean "rag-agent"?`,
-		"Content":        `there are: research-agent, content-pipeline, rag-agent`,
-		"x":              `there are: research-agent, content-pipeline, rag-agent`,
-	} {
-		if s := suggest(got, known); s != want {
-			t.Errorf("%s: %s, want %s", got, s, want)
-		}
-	}
-	if s := suggest("x", nil); s != "there is none at all" {
-		t.Error(s)
-	}
-}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // Scope is what a key may do.
@@ -60,7 +62,7 @@ func checkScopes(scopes []Scope) error {
 	for _, s := range scopes {
 		if !slices.Contains(Scopes(), s) {
 			p := badRequest("there is no scope %q", s)
-			p.Hint = suggest(string(s), strings.Fields(strings.Trim(fmt.Sprint(Scopes()), "[]")))
+			p.Hint = spelling.Choice(string(s), strings.Fields(strings.Trim(fmt.Sprint(Scopes()), "[]")))
 			return p
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/flow/draft"
+	"github.com/pawlrun/pawl/internal/spelling"
 	"github.com/pawlrun/pawl/secret"
 )
 
@@ -271,7 +272,7 @@ func checkQuery(r *http.Request, o *operation) error {
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if !o.loose && !slices.Contains(o.queries, name) && (o.prefix == "" || !strings.HasPrefix(name, o.prefix)) {
 			p := badRequest("this call knows no query parameter %q", name)
-			p.Hint = suggest(name, o.queries)
+			p.Hint = spelling.Choice(name, o.queries)
 			return p
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // Kinds of workflows.
@@ -226,6 +227,6 @@ func (s *server) unknownWorkflow(ctx context.Context, name string) error {
 		}
 	}
 	slices.Sort(known)
-	p.Hint = suggest(name, known)
+	p.Hint = spelling.Choice(name, known)
 	return p
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"cel.dev/cel-go/common/ast"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // function is one that expressions can call: f(a, b), or a.f(b). Steps and bytes are paid for before they are spent.
@@ -66,7 +67,7 @@ func (c *compiler) function(e ast.Expr, level int) (node, kinds, error) {
 	}
 	f, is := functions[name]
 	if !is {
-		hint := did(name, Functions())
+		hint := spelling.Hint(name, Functions())
 		if call.IsMemberFunction() && call.Target().Kind() == ast.IdentKind {
 			if _, _, err := c.path(call.Target(), level); err != nil {
 				return nil, 0, err // math.abs(x)

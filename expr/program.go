@@ -3,7 +3,8 @@ package expr
 import (
 	"context"
 	"errors"
-	"fmt"
+
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // Program is an expression that was read. It does not change and may be shared.
@@ -75,15 +76,8 @@ func (p *Program) told(err error) error {
 		return &Error{Source: p.source, Message: err.Error(), Err: err}
 	}
 	if e.object != nil && len(e.object) <= 1000 {
-		e.Hint = did(e.lacks, sortedKeys(e.object))
+		e.Hint = spelling.Hint(e.lacks, sortedKeys(e.object))
 	}
 	e.object = nil
 	return e
-}
-
-func did(name string, names []string) string {
-	if best := Likely(name, names); best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
-	}
-	return ""
 }

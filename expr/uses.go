@@ -8,6 +8,7 @@ import (
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // path compiles a name with the constant fields and indices behind it.
@@ -85,7 +86,7 @@ func segmentOf(key ast.Expr) (Segment, bool) {
 func (c *compiler) unknownName(e ast.Expr, bare bool) error {
 	name := e.AsIdent()
 	at := c.at(e)
-	hint := did(name, slices.Concat(c.env.names, c.locals))
+	hint := spelling.Hint(name, slices.Concat(c.env.names, c.locals))
 	if f, is := functions[name]; is {
 		hint = "write " + f.usage
 		if _, is := conversions[name]; is {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/agent"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // Backtests is the name of the workflow that carries out backtests of decisions: see [Registry.Backtester].
@@ -178,7 +179,7 @@ func (f *Flow) decisionAt(name string) (place string, d *decision, err error) {
 	}
 	switch {
 	case len(found) == 0:
-		hint := did(name, places)
+		hint := spelling.Hint(name, places)
 		if hint == "" && len(places) > 0 {
 			hint = "its decisions are " + strings.Join(places, ", ")
 		}

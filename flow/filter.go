@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // filter changes a value on its way into a text.
@@ -58,12 +60,7 @@ func readFilter(text string, at int) (filter, int, error) {
 	name := text[at:end]
 	known, is := filters[name]
 	if !is {
-		names := slices.Sorted(maps.Keys(filters))
-		hint := did(name, names)
-		if hint == "" {
-			hint = "there are " + strings.Join(names, ", ")
-		}
-		return filter{}, 0, fmt.Errorf("there is no filter %q; %s", name, hint)
+		return filter{}, 0, fmt.Errorf("there is no filter %q; %s", name, spelling.Choice(name, slices.Sorted(maps.Keys(filters))))
 	}
 	var argument any
 	if next := skip(text, end); next < len(text) && text[next] == ':' {

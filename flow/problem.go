@@ -8,6 +8,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/expr"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // Problem is one thing that is wrong with a document.
@@ -145,12 +146,12 @@ func (f *findings) faultIn(at *node, e *expr.Error) {
 	}
 }
 
-// did is [did] where there is a document: who has a thousand faults is not told what each might have meant.
+// did is [spelling.Hint] where there is a document: who has a thousand faults is not told what each might have meant.
 func (f *findings) did(name string, names []string) string {
 	if len(f.list) > maxProblems {
 		return ""
 	}
-	return did(name, names)
+	return spelling.Hint(name, names)
 }
 
 // sorted are the findings in the document's order, each once, and not too many.
@@ -177,12 +178,4 @@ func (f *findings) sorted() Problems {
 		out = append(out, Problem{Message: fmt.Sprintf("and %d more problems", more), Warning: !grave})
 	}
 	return out
-}
-
-// did returns `did you mean "…"?` for the name most like one that is not there, or "".
-func did(name string, names []string) string {
-	if best := expr.Likely(name, names); best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
-	}
-	return ""
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl/internal/schema"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // DescribeOptions say what [Describe] makes of a description.
@@ -119,7 +120,7 @@ func Describe(data []byte, opt DescribeOptions) (*Described, error) {
 	for _, name := range opt.Actions {
 		w := d.ways[name]
 		if w == nil {
-			return nil, Faults{{Message: fmt.Sprintf("there is no action %q, which is to be chosen", name), Hint: likely(name, sortedNames(d.ways))}}
+			return nil, Faults{{Message: fmt.Sprintf("there is no action %q, which is to be chosen", name), Hint: spelling.Hint(name, sortedNames(d.ways))}}
 		}
 		list = append(list, w.action)
 	}

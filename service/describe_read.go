@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pawlrun/pawl/internal/schema"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // reader makes actions of a document, and gathers all that is wrong with it.
@@ -173,7 +174,7 @@ func (r *reader) one(at *node, otherwise string, list []string) string {
 		return otherwise
 	}
 	if !slices.Contains(list, at.text) {
-		hint := likely(at.text, list)
+		hint := spelling.Hint(at.text, list)
 		if hint == "" {
 			hint = "write one of " + strings.Join(list, ", ")
 		}
@@ -259,7 +260,7 @@ func (r *reader) query(w *way, at *node, params *parameters) {
 				continue
 			}
 			if params.names[item.text] == nil {
-				r.fault(item, likely(item.text, sortedNames(params.names)), "there is no parameter %q", item.text)
+				r.fault(item, spelling.Hint(item.text, sortedNames(params.names)), "there is no parameter %q", item.text)
 				continue
 			}
 			w.query = append(w.query, placed{name: item.text, value: wholePlace(item, item.text)})
@@ -389,7 +390,7 @@ func (r *reader) places(w *way, at *node, params *parameters) {
 		case p.name == "":
 			rest = true
 		case params.names[p.name] == nil:
-			r.fault(at, likely(p.name, sortedNames(params.names)), "there is no parameter %q", p.name)
+			r.fault(at, spelling.Hint(p.name, sortedNames(params.names)), "there is no parameter %q", p.name)
 		default:
 			w.used[p.name] = true
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // Fault is one thing that is wrong with a description.
@@ -85,7 +87,7 @@ func (f *findings) fields(at *node, allowed map[string]kind, required ...string)
 		kinds, known := allowed[field.name]
 		switch {
 		case !known:
-			f.fault(field.at, cmp.Or(likely(field.name, names), "there are "+strings.Join(names, ", ")), "there is no field %q here", field.name)
+			f.fault(field.at, spelling.Choice(field.name, names), "there is no field %q here", field.name)
 		default:
 			f.is(field.value, kinds)
 		}
@@ -114,52 +116,4 @@ func sortedNames[V any](m map[string]V) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// likely is `did you mean "…"?` with the one of names that who wrote got may have meant, or "".
-func likely(got string, names []string) string {
-	best, least := "", len(got)/3+2
-	for _, name := range names {
-		if d := changes(plainName(got), plainName(name)); d < least {
-			best, least = name, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", best)
-}
-
-// plainName makes names alike that people take for the same: baseURL, base-url, base_url.
-func plainName(s string) string {
-	return strings.NewReplacer("-", "", "_", "", " ", "").Replace(strings.ToLower(s))
-}
-
-// changes counts the signs that must be put in, taken out, replaced, or swapped with the next to make b of a. Long names are near to none.
-func changes(a, b string) int {
-	x, y := []rune(a), []rune(b)
-	if len(x) > 64 || len(y) > 64 {
-		return 64
-	}
-	rows := make([][]int, len(x)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(y)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(x); i++ {
-		for j := 1; j <= len(y); j++ {
-			differs := 1
-			if x[i-1] == y[j-1] {
-				differs = 0
-			}
-			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+differs)
-			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(x)][len(y)]
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/expr"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // Match is an expression that an event fits or not, in the language of package [expr]: "event.data.amount > 100 &&
@@ -68,7 +69,7 @@ var eventFields = []string{"id", "name", "data"}
 
 // likely is " (did you mean …?)" with the one of names that somebody who wrote got may have meant; "": none is near.
 func likely(got string, names []string) string {
-	if best := expr.Likely(got, names); best != "" {
+	if best := spelling.Likely(got, names); best != "" {
 		return fmt.Sprintf(" (did you mean %s?)", best)
 	}
 	return ""

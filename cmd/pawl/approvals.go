@@ -14,6 +14,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/approval"
+	"github.com/pawlrun/pawl/internal/spelling"
 	"github.com/spf13/cobra"
 )
 
@@ -486,7 +487,7 @@ func (a *app) fieldValues(known []approval.Field, texts []string) (url.Values, e
 		case len(names) == 0:
 			return nil, a.usage("--field %s: the approval has no form", name)
 		case !slices.Contains(names, name):
-			return nil, a.usage("--field %s: the form has no such field; %s", name, nearest(name, names))
+			return nil, a.usage("--field %s: the form has no such field; %s", name, spelling.Choice(name, names))
 		}
 		values.Add(name, value)
 	}

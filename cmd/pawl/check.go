@@ -13,6 +13,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/examples/demo"
+	"github.com/pawlrun/pawl/internal/spelling"
 	"github.com/spf13/cobra"
 )
 
@@ -90,7 +91,7 @@ func (a *app) check(ctx context.Context, where, secretFile, workflow string) (er
 		list.Items = append(list.Items, c)
 	}
 	if known := engine.Workflows(); workflow != "" && len(list.Items) == 0 && !slices.Contains(known, workflow) {
-		return a.usage("--workflow: this program has no workflow %q, and no run under way is of one; %s", workflow, nearest(workflow, known))
+		return a.usage("--workflow: this program has no workflow %q, and no run under way is of one; %s", workflow, spelling.Choice(workflow, known))
 	}
 	body, err := json.Marshal(list)
 	if err != nil {

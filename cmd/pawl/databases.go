@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/internal/spelling"
 	"github.com/pawlrun/pawl/trigger/dbchange"
 	"github.com/pawlrun/pawl/trigger/dbchange/pglisten"
 	"go.yaml.in/yaml/v3"
@@ -114,7 +115,7 @@ func (w *watchedDatabases) connect(_ context.Context, name string) (dbchange.Con
 		if len(w.dsns) == 0 {
 			return dbchange.Connection{}, fmt.Errorf("%w: database %q: the settings have none; name it there: databases: {%s: {dsnFile: FILE}}", pawl.ErrNotFound, name, name)
 		}
-		return dbchange.Connection{}, fmt.Errorf("%w: the settings have no database %q; %s", pawl.ErrNotFound, name, nearest(name, slices.Sorted(maps.Keys(w.dsns))))
+		return dbchange.Connection{}, fmt.Errorf("%w: the settings have no database %q; %s", pawl.ErrNotFound, name, spelling.Choice(name, slices.Sorted(maps.Keys(w.dsns))))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

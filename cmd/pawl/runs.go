@@ -9,6 +9,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/internal/spelling"
 	"github.com/spf13/cobra"
 )
 
@@ -150,7 +151,7 @@ func (a *app) noRuns(ctx context.Context, q api.RunQuery) {
 	}
 	a.note("no run fits; see all: %s", style(a.hint("runs list")))
 	if names := a.workflowNames(ctx, ""); q.Workflow != "" && len(names) > 0 && !slices.Contains(names, q.Workflow) {
-		a.note("the server has no workflow %q; %s", q.Workflow, nearest(q.Workflow, names))
+		a.note("the server has no workflow %q; %s", q.Workflow, spelling.Choice(q.Workflow, names))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"github.com/pawlrun/pawl/internal/spelling"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -230,7 +231,7 @@ func (a *app) readGroup(file, prefix string, group *yaml.Node, s *settings, orig
 			}
 			continue
 		case !ok:
-			return a.usage("%s:%d: there is no setting %q; %s", file, name.Line, key, nearest(key, names))
+			return a.usage("%s:%d: there is no setting %q; %s", file, name.Line, key, spelling.Choice(key, names))
 		case origin[key] != "":
 			return a.usage("%s:%d: %s is set twice", file, name.Line, key)
 		}
@@ -315,18 +316,6 @@ func (a *app) checkSettings(s settings) error {
 	}
 	slices.Sort(faults) // those of a map come in any order
 	return a.usage("%s", strings.Join(faults, "\n"))
-}
-
-// nearest says what was probably meant, or else what there is.
-func nearest(typed string, known []string) string {
-	all := &cobra.Command{SuggestionsMinimumDistance: 3}
-	for _, name := range known {
-		all.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
-	}
-	if near := all.SuggestionsFor(typed); len(near) > 0 {
-		return fmt.Sprintf("did you mean %q?", near[0])
-	}
-	return "there are: " + strings.Join(known, ", ")
 }
 
 func (a *app) configCommand() *cobra.Command {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pawlrun/pawl/expr"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // Cases are those of one flow, as its file holds them.
@@ -107,7 +107,7 @@ func (r *caseReader) object(at string, v any, known ...string) map[string]any {
 	if len(known) > 0 {
 		for _, name := range sorted(object) {
 			if !slices.Contains(known, name) {
-				r.fault(at+"/"+name, likely(name, known), "there is no field %q", name)
+				r.fault(at+"/"+name, spelling.Choice(name, known), "there is no field %q", name)
 			}
 		}
 	}
@@ -163,11 +163,11 @@ func (c *Case) check(d *document) (faults []string) {
 			if slices.Contains(known, id) {
 				continue
 			}
-			hint := likely(id, known)
+			hint := spelling.Choice(id, known)
 			if n := d.nodes[id]; n != nil {
 				hint = fmt.Sprintf("%s is of type %s", id, n.kind)
 			}
-			faults = append(faults, strings.TrimSuffix(fmt.Sprintf("%s: the flow has no step %q of type %s; %s", field, id, strings.Join(kinds, " or "), hint), "; "))
+			faults = append(faults, fmt.Sprintf("%s: the flow has no step %q of type %s; %s", field, id, strings.Join(kinds, " or "), hint))
 		}
 	}
 	look("answers", c.Answers, "ai-decision", "agent")
@@ -182,7 +182,7 @@ func (c *Case) check(d *document) (faults []string) {
 	main = append(main, flow.End, flow.Fail)
 	for _, id := range c.Expect.Path {
 		if !slices.Contains(main, id) {
-			faults = append(faults, strings.TrimSuffix(fmt.Sprintf("expect.path: the main graph has no step %q; %s", id, likely(id, main)), "; "))
+			faults = append(faults, fmt.Sprintf("expect.path: the main graph has no step %q; %s", id, spelling.Choice(id, main)))
 		}
 	}
 	for _, id := range sorted(c.Waits) {
@@ -228,17 +228,6 @@ func inOrder(v any) []any {
 		return list
 	}
 	return []any{v}
-}
-
-// likely is a hint at the name that was meant.
-func likely(name string, known []string) string {
-	if best := expr.Likely(name, known); best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
-	}
-	if len(known) > 0 {
-		return "there are " + strings.Join(known, ", ")
-	}
-	return ""
 }
 
 func sorted[V any](m map[string]V) []string {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+
+	"github.com/pawlrun/pawl/internal/spelling"
 )
 
 // pathDiff says where a run left the path that was expected.
@@ -50,7 +52,7 @@ func differences(of string, want, got any, whole bool) (out []string) {
 				if v, is := other[name]; is {
 					look(at+"."+name, want[name], v)
 				} else {
-					out = append(out, fmt.Sprintf("%s.%s should be %s, and is missing; %s", at, name, words(want[name]), likely(name, sorted(other))))
+					out = append(out, fmt.Sprintf("%s.%s should be %s, and is missing; %s", at, name, words(want[name]), spelling.Choice(name, sorted(other))))
 				}
 			}
 			for _, name := range sorted(other) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/internal/spelling"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
 	"github.com/pawlrun/pawl/service"
@@ -119,7 +120,7 @@ func toolCalls(calls []any, req *llm.Request, refuse func(string, ...any) (*llm.
 		call, _ := one.(map[string]any)
 		name, _ := call["name"].(string)
 		if !slices.Contains(known, name) {
-			return refuse("there is no tool %q; %s", name, likely(name, known))
+			return refuse("there is no tool %q; %s", name, spelling.Choice(name, known))
 		}
 		args := call["arguments"]
 		if args == nil {
