@@ -353,7 +353,7 @@ func (s *server) commits(t *testing.T, m misdeed) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	info, end, err := s.Wait(ctx, "", run.ID)
 	if err != nil {
