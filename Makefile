@@ -4,6 +4,9 @@ GO             ?= go
 TEST_TIMEOUT ?= 30m
 CRASH_PACKAGES ?= ./...
 FUZZ_TIME      ?= 20s
+# Tests wait for disks and for each other, so more packages than processors are at work; the longest begin first.
+TEST_BESIDE    ?= 4
+TEST_PACKAGES  ?= . ./flow ./api ./cmd/pawl ./...
 # SQLite is C made Go, and its memory is not Go's: the detector can see nothing there, and
 # slows it five times while it looks.
 RACE           := -race -gcflags=modernc.org/sqlite/lib=-race=false
@@ -22,7 +25,7 @@ build: ## Build bin/pawl
 	$(GO) build -trimpath -o bin/pawl ./cmd/pawl
 
 test: test-needs format-check vet ## Run all tests; installs what they need on Debian
-	$(GO) test $(RACE) -vet=off -shuffle=on -timeout $(TEST_TIMEOUT) ./...
+	GORACE=atexit_sleep_ms=20 $(GO) test $(RACE) -vet=off -shuffle=on -p $(TEST_BESIDE) -timeout $(TEST_TIMEOUT) $(TEST_PACKAGES)
 
 vet: # with the flags of the tests, so that what is compiled for the one serves the other
 	$(GO) vet $(RACE) ./...
@@ -55,7 +58,7 @@ $(GOLANGCI):
 	mv bin/golangci-lint $@
 
 crash: test-needs ## Run the long crash tests, for about 25 minutes (CRASH_PACKAGES=./sqlite/...)
-	PAWL_CRASH=long $(GO) test -run 'Crash|Power|Fsync|sleepersCost' -count=1 -timeout 3h $(CRASH_PACKAGES)
+	PAWL_CRASH=long $(GO) test -run 'Crash|Power|Fsync|sleepersCost|HostileRuns' -count=1 -timeout 3h $(CRASH_PACKAGES)
 
 fuzz: test-needs ## Fuzz every Fuzz function for a while (FUZZ_TIME=5m)
 	@set -e; listing=$$($(GO) test -list '^Fuzz' ./...); \
