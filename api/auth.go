@@ -134,9 +134,13 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, o *operation) (*h
 	if wait, ok := d.rate.take(c.id); !ok {
 		return nil, tooMany(w, wait, "%s asks too often", c.name)
 	}
-	if !allows(c.scopes, o.scope) {
-		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="pawl", error="insufficient_scope", scope=%q`, o.scope))
-		p := newProblem(http.StatusForbidden, codeScope, "this call needs the scope %s, which %s does not have", o.scope, c.name)
+	missing := o.scope
+	if allows(c.scopes, missing) {
+		missing = o.with
+	}
+	if missing != "" && !allows(c.scopes, missing) {
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="pawl", error="insufficient_scope", scope=%q`, missing))
+		p := newProblem(http.StatusForbidden, codeScope, "this call needs the scope %s, which %s does not have", missing, c.name)
 		p.Hint = "use a key with that scope, or have one made"
 		return nil, p
 	}

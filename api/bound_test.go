@@ -288,7 +288,7 @@ var allowed = []allowance{
 var notForTenants = map[string]string{
 	"prompts": "global", "prompt": "global", "promptVersion": "global", "putPrompt": "global", "activatePrompt": "global", "rollbackPrompt": "global", "stats": "global", "metrics": "global",
 	"secretKeys": "global", "rewrapSecrets": "global",
-	"backtest": "no run has asked a model", "forkAsked": "no run has asked a model",
+	"backtest": "no run has asked a model", "backtestWorkflow": "no run has asked a model", "forkAsked": "no run has asked a model",
 	"showApprovalLink": "a link has its tenant in it, signed", "decideApprovalLink": "a link has its tenant in it, signed",
 	"login": "there is no provider", "loginCallback": "there is no provider", "resetBreaker": "no circuit of a service is open",
 }

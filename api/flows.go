@@ -129,6 +129,7 @@ func (s *server) flowRoutes() {
 			return s.changeFlow(ctx, in, (*flow.Registry).Rollback)
 		})
 	s.migrateRoute()
+	s.backtestRoute()
 	add(s, change("deactivateWorkflow", "/api/workflows/{id}/deactivate", "Let no new run of a flow start; those that are there go on"),
 		func(ctx context.Context, in *changeFlowInput) (*workflowOutput, error) {
 			return s.changeFlow(ctx, in, (*flow.Registry).Deactivate)

@@ -289,7 +289,7 @@ func (desk) Call(_ context.Context, c service.Call) (any, error) { return c.Para
 func flowsOf(t testing.TB, e *pawl.Engine) *flow.Registry {
 	t.Helper()
 	r := flow.NewRegistry(e, flow.Options{Services: service.Set{"desk": desk{}}, Models: demo.Scripted(llmtest.Script(llmtest.Echo())), Model: "scripted/script"})
-	if err := r.Refresh(t.Context()); err != nil {
+	if err := errors.Join(e.Register(r.Backtester()), r.Refresh(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -31,6 +31,7 @@ type route struct {
 	method  string
 	path    string // as http.ServeMux has it
 	scope   Scope  // what a key must have; public, anyKey
+	with    Scope  // a second that a key must have; "": none
 	summary string
 	about   string // more than a sentence, where it is needed
 	also    []int  // statuses of success beside the first, with the same body
@@ -80,7 +81,7 @@ func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{})
 func add[I, O any](s *server, r route, handle func(ctx context.Context, in *I) (*O, error)) {
 	op := huma.Operation{
 		OperationID: r.id, Method: r.method, Path: strings.ReplaceAll(r.path, "...}", "}"), Summary: r.summary, Description: r.about,
-		Tags: []string{tagOf(r.path)}, DefaultStatus: r.status, Security: r.scope.security(),
+		Tags: []string{tagOf(r.path)}, DefaultStatus: r.status, Security: r.scope.security(r.with),
 		MaxBodyBytes: -1, BodyReadTimeout: time.Hour, SkipValidateBody: true, SkipValidateParams: r.free, // the exchange does these itself
 		Metadata:  map[string]any{"route": r},
 		Responses: map[string]*huma.Response{"default": s.problems},

@@ -133,6 +133,16 @@ func (c *Client) Backtest(ctx context.Context, q BacktestRequest) (Run, error) {
 	return call[Run](ctx, c, http.MethodPost, "/api/backtests", nil, q)
 }
 
+// BacktestWorkflow asks a decision of past runs of a flow again, or with DryRun tells what that would ask and is likely to cost. The
+// answer's Run asks; with a wait it has ended, or the wait is over. Its result is an [agent.Report].
+func (c *Client) BacktestWorkflow(ctx context.Context, id string, q WorkflowBacktestRequest, wait time.Duration) (WorkflowBacktest, error) {
+	query := url.Values{}
+	if wait > 0 {
+		query.Set("wait", wait.String())
+	}
+	return call[WorkflowBacktest](ctx, c, http.MethodPost, workflowPath(id)+"/backtest", query, q)
+}
+
 // Schedules returns a page of schedules whose id begins with prefix, by id. limit 0 means 50; at
 // most 500.
 func (c *Client) Schedules(ctx context.Context, prefix, cursor string, limit int) (SchedulePage, error) {

@@ -121,7 +121,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 			{"openAPI", func() { v, err := c.OpenAPI(ctx); must(strings.Contains(string(v), `"3.1.0"`), err, "") }},
 			{"whoami", func() { v, err := c.Whoami(ctx); must(v.Name == `the key "test"`, err, v) }},
 			{"stats", func() { v, err := c.Stats(ctx); must(v.Workers == 1, err, v) }},
-			{"workflows", func() { v, err := c.Workflows(ctx, "", 0); must(len(v.Items) == 14, err, v) }},
+			{"workflows", func() { v, err := c.Workflows(ctx, "", 0); must(len(v.Items) == 15, err, v) }},
 			{"workflow", func() {
 				v, err := c.Workflow(ctx, "agent.backtest")
 				must(v.Name == "agent.backtest", err, v)
@@ -532,6 +532,19 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				v, err = c.Run(ctx, "bt", 20*time.Second)
 				var report agent.Report
 				must(json.Unmarshal(v.Result, &report) == nil && report.Asked == 1 && strings.Contains(report.Decisions[0].Is, "farewell"), err, v)
+			}},
+			{"backtestWorkflow", func() {
+				_, err := c.Deploy(ctx, []byte(`{"id":"sorts","steps":[{"id":"which","type":"ai-decision","config":{"prompt":"Which? {{variables.text}}","outputFormat":"enum","allowedValues":["a","b"]},"next":{"default":"end"}}]}`), api.DeployOptions{})
+				must(true, err, "")
+				x, err := c.Execute(ctx, "sorts", json.RawMessage(`{"text":"t"}`), 0, 20*time.Second)
+				must(x.Status == "completed", err, x)
+				q := api.WorkflowBacktestRequest{Step: "which", Flow: json.RawMessage(`"id: sorts\nsteps: [{id: which, type: ai-decision, config: {prompt: \"{{variables.text}}?\", outputFormat: enum, allowedValues: [b, c]}, next: {default: end}}]"`), DryRun: true}
+				v, err := c.BacktestWorkflow(ctx, "sorts", q, 0)
+				must(v.Run == nil && v.Estimate.Questions == 1 && v.Step == "which", err, v)
+				q.DryRun = false
+				v, err = c.BacktestWorkflow(api.WithIdempotencyKey(ctx, "again"), "sorts", q, 20*time.Second)
+				var report agent.Report
+				must(v.Run != nil && json.Unmarshal(v.Run.Result, &report) == nil && report.Asked == 1 && len(report.Pairs) == 1 && report.Pairs[0] == agent.Pair{Was: "a", Is: "b", N: 1}, err, v)
 			}},
 			{"putSchedule", func() {
 				q := api.ScheduleRequest{Workflow: "echo", Cron: "0 9 * * MON-FRI", Zone: "Europe/Berlin", Input: json.RawMessage(`{"text":"tick"}`), Jitter: "30s", Attributes: map[string]string{"team": "red"}}

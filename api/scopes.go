@@ -42,14 +42,18 @@ const (
 )
 
 // security is how the document says what a route asks of a caller.
-func (s Scope) security() []map[string][]string {
+func (s Scope) security(with Scope) []map[string][]string {
 	switch s {
 	case public:
 		return nil
 	case anyKey:
 		return []map[string][]string{{"key": {}}, {"session": {}}}
 	}
-	return []map[string][]string{{"key": {string(s)}}, {"session": {string(s)}}}
+	all := []string{string(s)}
+	if with != "" {
+		all = append(all, string(with))
+	}
+	return []map[string][]string{{"key": all}, {"session": all}}
 }
 
 // allows reports whether scopes let a caller use a route.

@@ -276,7 +276,7 @@ func serveWith(t *testing.T, store pawl.Store, opt *pawl.Options, defs ...pawl.D
 	models := scriptedModels(0)
 	services.into(&models)
 	flows := flow.NewRegistry(engine, models)
-	if err := flows.Refresh(t.Context()); err != nil {
+	if err := errors.Join(engine.Register(flows.Backtester()), flows.Refresh(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	drafts, err := a.drafts(engine, flows, models)
