@@ -80,6 +80,9 @@ func (r *Registry) PlanBacktest(ctx context.Context, q Backtest) (b agent.Backte
 	if err != nil {
 		return b, e, err
 	}
+	if q.Change.Model != "" {
+		q.Change.Model = r.opt.model(q.Change.Model)
+	}
 	b = agent.Backtest{Step: place, Runs: runs, Change: q.Change, Budget: q.Budget, Parallel: q.Parallel}
 	if with.Document != nil || with.PromptRef != "" || with.RouteOn != "" {
 		b.With, _ = json.Marshal(with) // its document is JSON

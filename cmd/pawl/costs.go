@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,12 +75,17 @@ func (a *app) moment(flag, text string) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return time.Now().Add(-d), nil
 	}
+	if days, is := strings.CutSuffix(text, "d"); is {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Now().AddDate(0, 0, -int(n)), nil
+		}
+	}
 	for _, layout := range []string{time.DateOnly, time.RFC3339} {
 		if at, err := time.Parse(layout, text); err == nil {
 			return at, nil
 		}
 	}
-	return time.Time{}, a.usage("--%s %q: write a day such as 2026-11-21, or how long ago, such as 24h", flag, text)
+	return time.Time{}, a.usage("--%s %q: write a day such as 2026-11-21, or how long ago, such as 24h or 7d", flag, text)
 }
 
 func (a *app) costs(ctx context.Context, q api.CostQuery) error {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -313,8 +311,23 @@ func (a *app) changeFlags(cmd *cobra.Command, change *agent.Change, system *stri
 	flags.IntVar(&change.MaxTokens, "max-tokens", 0, "the most that the model may write")
 }
 
-// changed reads them.
-func (a *app) changed(cmd *cobra.Command, change *agent.Change, system *string, temperature *float64) (err error) {
+// changed reads them; something must be changed.
+func (a *app) changed(cmd *cobra.Command, change *agent.Change, system *string, temperature *float64) error {
+	if err := a.readChange(cmd, change, system, temperature); err != nil {
+		return err
+	}
+	return a.changesSomething(change)
+}
+
+func (a *app) changesSomething(change *agent.Change) error {
+	if *change == (agent.Change{}) {
+		return a.usage("what is asked otherwise? give --model, --prompt, --system, --version, --temperature or --max-tokens")
+	}
+	return nil
+}
+
+// readChange reads them.
+func (a *app) readChange(cmd *cobra.Command, change *agent.Change, system *string, temperature *float64) (err error) {
 	if change.Prompt, err = a.text(change.Prompt); err != nil {
 		return err
 	}
@@ -327,9 +340,6 @@ func (a *app) changed(cmd *cobra.Command, change *agent.Change, system *string, 
 	}
 	if cmd.Flags().Changed("temperature") {
 		change.Temperature = temperature
-	}
-	if *change == (agent.Change{}) {
-		return a.usage("what is asked otherwise? give --model, --prompt, --system, --version, --temperature or --max-tokens")
 	}
 	return nil
 }
@@ -363,88 +373,5 @@ is asked otherwise, and what follows runs anew. "asked RUN" shows the steps.`,
 	}
 	a.changeFlags(cmd, &q.Change, &system, &temperature)
 	cmd.Flags().StringVar(&q.ID, "id", "", "the new run's id (default made of the change, so that the same is the same run)")
-	return cmd
-}
-
-func (a *app) backtestCommand() *cobra.Command {
-	var q api.BacktestRequest
-	var system string
-	var temperature, budget float64
-	var wait bool
-	var p picking
-	var limit int
-	cmd := &cobra.Command{
-		Use: "backtest STEP [RUN…]", Short: "Ask the questions of past runs again, with something changed",
-		Long: `Ask the questions that past runs have asked in a STEP again, with something changed, and compare. Without a RUN
-the flags pick runs, newest first. It is a run itself; its result is the report.`,
-		Example: a.examples("backtest synthesize run_01JD run_01JE --model anthropic/claude-haiku-4-5 --wait", "backtest ask --workflow rag-agent --limit 50 --version 2 --budget 2"),
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			if err := a.changed(cmd, &q.Change, &system, &temperature); err != nil {
-				return err
-			}
-			q.Step = args[0]
-			for _, typed := range args[1:] {
-				id, err := a.runID(ctx, typed)
-				if err != nil {
-					return a.explain(err, typed)
-				}
-				q.Runs = append(q.Runs, id)
-			}
-			switch {
-			case q.Runs != nil && !p.none():
-				return a.usage("name runs or pick them by flags, not both")
-			case q.Runs == nil && p.none():
-				return a.usage("which runs? name them, or pick them by flags such as --workflow")
-			case q.Runs == nil:
-				query, err := a.runQuery(&p)
-				if err != nil {
-					return err
-				}
-				query.Limit = limit
-				page, err := a.client.Runs(ctx, query)
-				if err != nil {
-					return err
-				}
-				for _, run := range page.Items {
-					q.Runs = append(q.Runs, run.ID)
-				}
-				if q.Runs == nil {
-					return &exitError{exitNotFound, errors.New("no run is as the flags say"), []string{"see what there is: " + a.hint("runs list")}}
-				}
-			}
-			if cmd.Flags().Changed("budget") {
-				q.BudgetUSD = &budget
-			}
-			run, err := a.client.Backtest(ctx, q)
-			if err != nil {
-				return a.explain(err, q.ID)
-			}
-			if !wait {
-				return a.show(view{body: a.last.body, of: run, table: func() {
-					a.out.line("%s", run.ID)
-					a.note("it asks %d runs' questions; see the report: %s", len(q.Runs), style(a.hint("runs result %s --wait", run.ID)))
-				}})
-			}
-			if run, err = a.ended(ctx, run.ID, true); err != nil {
-				return a.explain(err, run.ID)
-			}
-			var report agent.Report
-			if !a.people() || run.Result == nil || json.Unmarshal(run.Result, &report) != nil {
-				return a.printResult(run)
-			}
-			a.out.line("%s", strings.TrimRight(report.String(), "\n"))
-			return a.verdict(run)
-		},
-	}
-	a.changeFlags(cmd, &q.Change, &system, &temperature)
-	a.pickingFlags(cmd, &p)
-	flags := cmd.Flags()
-	flags.IntVar(&limit, "limit", 20, "how many runs the flags pick at most")
-	flags.Float64Var(&budget, "budget", 1, "the most that it may cost, in US dollars")
-	flags.IntVar(&q.Parallel, "parallel", 0, "how many questions are asked at once (default 16)")
-	flags.StringVar(&q.ID, "id", "", "id of the run that asks (default a new one)")
-	flags.BoolVar(&wait, "wait", false, "wait for the report and print it")
 	return cmd
 }

@@ -355,6 +355,8 @@ func TestPromptsAndWhatWasAsked(t *testing.T) {
 		at("runs", "result", "b", "--wait").want(t, 0, "farewell")
 		at("backtest", "greet", "--prompt", "Bye").want(t, 2, "which runs?")
 		at("backtest", "greet", "a", "--prompt", "Bye", "--wait").want(t, 0, "farewell")
+		at("backtest", "greet", "a", "--prompt", "greet@2").want(t, 2, "--version")
+		at("backtest", "greet", "a", "--prompt", "Bye", "--yes").want(t, 2, "decisions of flows")
 		at("backtest", "greet", "--workflow", "asks", "--prompt", "Bye", "--wait", "--jq", ".result.asked").want(t, 0)
 	}, asks()...)
 }
