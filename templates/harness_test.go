@@ -9,6 +9,7 @@ import (
 	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -94,8 +95,10 @@ func realServices(t testing.TB, of templates.Template) service.Set {
 // and the case says what comes back.
 type recorder struct {
 	answers map[string]any
+	effects pawltest.Effects
 	mu      sync.Mutex
-	calls   map[string]map[string]any // by the node's id; of several, the last
+	nodes   map[string]node
+	calls   map[string][]map[string]any // by the node's id
 }
 
 func (r *recorder) around(set service.Set) service.Set {
@@ -106,13 +109,23 @@ func (r *recorder) around(set service.Set) service.Set {
 	return out
 }
 
+// calling is the id of the node that calls: a step of a service, or a wait that tells people.
+func (r *recorder) calling(ctx context.Context) string {
+	for part := range strings.FieldsFuncSeq(pawl.InfoOf(ctx).Step, func(c rune) bool { return c == '/' || c == '#' || c == ':' }) {
+		if n := r.nodes[part]; n.Config.Service != "" || n.Config.For != "" {
+			return part
+		}
+	}
+	return path.Base(pawl.InfoOf(ctx).Step)
+}
+
 type recorded struct {
 	service.Service
 	by *recorder
 }
 
 func (s recorded) Call(ctx context.Context, c service.Call) (any, error) {
-	node := path.Base(pawl.InfoOf(ctx).Step)
+	node := s.by.calling(ctx)
 	var params map[string]any
 	if err := json.Unmarshal(c.Params, &params); err != nil {
 		return nil, err
@@ -121,8 +134,9 @@ func (s recorded) Call(ctx context.Context, c service.Call) (any, error) {
 	if _, err := s.Service.Call(ctx, c); err != nil {
 		return nil, err
 	}
+	s.by.effects.Do(ctx, pawl.InfoOf(ctx).Step)
 	s.by.mu.Lock()
-	s.by.calls[node] = params
+	s.by.calls[node] = append(s.by.calls[node], params)
 	s.by.mu.Unlock()
 	answer, is := s.by.answers[node]
 	if !is {
@@ -140,9 +154,14 @@ func (s recorded) Call(ctx context.Context, c service.Call) (any, error) {
 type node struct {
 	ID     string
 	Config struct {
-		Service, Prompt, Event, Correlate string
-		Steps                             []node
-		Branches                          []struct{ Steps []node }
+		Service, Prompt, For string
+		Approvers            []string
+		Notify               []map[string]any
+		TimeoutMs            int `yaml:"timeoutMs"`
+		RemindMs             int `yaml:"remindMs"`
+
+		Steps    []node
+		Branches []struct{ Steps []node }
 	}
 }
 
@@ -167,49 +186,37 @@ func nodesOf(t testing.TB, of templates.Template) (top []node, all map[string]no
 	return doc.Steps, all
 }
 
-// script answers by the case's answers: a question is known by the longest text in its prompt that no place fills.
-func script(t testing.TB, nodes map[string]node, answers map[string]any) (rules []llmtest.Rule) {
-	t.Helper()
-	for id, answer := range answers {
-		if fields, is := answer.(map[string]any); is && len(fields) == 1 && fields["error"] != nil {
-			continue // a question that no rule answers fails
-		}
-		mark := ""
-		for part := range strings.SplitSeq(nodes[id].Config.Prompt, "{{") {
-			if _, rest, cut := strings.Cut(part, "}}"); cut {
-				part = rest
+// script answers by the case's answers. Of a list it gives the n-th where the run comes to the step for the n-th time: a question that is
+// asked again after a crash has the same answer.
+func script(nodes map[string]node, answers map[string]any) llm.Model {
+	return llmtest.Script(llmtest.Rule{Answer: func(ctx context.Context, _ *llm.Request) (*llm.Response, error) {
+		asks, visit := "", 1
+		for part := range strings.SplitSeq(pawl.InfoOf(ctx).Step, "/") {
+			id, rest, again := strings.Cut(part, "#")
+			id, _, _ = strings.Cut(id, ":")
+			if nodes[id].Config.Prompt == "" {
+				continue
 			}
-			if part = strings.TrimSpace(part); len(part) > len(mark) {
-				mark = part
+			asks = id
+			if again {
+				rest, _, _ = strings.Cut(rest, ":")
+				visit, _ = strconv.Atoi(rest)
 			}
+			break
 		}
-		if mark == "" {
-			t.Fatalf("%s has no prompt by which to know it", id)
+		answer, is := answers[asks]
+		if list, several := answer.([]any); several && visit >= 1 && visit <= len(list) {
+			answer = list[visit-1]
 		}
-		asked := func(r *llm.Request) bool {
-			return slices.ContainsFunc(r.Messages, func(m llm.Message) bool { return strings.Contains(m.Content, mark) })
+		if fields, failing := answer.(map[string]any); !is || failing && len(fields) == 1 && fields["error"] != nil {
+			return nil, &llm.Error{Kind: llm.Auth, Provider: llmtest.ProviderName, Message: "the case has no answer of " + asks}
 		}
-		list, is := answer.([]any)
-		if !is {
-			list = []any{answer}
+		if text, is := answer.(string); is {
+			return &llm.Response{Text: text}, nil
 		}
-		for i, one := range list {
-			text, is := one.(string)
-			if !is {
-				data, err := json.Marshal(one)
-				if err != nil {
-					t.Fatal(err)
-				}
-				text = string(data)
-			}
-			rule := llmtest.Rule{When: asked, Text: text}
-			if i < len(list)-1 {
-				rule.Times = 1
-			}
-			rules = append(rules, rule)
-		}
-	}
-	return rules
+		data, err := json.Marshal(answer)
+		return &llm.Response{Text: string(data)}, err
+	}})
 }
 
 // options are those of a program that runs a case.
@@ -220,9 +227,9 @@ func options(t testing.TB, of templates.Template, c testCase) (flow.Options, *re
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{answers: c.Services, calls: map[string]map[string]any{}}
+	r := &recorder{answers: c.Services, nodes: nodes, calls: map[string][]map[string]any{}}
 	return flow.Options{
-		Models: agent.New(agent.Options{Providers: map[string]llm.Model{"test": llmtest.Script(script(t, nodes, c.Answers)...)}, Prices: prices}),
+		Models: agent.New(agent.Options{Providers: map[string]llm.Model{"test": script(nodes, c.Answers)}, Prices: prices}),
 		Model:  "test/m", Services: r.around(realServices(t, of)),
 	}, r
 }
@@ -250,40 +257,41 @@ func variables(t testing.TB, input map[string]any) (v flow.Variables) {
 }
 
 // people do what the case says of waits, each when the run has come to it.
-func people(t testing.TB, h *pawltest.Harness, runID string, nodes map[string]node, c testCase) {
+func people(t testing.TB, h *pawltest.Harness, runID string, c testCase) {
 	for _, id := range slices.Sorted(maps.Keys(c.Waits)) {
 		w := c.Waits[id]
 		if w["timeout"] == true {
 			continue
 		}
-		if event := nodes[id].Config.Event; event != "" {
-			by := strings.Trim(strings.TrimPrefix(nodes[id].Config.Correlate, "{{variables."), "}")
-			name := fmt.Sprintf("%s:%v", event, c.Input[by])
-			h.AwaitEvent(runID, name)
-			h.Publish(name, w)
-			continue
-		}
-		ref := pawl.Ref{ID: runID + "/" + id}
-		var asked approval.Approval
-		for { // until it is asked, which may be days of virtual time later
-			var err error
-			if asked, err = approval.Get(h.Context(), h.Engine(), ref); err == nil {
-				break
-			}
-			if h.Info(runID).State.Terminal() || h.Context().Err() != nil {
-				t.Errorf("%s was never asked: %v", id, err)
-				return
-			}
-			time.Sleep(time.Minute)
+		asked, is := asking(t, h, runID, id)
+		if !is {
+			return
 		}
 		answer := approval.Answer{Approved: w["approved"] == true, By: fmt.Sprint(w["by"]), Shown: asked.Shown}
 		answer.Comment, _ = w["comment"].(string)
 		if form, is := w["form"]; is {
 			answer.Form, _ = json.Marshal(form)
 		}
-		if _, err := approval.Decide(h.Context(), h.Engine(), ref, answer); err != nil && !errors.Is(err, pawl.ErrConflict) && !errors.Is(err, pawl.ErrState) {
+		if _, err := approval.Decide(h.Context(), h.Engine(), pawl.Ref{ID: asked.ID}, answer); err != nil && !errors.Is(err, pawl.ErrConflict) && !errors.Is(err, pawl.ErrState) {
 			t.Errorf("%s: %v", id, err)
 		}
+	}
+}
+
+// asking is the approval of a wait, as soon as it is asked, which may be days of virtual time later.
+func asking(t testing.TB, h *pawltest.Harness, runID, id string) (approval.Approval, bool) {
+	for pause := time.Second; ; pause = min(2*pause, time.Hour) {
+		open, err := approval.List(h.Context(), h.Engine(), approval.Filter{Run: runID})
+		if err == nil {
+			if i := slices.IndexFunc(open.Items, func(a approval.Approval) bool { return path.Base(a.ID) == id }); i >= 0 {
+				return open.Items[i], true
+			}
+		}
+		if h.Info(runID).State.Terminal() || h.Context().Err() != nil {
+			t.Errorf("%s was never asked: %v", id, err)
+			return approval.Approval{}, false
+		}
+		time.Sleep(pause)
 	}
 }
 
@@ -291,6 +299,18 @@ func people(t testing.TB, h *pawltest.Harness, runID string, nodes map[string]no
 func sameJSON(t testing.TB, got, want any) bool {
 	t.Helper()
 	return reflect.DeepEqual(plain(t, got), plain(t, want))
+}
+
+// sameButTimes compares results that may say when something was decided.
+func sameButTimes(_ string, a, b json.RawMessage) bool {
+	var all [2]map[string]any
+	for i, data := range []json.RawMessage{a, b} {
+		if json.Unmarshal(data, &all[i]) != nil {
+			return string(a) == string(b)
+		}
+		delete(all[i], "at")
+	}
+	return reflect.DeepEqual(all[0], all[1])
 }
 
 // contains reports whether all that want says is in got.

@@ -47,7 +47,8 @@ script answers in place of a model.
 
 Flows of a folder are deployed, and again whenever a file is saved; what is wrong with them is told at once. It is the
 folder of --flows, or ./flows if there is one; "pawl init" makes a first flow. Without a model their decisions are
-answered by a script too: with the first value that is allowed.
+answered by a script too: with the first value that is allowed. A service whose settings are not there is stood in for:
+what flows would send by it is shown, and goes nowhere.
 
 webhook-demo and approval-demo ask no model: the one waits for a request, the other for a
 person. The secret that tokens of hooks are derived from is kept beside the store, as
@@ -132,6 +133,9 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		return errors.Join(err, engine.Close(), store.Close())
 	}
 	defer func() { err = errors.Join(err, services.close()) }()
+	if err := services.standIns(a, s, secrets, folder); err != nil {
+		return errors.Join(err, engine.Close(), store.Close())
+	}
 	flows, err := a.flows(ctx, engine, services, opt)
 	if err != nil {
 		return errors.Join(err, engine.Close(), store.Close())
@@ -209,7 +213,10 @@ func (a *app) banner(engine *pawl.Engine, services *called, o devOptions, addres
 	p.line("  embedder   %s", found.Embedder)
 	p.line("  workflows  %s", strings.Join(startable(engine), ", "))
 	p.line("  services   %s", services.on())
-	if off := services.off(); off != "" {
+	if off := reasons(services.stands); off != "" {
+		p.line("  stand-ins  %s: what flows send by them is shown here, and goes nowhere", off)
+	}
+	if off := reasons(services.unset); off != "" {
 		p.line("  off        %s", off)
 	}
 	p.line("")

@@ -156,7 +156,7 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 		hosts = append(hosts, public.Hostname())
 	}
 	log.Info("serving", "address", address, "publicUrl", s.PublicURL, "store", shownURL(s.Store), "tls", s.TLSCert != "", "workflows", strings.Join(engine.Workflows(), ","), "encryptionKeys", strings.Join(encryption.IDs(), ","))
-	log.Info("services of flows", "on", services.on(), "off", services.off())
+	log.Info("services of flows", "on", services.on(), "off", reasons(services.unset))
 	if !loopback(l) && s.TLSCert == "" {
 		log.Warn("keys go over the network unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before this server")
 	}

@@ -26,6 +26,7 @@ import (
 type called struct {
 	set     service.Set
 	unset   map[string]string // services that are not there, by name, and what to set
+	stands  map[string]string // stand-ins, by name, and what to set to have the real ones
 	boxes   map[string]flow.Toolbox
 	closers []func() error
 }
@@ -57,7 +58,7 @@ func besideFlows(folder string) string {
 
 // servicesOr is services. With lacking, a described service whose address or key is not in the environment is one that is not there.
 func (a *app) servicesOr(s settings, secrets *secret.Store, lacking bool) (_ *called, err error) {
-	c := &called{set: service.Set{}, unset: map[string]string{}, boxes: map[string]flow.Toolbox{}}
+	c := &called{set: service.Set{}, unset: map[string]string{}, stands: map[string]string{}, boxes: map[string]flow.Toolbox{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(a.usage("services: %w", err), c.close())
@@ -97,20 +98,20 @@ func (c *called) close() error {
 	return failed
 }
 
-// on names what is there.
+// on names what is there, and is no stand-in.
 func (c *called) on() string {
-	names := slices.Sorted(maps.Keys(c.set))
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(c.set)), func(name string) bool { return c.stands[name] != "" })
 	for _, name := range slices.Sorted(maps.Keys(c.boxes)) {
 		names = append(names, "mcp:"+name)
 	}
 	return strings.Join(names, ", ")
 }
 
-// off names what is not there, and says why.
-func (c *called) off() string {
+// reasons names services, each with what to set.
+func reasons(of map[string]string) string {
 	var all []string
-	for _, name := range slices.Sorted(maps.Keys(c.unset)) {
-		all = append(all, name+" ("+c.unset[name]+")")
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		all = append(all, name+" ("+of[name]+")")
 	}
 	return strings.Join(all, ", ")
 }

@@ -23,8 +23,8 @@ type Case struct {
 	// Answers of models, by the id of the step. A text is what the model says; any other value is said as JSON; {"error": {"code",
 	// "message"}} fails the call; of an agent, {"toolCalls": [{"name", "arguments"}]} calls tools. A list is taken in order, one for each call.
 	Answers map[string]any
-	// Services are what calls of service steps return, by the id of the step, and those of an agent's tools by that of the agent: a
-	// value, or {"error": {"code", "message"}}, or a list of these, taken in order. Left out, a call returns {}.
+	// Services are what calls of service steps return, by the id of the step, those of an agent's tools by that of the agent, and those
+	// that tell people of an approval by that of the wait: a value, or {"error": {"code", "message"}}, or a list of these, taken in order. Left out, a call returns {}.
 	Services map[string]any
 	// Waits are what waits get: of an approval {"approved", "by", "comment", "form"}, the data of an event, the body of a request; or
 	// {"timeout": true}. A list is taken in order.
@@ -42,7 +42,8 @@ type Expect struct {
 	Output    any            // equal
 	HasOutput bool           // Output is given, which may be null
 	Variables map[string]any // contained in those at the end
-	// Calls are parameters that are contained in those of a step's call, by the id of the step: of a service, or the input of a child. A list
+	// Calls are parameters that are contained in those of a step's call, by the id of the step: of a service, of what tells people of an
+	// approval, or the input of a child. A list
 	// is of all calls in order; null: there must be none.
 	Calls map[string]any
 	Error string // contained in the run's error
@@ -171,10 +172,10 @@ func (c *Case) check(d *document) (faults []string) {
 		}
 	}
 	look("answers", c.Answers, "ai-decision", "agent")
-	look("services", c.Services, "service", "agent")
+	look("services", c.Services, "service", "agent", "wait")
 	look("waits", c.Waits, "wait", "agent")
 	look("children", c.Children, "workflow", "agent")
-	look("expect.calls", c.Expect.Calls, "service", "workflow", "agent")
+	look("expect.calls", c.Expect.Calls, "service", "workflow", "agent", "wait")
 	var main []string
 	for _, n := range d.main {
 		main = append(main, n.id)

@@ -155,6 +155,24 @@ func TestWhatIsWrongIsSaidInPlainWords(t *testing.T) {
 	}
 }
 
+// What a wait sends to tell people are calls of it, which a case may answer and expect.
+func TestNoticesAreCallsOfTheirWait(t *testing.T) {
+	const asks = `{"id": "asks", "steps": [{"id": "ask", "type": "wait", "config": {"for": "approval", "title": "Pay?", "approvers": ["ann@example.org"], "remindMs": 1000,
+		"notify": [{"service": "chat", "channel": "#pay", "text": "{{approval.title}}"}]}, "next": {"approved": "end", "rejected": "fail"}}]}`
+	for fields, want := range map[string]string{
+		`expect: {calls: {ask: {channel: "#pay", text: "Pay?"}}}`:                           "",
+		`expect: {calls: {ask: [{channel: "#pay"}]}}`:                                       "",
+		`services: {ask: {error: {code: denied, message: no}}}, expect: {path: [ask, end]}`: "",
+		`expect: {calls: {ask: {channel: "#other"}}}`:                                       `the call of ask.channel should be "#other", and is "#pay"`,
+		`expect: {calls: {ask: null}}`:                                                      "ask was called, and should not have been",
+	} {
+		_, said := run(t, asks, "cases: [{name: a, input: {}, waits: {ask: {approved: true, by: ann@example.org}}, "+fields+"}]")
+		if want == "" && said[0] != "" || want != "" && !strings.Contains(said[0], want) {
+			t.Errorf("%s says %q, want %q", fields, said, want)
+		}
+	}
+}
+
 func TestFilesOfCasesAreReadWhole(t *testing.T) {
 	for text, want := range map[string][]string{
 		"cases: [{name: a, input: [1]}, {name: a, expct: {}}]": {`1:26: /cases/0/input: it must be an object`, `there is no field "expct"; did you mean "expect"?`, `another case is called "a" too`},
