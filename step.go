@@ -148,7 +148,7 @@ func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error
 		if len(data) == 0 {
 			return nil
 		}
-		err := json.Unmarshal(data, &out)
+		err := unmarshal(data, &out)
 		if err != nil {
 			err = &DecodingError{What: "result of step " + name, Type: fmt.Sprintf("%T", out), Err: err}
 		}
