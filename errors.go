@@ -362,6 +362,8 @@ func failureDepth(err error, depth int) *Failure {
 		f.Code, f.Details = codeHookConflict, mustJSON(e)
 	case *HookClaimedError:
 		f.Code, f.Details = codeHookClaimed, mustJSON(e)
+	case *siblingError:
+		f.Details = mustJSON(e)
 	case interface{ ErrorCode() string }:
 		f.Code = cut(e.ErrorCode(), 128)
 	}

@@ -297,7 +297,7 @@ func (c *Context) closeHook(call, key string) error {
 		defer r.mu.Unlock()
 		if !r.closed[key] {
 			r.closed[key] = true
-			r.note(Entry{Kind: KindHookClosed, Key: entry, At: now()})
+			r.note(Entry{Kind: KindHookClosed, Key: entry, At: now(), Data: mustJSON(failureOf(err))}) // a retry may take the cancel back
 			r.pend.Unhooks = append(r.pend.Unhooks, key)
 		}
 		return nil

@@ -2,6 +2,9 @@ package pawl
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -156,24 +159,56 @@ func (c *Context) join(fs []*future, done func(*future) bool) (int, error) {
 
 const anyBranch = "$branch" // waits for another branch to end
 
+// Join waits until all of fs have ended, whatever becomes of c: it is no wait that a cancel
+// ends. Cancel what is no longer needed first. It leaves nothing in the journal. Code that
+// stands behind a failed [All] of branches that it shares memory with, or behind an All, [Race]
+// or [Any] that was cancelled itself, calls it before it touches that memory.
+func Join[T any](c *Context, fs ...*Future[T]) {
+	if c.b.enter("Join", "") != nil { // what was misused says so where it has an error to say it with
+		return
+	}
+	defer c.b.exit()
+	c.settle(plainFutures(fs))
+}
+
+func (c *Context) settle(fs []*future) {
+	b, r := c.b, c.b.r
+	for _, f := range fs {
+		r.mu.Lock()
+		for !f.done {
+			f.waiters = append(f.waiters, b)
+			b.wait(unending, anyBranch, "", time.Time{})
+			r.mu.Lock()
+		}
+		r.mu.Unlock()
+	}
+}
+
+// unending is a scope that nothing cancels.
+var unending = &scope{ctx: context.Background()}
+
 // All waits for all branches and returns their results in the order of fs. When one
-// fails, the others are cancelled, and All returns its error; which one failed first is
-// recorded.
+// fails, the others are cancelled, and All returns its error once they have ended; which one failed first is
+// recorded. After [Engine.Retry] of a run that this made fail, all of them go on.
 func All[T any](c *Context, fs ...*Future[T]) ([]T, error) {
 	if err := c.b.enter("All", ""); err != nil {
 		return nil, err
 	}
 	defer c.b.exit()
 	plain := plainFutures(fs)
-	if err := c.all(plain, c.b.nextKey("$all")); err != nil {
+	key := c.b.nextKey("$all")
+	for _, f := range plain {
+		if f.b == nil {
+			return nil, f.err
+		}
+	}
+	if err := c.all(plain, key, len(fs), func(int) {}); err != nil {
 		return nil, err
 	}
 	out := make([]T, len(fs))
 	for i, f := range fs {
 		out[i] = f.val
-		if f.f.b != nil {
-			c.b.tell(f.f.b.clock)
-		}
+		c.b.tell(f.f.b.clock)
 	}
 	return out, nil
 }
@@ -186,88 +221,129 @@ func plainFutures[T any](fs []*Future[T]) []*future {
 	return plain
 }
 
+// raceEntry is the data of a KindRace that did not fail.
 type raceEntry struct {
 	Index int `json:"index"`
+	// Of All and Map, what a retry needs to take the decision back.
+	Branch  string `json:"branch,omitempty"`  // the path of the branch that failed
+	Failure string `json:"failure,omitempty"` // its mark
 }
 
-func (c *Context) all(fs []*future, key string) error {
-	if e := c.recorded(KindRace, key); e != nil {
-		// In a retry, and in code that has changed, the branch that failed first may not fail again: then all are waited for.
-		if err := c.failAll(fs, e); err != nil {
+// mark names a failure in few bytes that tell nothing of it.
+func (f *Failure) mark() string {
+	sum := sha256.Sum256([]byte(f.Type + "\x00" + f.Message))
+	return hex.EncodeToString(sum[:8])
+}
+
+// siblingError is why a branch was cancelled whose sibling failed in an All or a Map.
+type siblingError struct {
+	Branch string `json:"branch"` // the one that failed
+}
+
+func (e *siblingError) Error() string {
+	return "branch " + e.Branch + " failed first: cancelled"
+}
+func (e *siblingError) Is(target error) bool { return target == ErrCancelled }
+
+// sibling is the path of the branch whose failure f tells to have cancelled another; "": f is something else.
+func (f *Failure) sibling() string {
+	var e siblingError
+	if f.Type != "*pawl.siblingError" || json.Unmarshal(f.Details, &e) != nil {
+		return ""
+	}
+	return e.Branch
+}
+
+// all starts the branches of fs, at most limit at a time, and waits for them. When one fails, the others are cancelled
+// and have ended when all returns its error. An error of c itself leaves them as they are.
+func (c *Context) all(fs []*future, key string, limit int, start func(i int)) error {
+	e := c.recorded(KindRace, key)
+	first := -1 // the branch that failed first, by the journal
+	if e != nil && !e.Failed {
+		var err error
+		if first, err = c.decided(e, len(fs)); err != nil {
 			return err
 		}
 	}
-	left := make([]*future, 0, len(fs))
-	for i, f := range fs {
-		if f.b == nil {
-			return f.err
+	interrupted := func() error {
+		if e != nil && e.Failed {
+			return c.interruptedAgain(e)
 		}
-		left = append(left, fs[i])
+		return c.interrupted(KindRace, key)
 	}
-	for len(left) > 0 {
-		i, err := c.join(left, nil)
+	var open []*future
+	var at, failed []int // the indexes of those open
+	for next := 0; next < len(fs) || len(open) > 0; {
+		for ; next < len(fs) && len(open) < limit; next++ {
+			start(next)
+			open, at = append(open, fs[next]), append(at, next)
+		}
+		i, err := c.join(open, nil)
 		if err != nil {
-			return c.interrupted(KindRace, key)
+			return interrupted()
 		}
-		if left[i].err != nil {
-			if err := c.act(); err != nil {
-				return c.interrupted(KindRace, key)
-			}
-			for n, f := range fs {
-				if f == left[i] {
-					e := c.noteRace(key, n)
-					return c.failAll(fs, e)
-				}
-			}
+		one, last := at[i], len(open)-1
+		open[i], at[i] = open[last], at[last]
+		open, at = open[:last], at[:last]
+		if fs[one].err != nil {
+			failed = append(failed, one)
 		}
-		left[i] = left[len(left)-1]
-		left = left[:len(left)-1]
+		if one == first { // a retry that asks it again has forgotten that
+			if fs[one].err != nil {
+				return c.failed(fs[:next], one)
+			}
+			c.b.r.block(fmt.Sprintf("the code no longer fits the journal: %q recorded that branch %s failed first, and now it does not fail; "+
+				"run code that fits, then retry, or fork the run from an earlier step", key, fs[one].b.path))
+			runtime.Goexit()
+		}
+		if len(failed) == 0 || first >= 0 || e != nil && e.Failed {
+			continue
+		}
+		if err := c.act(); err != nil {
+			return interrupted()
+		}
+		c.noteRace(key, raceEntry{Index: failed[0], Branch: fs[failed[0]].b.path, Failure: failureOf(fs[failed[0]].err).mark()})
+		return c.failed(fs[:next], failed[0])
+	}
+	if e != nil && e.Failed { // its branches have taken up what the journal has of them
+		return interrupted()
 	}
 	return nil
 }
 
-// failAll cancels all branches but the one that failed first, and returns its error; nil: it has not failed.
-func (c *Context) failAll(fs []*future, e *Entry) error {
-	i, err := c.winner(fs, e)
-	if err != nil {
-		return err
-	}
-	if fs[i].err != nil {
-		c.cancelOthers(fs, i)
-	}
-	return fs[i].err
+// failed cancels all branches but the one that failed first, waits until they have ended, and returns its error.
+func (c *Context) failed(fs []*future, first int) error {
+	c.cancelOthers(fs, first, &siblingError{fs[first].b.path})
+	c.settle(fs)
+	return fs[first].err
 }
 
-func (c *Context) winner(fs []*future, e *Entry) (int, error) {
-	if e.Failed {
-		return 0, c.interruptedAgain(e)
-	}
+// decided is the index in a race's entry, of n branches.
+func (c *Context) decided(e *Entry, n int) (int, error) {
 	var race raceEntry
 	if err := decode("a race's entry", e.Data, &race); err != nil {
 		return 0, err
 	}
-	if race.Index >= len(fs) {
-		c.b.r.block(fmt.Sprintf("the code no longer fits the journal: %q recorded that branch %d came first, the code now has %d", e.Key, race.Index, len(fs)))
+	if race.Index >= n {
+		c.b.r.block(fmt.Sprintf("the code no longer fits the journal: %q recorded that branch %d came first, the code now has %d", e.Key, race.Index, n))
 		runtime.Goexit()
 	}
-	_, err := c.join(fs[race.Index:race.Index+1], nil)
-	return race.Index, err
+	return race.Index, nil
 }
 
-func (c *Context) noteRace(key string, index int) *Entry {
+func (c *Context) noteRace(key string, of raceEntry) {
 	r := c.b.r
-	e := Entry{Kind: KindRace, Key: key, At: now(), Data: mustJSON(raceEntry{index})}
+	e := Entry{Kind: KindRace, Key: key, At: now(), Data: mustJSON(of)}
 	r.mu.Lock()
 	r.note(e)
 	r.mu.Unlock()
 	c.b.tell(e.At)
-	return &e
 }
 
-func (c *Context) cancelOthers(fs []*future, winner int) {
+func (c *Context) cancelOthers(fs []*future, winner int, why error) {
 	for i, f := range fs {
 		if i != winner && f.s != nil {
-			c.b.r.cancelScope(f.s, fmt.Errorf("another branch came first: %w", ErrCancelled))
+			c.b.r.cancelScope(f.s, why)
 		}
 	}
 }
@@ -309,24 +385,30 @@ func race[T any](c *Context, call string, fs []*Future[T], done func(*future) bo
 		}
 	}
 	key := c.b.nextKey("$race")
-	e := c.recorded(KindRace, key)
-	if e == nil {
-		i, err := c.join(plain, done)
-		if err == nil {
+	first, err := 0, error(nil)
+	switch e := c.recorded(KindRace, key); {
+	case e == nil:
+		if first, err = c.join(plain, done); err == nil {
 			err = c.act()
 		}
 		if err != nil {
 			return zero, c.interrupted(KindRace, key)
 		}
-		e = c.noteRace(key, i)
+		c.noteRace(key, raceEntry{Index: first})
+	case e.Failed:
+		return zero, c.interruptedAgain(e)
+	default:
+		if first, err = c.decided(e, len(fs)); err != nil {
+			return zero, err
+		}
 	}
-	i, err := c.winner(plain, e)
-	if err != nil {
+	// Before the winner is waited for: what the journal does not have of the others did not happen.
+	c.cancelOthers(plain, first, fmt.Errorf("another branch came first: %w", ErrCancelled))
+	if _, err := c.join(plain[first:first+1], nil); err != nil {
 		return zero, err
 	}
-	c.cancelOthers(plain, i)
-	c.b.tell(plain[i].b.clock)
-	return fs[i].val, plain[i].err
+	c.b.tell(plain[first].b.clock)
+	return fs[first].val, plain[first].err
 }
 
 // MapOption sets a property of a [Map]: [Limit].
@@ -351,7 +433,8 @@ func (l LimitOption) mapping(o *mapOptions) {
 
 // Map calls fn for every element of in at the same time, each in a branch of its own
 // (name[0]/step, name[1]/step, …), and returns the results in the order of in. When one
-// fails, the others are cancelled and Map returns its error.
+// fails, or c is cancelled, the others are cancelled and Map returns the error once all have ended. After [Engine.Retry]
+// of a run that this made fail, all of them go on.
 func Map[A, B any](c *Context, name string, in []A, fn func(c *Context, a A) (B, error), opts ...MapOption) ([]B, error) {
 	if err := c.b.enter("Map", name); err != nil {
 		return nil, err
@@ -376,51 +459,23 @@ func Map[A, B any](c *Context, name string, in []A, fn func(c *Context, a A) (B,
 		}
 	}
 	fs := make([]*future, len(in))
-	key := c.b.nextKey("$all")
-	if o.limit <= 0 || o.limit >= len(in) {
-		for i := range in {
-			fs[i] = &future{}
-			c.fork(fs[i], path+"["+strconv.Itoa(i)+"]", one(i))
-		}
-		return out, c.all(fs, key)
+	for i := range fs {
+		fs[i] = &future{}
 	}
-	return out, c.window(fs, key, o.limit, func(i int) { c.fork(fs[i], path+"["+strconv.Itoa(i)+"]", one(i)) })
-}
-
-// window is all with at most limit branches under way: the next starts when one is done.
-func (c *Context) window(fs []*future, key string, limit int, start func(i int)) error {
-	e := c.recorded(KindRace, key)
-	next := 0
-	var open []*future
-	for next < len(fs) || len(open) > 0 {
-		for next < len(fs) && len(open) < limit {
-			fs[next] = &future{}
-			start(next)
-			open = append(open, fs[next])
-			next++
-		}
-		i, err := c.join(open, nil)
-		if err != nil {
-			return c.interrupted(KindRace, key)
-		}
-		if open[i].err != nil && (e == nil || !e.Failed) {
-			if e == nil {
-				if err := c.act(); err != nil {
-					return c.interrupted(KindRace, key)
-				}
-				for n := range next {
-					if fs[n] == open[i] {
-						e = c.noteRace(key, n)
-					}
-				}
-			}
-			return c.failAll(fs[:next], e)
-		}
-		open[i] = open[len(open)-1]
-		open = open[:len(open)-1]
+	if o.limit == 0 {
+		o.limit = len(in)
 	}
-	if e != nil { // its branches have taken up what the journal has of them
-		return c.failAll(fs[:next], e)
+	started := 0
+	err := c.all(fs, c.b.nextKey("$all"), o.limit, func(i int) {
+		c.fork(fs[i], path+"["+strconv.Itoa(i)+"]", one(i))
+		started++
+	})
+	if err != nil {
+		c.settle(fs[:started])
+		return nil, err
 	}
-	return nil
+	for _, f := range fs {
+		c.b.tell(f.b.clock)
+	}
+	return out, nil
 }

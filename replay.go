@@ -15,6 +15,7 @@ import (
 // past is what a journal says about the calls that a replay will make.
 type past struct {
 	entries   map[string]*Entry
+	slept     map[string]*Entry // sleeps that were interrupted: when they would have ended
 	attempts  map[string]*Entry // the newest failed attempt of each step that has not ended, or else what it left before its first
 	woken     map[string]bool   // waits that an operator ended
 	perPath   map[string]int    // entries not yet asked for, by scope path
@@ -36,7 +37,7 @@ const (
 // comes after it only knows what there is; a replay reads that as it gets there, so that the
 // memory that a run needs does not grow with what its steps have returned.
 func (r *live) load() error {
-	p := past{entries: map[string]*Entry{}, attempts: map[string]*Entry{}, woken: map[string]bool{}, perPath: map[string]int{}}
+	p := past{entries: map[string]*Entry{}, slept: map[string]*Entry{}, attempts: map[string]*Entry{}, woken: map[string]bool{}, perPath: map[string]int{}}
 	ctx, run := context.Background(), r.info.Key
 	page, err := r.e.store.Journal(ctx, run, -1, pageLen)
 	if err == nil && len(page) == 0 {
@@ -120,17 +121,8 @@ func (r *live) recall(p *past, e *Entry) error {
 			}
 		case "$retry": // the run failed before this: what made it fail is asked again
 			p.cancelled = nil
-			for k, e := range p.entries {
-				if !e.Failed || e.Kind != KindSleep && e.Kind != KindRace {
-					continue
-				}
-				if err := r.whole(e, 1); err != nil {
-					return err
-				}
-				if e.Failure().ordered() { // as of the cancel that is taken back
-					delete(p.entries, k)
-					p.perPath[pathOf(k)]--
-				}
+			if err := r.uninterrupt(p, (*Failure).ordered); err != nil { // of the cancel that is taken back
+				return err
 			}
 			var o struct{ Keys []string }
 			if err := e.readable(&o); err != nil {
@@ -154,8 +146,11 @@ func (r *live) recall(p *past, e *Entry) error {
 		if hook, ok := strings.CutSuffix(e.Key, claimMark); ok && e.Kind == KindHookClosed {
 			return r.recallClaim(hook, e)
 		}
-		if p.entries[e.Key] == nil {
+		switch old := p.entries[e.Key]; {
+		case old == nil:
 			p.perPath[pathOf(e.Key)]++
+		case e.Kind == KindSleep && e.Failed && !old.Failed:
+			p.slept[e.Key] = old
 		}
 		p.entries[e.Key] = e
 		if e.Kind == KindStep {
@@ -174,13 +169,58 @@ func (r *live) recall(p *past, e *Entry) error {
 	return nil
 }
 
-// forget drops what a retry asks again: the failure of a step, the end of a child, which will
-// have another, or the child, of which there will be another.
+// uninterrupt drops what a cancel ended whose reason is one of those: what slept has its time again.
+func (r *live) uninterrupt(p *past, those func(*Failure) bool) error {
+	for k, e := range p.entries {
+		if !e.cut() {
+			continue
+		}
+		if err := r.whole(e, 1); err != nil {
+			return err
+		}
+		if !those(e.Failure()) {
+			continue
+		}
+		if slept := p.slept[k]; slept != nil {
+			p.entries[k] = slept
+			continue
+		}
+		delete(p.entries, k)
+		p.perPath[pathOf(k)]--
+	}
+	return nil
+}
+
+// cut reports whether e is of something that a cancel ended: its failure is the reason.
+func (e *Entry) cut() bool {
+	switch e.Kind {
+	case KindSleep, KindRace:
+		return e.Failed
+	case KindHookClosed:
+		return len(e.Data)+e.Size > 0 && strings.HasSuffix(e.Key, closeMark)
+	}
+	return false
+}
+
+// forget drops what a retry asks again: the failure of a step, that a branch failed before its siblings, which were
+// cancelled for it, the end of a child, which will have another, or the child, of which there will be another.
 func (r *live) forget(p *past, key string) error {
 	delete(p.attempts, key)
 	old := p.entries[key]
-	if old == nil || !old.Failed && old.Kind != KindChild && old.Kind != KindChildEnd {
+	if old == nil || !old.Failed && old.Kind != KindChild && old.Kind != KindChildEnd && old.Kind != KindRace {
 		return nil
+	}
+	if old.Kind == KindRace && !old.Failed {
+		if err := r.whole(old, 1); err != nil {
+			return err
+		}
+		var race raceEntry
+		if err := old.readable(&race); err != nil {
+			return err
+		}
+		if err := r.uninterrupt(p, func(f *Failure) bool { return race.Branch != "" && f.sibling() == race.Branch }); err != nil {
+			return err
+		}
 	}
 	if old.Kind == KindChild || old.Kind == KindChildEnd {
 		if err := r.whole(old, 1); err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -13,7 +14,7 @@ import (
 // Retry lets a Failed run go on from the step that made it fail, with all that was
 // recorded before, and a Blocked one from where it is. If a child made it fail, that child is
 // retried with it, and children that were cancelled when it failed go on too, from their
-// own journals. What was sent to the run and not taken is still there, and its hooks are open
+// own journals; so do branches that [All] or [Map] cancelled beside the one that failed. What was sent to the run and not taken is still there, and its hooks are open
 // again, also one whose token another run has had meanwhile; one that was claimed from the live run stays over. A run that failed by an error that its own function made is run again from its journal:
 // it fails again, unless its code has changed. It takes its singleton key again, or queues for it.
 //
@@ -60,10 +61,12 @@ func (e *Engine) reopen(ctx context.Context, info RunInfo, o *Order) error {
 		return err
 	}
 	culprit := "" // the child that made it fail
+	marks := map[string]bool{}
 	for f := end.Failure(); f != nil && culprit == ""; f = f.Cause {
 		if f.Step != "" {
 			o.Keys = append(o.Keys, f.Step)
 		}
+		marks[f.mark()] = true
 		if r := f.run(); r != nil {
 			culprit = r.RunID
 		}
@@ -72,8 +75,11 @@ func (e *Engine) reopen(ctx context.Context, info RunInfo, o *Order) error {
 	if err != nil {
 		return err
 	}
-	for _, hook := range left.hooks {
-		o.Hooks = append(o.Hooks, hook)
+	o.Keys = append(o.Keys, left.takeBack(marks)...)
+	for key, hook := range left.hooks {
+		if left.closed[key] == nil || left.closed[key].ordered() {
+			o.Hooks = append(o.Hooks, hook)
+		}
 	}
 	slices.SortFunc(o.Hooks, func(a, b HookSpec) int { return cmp.Or(cmp.Compare(a.Token, b.Token), cmp.Compare(a.Key, b.Key)) })
 	for key, ch := range left.children {
@@ -137,7 +143,15 @@ func (e *Engine) lookupLast(ctx context.Context, tenant, id string) (RunInfo, er
 // leftOpen is what a journal begins and does not end.
 type leftOpen struct {
 	hooks    map[string]HookSpec  // by key
+	closed   map[string]*Failure  // why a cancel closed those of hooks that it closed, by key
 	children map[string]openChild // by key, those that have ended too
+	races    []failedFirst        // in the journal's order
+}
+
+// failedFirst is what an All or a Map has recorded of its failure.
+type failedFirst struct {
+	key string
+	raceEntry
 }
 
 type openChild struct {
@@ -147,7 +161,7 @@ type openChild struct {
 
 // leftOpen reads the journal of a run that has ended. errUndone: it can't go on.
 func (e *Engine) leftOpen(ctx context.Context, info RunInfo) (*leftOpen, error) {
-	l := &leftOpen{map[string]HookSpec{}, map[string]openChild{}}
+	l := &leftOpen{map[string]HookSpec{}, map[string]*Failure{}, map[string]openChild{}, nil}
 	for entry, err := range e.Journal(ctx, Ref{info.Tenant, info.ID}) {
 		if err == nil {
 			err = l.read(&entry)
@@ -172,8 +186,18 @@ func (l *leftOpen) read(e *Entry) error {
 		if spec, ok := h.spec(e.Key); ok {
 			l.hooks[e.Key] = spec
 		}
+	case e.Kind == KindHookClosed && e.cut():
+		l.closed[closedHook(e.Key)] = e.Failure()
 	case e.Kind == KindHookClosed:
 		delete(l.hooks, closedHook(e.Key))
+	case e.Kind == KindRace && !e.Failed:
+		var race raceEntry
+		if err := e.readable(&race); err != nil {
+			return err
+		}
+		if race.Failure != "" {
+			l.races = append(l.races, failedFirst{e.Key, race})
+		}
 	case e.Kind == KindChild && !e.Failed:
 		var ch openChild
 		if err := e.readable(&ch.childEntry); err != nil {
@@ -196,7 +220,14 @@ func (l *leftOpen) read(e *Entry) error {
 		if err := e.readable(&forgotten); err != nil {
 			return err
 		}
+		maps.DeleteFunc(l.closed, func(_ string, f *Failure) bool { return f.ordered() })
 		for _, key := range forgotten.Keys {
+			l.races = slices.DeleteFunc(l.races, func(of failedFirst) bool {
+				if of.key == key {
+					l.reopen(of.Branch)
+				}
+				return of.key == key
+			})
 			delete(l.children, key)
 			if ch, ok := l.children[strings.TrimSuffix(key, ".end")]; ok {
 				ch.end = childEnd{}
@@ -205,6 +236,25 @@ func (l *leftOpen) read(e *Entry) error {
 		}
 	}
 	return nil
+}
+
+// takeBack finds, from the last, the failures of All and Map that are among those with these marks and led to the end, each
+// within the branch that failed in the one before, and opens what was closed because of them. It returns their keys.
+func (l *leftOpen) takeBack(marks map[string]bool) (keys []string) {
+	under := ""
+	for _, of := range slices.Backward(l.races) {
+		if !marks[of.Failure] || !strings.HasPrefix(pathOf(of.key)+"/", under) {
+			continue
+		}
+		keys, under = append(keys, of.key), of.Branch+"/"
+		l.reopen(of.Branch)
+	}
+	return keys
+}
+
+// reopen opens what was closed because a branch failed before its siblings.
+func (l *leftOpen) reopen(branch string) {
+	maps.DeleteFunc(l.closed, func(_ string, f *Failure) bool { return f.sibling() == branch })
 }
 
 // run is what a recorded *RunError told of the run that ended; nil: it was none.

@@ -72,6 +72,9 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		case err == nil || cancelled(err):
 		case endsRun(err):
 			x.spent.come(err)
+			if isCost(err) {
+				return end, err
+			}
 			stop(errEnough)
 			return end, nil
 		case e.mode == "continue" || e.mode == "quorum":
@@ -81,7 +84,7 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 		}
 		return end, err
 	}, pawl.Limit(e.limit))
-	if over := x.spent.over(); over != nil {
+	if over := x.spent.over(); over != nil && !isCost(err) {
 		return result{}, over
 	}
 	if err != nil {

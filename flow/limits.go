@@ -81,8 +81,13 @@ func (e *LimitError) ErrorCode() string { return "flow_limit" }
 // skipped, as what follows would go beyond it too. Visits are a limit of one graph.
 func endsRun(err error) bool {
 	var limit *LimitError
+	return errors.As(err, &limit) && limit.Limit != "maxVisits" || isCost(err)
+}
+
+// isCost reports whether an error is the one limit of a run that the journal has: every replay comes to it in the same branch.
+func isCost(err error) bool {
 	var cost *CostError
-	return errors.As(err, &limit) && limit.Limit != "maxVisits" || errors.As(err, &cost)
+	return errors.As(err, &cost)
 }
 
 // spent is what a run has used of its limits, in all its branches. What it counts are steps and lists that are begun:

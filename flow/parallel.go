@@ -92,7 +92,11 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 			switch {
 			case endsRun(err):
 				x.spent.come(err)
+				if isCost(err) {
+					return end, err
+				}
 				stop(errEnough)
+				return end, nil
 			case p.mode != "continue":
 				return end, err
 			}
@@ -100,20 +104,17 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 		})
 	}
 	var failed error
-	switch p.mode {
-	case "continue":
-		_, _ = pawl.All(c, futures...) // what failed is in them
-	case "quorum":
+	if p.mode == "quorum" {
 		failed = p.await(c, futures, s)
 		stop(errEnough)
-	default:
+	} else {
 		_, failed = pawl.All(c, futures...)
 	}
+	pawl.Join(c, futures...) // they share what they have come to with the steps behind them
 	r := result{}
 	branches, all := map[string]any{}, map[string]any{}
 	first, done := -1, 0
-	var why error               // the first has failed
-	for i, f := range futures { // all have settled before the step is over
+	for i, f := range futures {
 		end, err := f.Wait(c)
 		if end == nil {
 			end = &ended{err: err}
@@ -121,24 +122,25 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 		id := p.branches[i].id
 		all[id], branches[id] = end.value(id), map[string]any{"steps": end.results}
 		r.cost += end.cost
-		switch {
-		case end.err == nil:
+		if end.err == nil {
 			done++
-		case first < 0 && !errors.Is(end.err, errEnough) && !errors.Is(end.err, pawl.ErrCancelled):
-			first, why = i, end.err
+		} else if first < 0 && failed != nil && errors.Is(failed, end.err) {
+			first = i
 		}
 	}
 	in.held.release(before)
 	r.output, r.more = all, map[string]any{"branches": branches}
 	switch over := x.spent.over(); {
+	case isCost(failed):
+		return r, failed
 	case over != nil:
 		return r, over
 	case failed == nil:
 		return r, nil
-	case first < 0:
+	case first < 0 || cancelled(failed):
 		return r, failed // the run is over, or the branch that this is part of
 	}
-	return r, &BranchError{Step: s.id, Branch: p.branches[first].id, Done: done, Need: p.need(), Err: why}
+	return r, &BranchError{Step: s.id, Branch: p.branches[first].id, Done: done, Need: p.need(), Err: failed}
 }
 
 // await waits until enough branches have completed, or can't any more.
@@ -146,6 +148,9 @@ func (p *parallel) await(c *pawl.Context, futures []*pawl.Future[*ended], s *ste
 	left := slices.Clone(futures)
 	for done := 0; done < p.quorum; {
 		if done+len(left) < p.quorum {
+			if _, err := pawl.All(c, futures...); err != nil { // which also ends the others
+				return err
+			}
 			return fmt.Errorf("%d of %d branches completed, and %d must", done, len(futures), p.quorum)
 		}
 		// What waits for a branch may be cancelled without harm to the branch; which was first is recorded.
@@ -209,7 +214,7 @@ func (x *run) branch(c *pawl.Context, s *step, b branch, timeout time.Duration, 
 func (e *ended) value(id string) map[string]any {
 	v := map[string]any{"branchId": id, "status": "completed", "results": e.results, "output": e.output}
 	switch {
-	case errors.Is(e.err, errEnough):
+	case e.err != nil && cancelled(e.err):
 		v["status"] = "cancelled"
 	case e.err != nil:
 		f := failureOf(e.err)
