@@ -225,6 +225,9 @@ func (r Report) String() string {
 			fmt.Fprintf(&b, "%d %s\n", left.n, left.text)
 		}
 	}
+	if i := slices.IndexFunc(r.Decisions, func(d Decision) bool { return d.Kind == kindBudget }); i >= 0 && r.Asked == 0 {
+		fmt.Fprintf(&b, "%s\n", r.Decisions[i].Error) // what one of them needs
+	}
 	fmt.Fprintf(&b, "cost: $%.6f, was $%.6f\n", float64(r.CostIs)/1e6, float64(r.CostWas)/1e6)
 	fmt.Fprintf(&b, "tokens: %d in, %d out; was %d in, %d out\n", r.TokensIs.Input, r.TokensIs.Output, r.TokensWas.Input, r.TokensWas.Output)
 	fmt.Fprintf(&b, "took: p50 %v, p95 %v; was p50 %v, p95 %v\n", r.TookIs.P50.Round(time.Millisecond), r.TookIs.P95.Round(time.Millisecond), r.TookWas.P50.Round(time.Millisecond), r.TookWas.P95.Round(time.Millisecond))

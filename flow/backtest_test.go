@@ -266,6 +266,9 @@ func TestBacktestEndsWithItsBudget(t *testing.T) {
 		r = s.carries(t, b, 1000)
 		equal(t, "with too little", fmt.Sprint(r.Asked, r.Unasked, r.CostIs, r.CostWas), "3 1 360 360")
 		equal(t, "asked", len(model.Calls())-asked, 7)
+		if none := s.carries(t, b, 100); none.Asked != 0 || !strings.Contains(none.String(), "this needs up to $0.0007") {
+			t.Errorf("with nearly nothing:\n%s", none)
+		}
 		if !strings.Contains(r.String(), "the budget had too little left") {
 			t.Errorf("the report is\n%s", r)
 		}
