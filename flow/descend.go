@@ -25,8 +25,11 @@ type kin struct {
 }
 
 // descend looks whether one more run may be started below this one, and returns how it is started. A flow that starts itself would do so for
-// ever. It is a durable step, below the step that starts.
+// ever. It is a durable step, below the step that starts; what was started before there was such a step was not counted, and is found without it.
 func (x *run) descend(c *pawl.Context, s *step) (pawl.StartOption, error) {
+	if c.Version("family", 1) < 1 {
+		return pawl.Attributes(nil), nil
+	}
 	out, err := pawl.Step(c, ":family", func(ctx context.Context) (json.RawMessage, error) {
 		info, e := pawl.InfoOf(ctx), pawl.EngineOf(ctx)
 		run, err := e.Get(ctx, pawl.Ref{Tenant: info.Tenant, ID: info.RunID})
