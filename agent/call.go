@@ -40,6 +40,9 @@ type Call struct {
 	// again and again. [Asked] puts them back.
 	Known int
 
+	// Around is called by each attempt of the step and calls ask, when there is room for what it brings. nil: each asks at once.
+	Around func(ctx context.Context, ask func(context.Context) (*Answer, error)) (*Answer, error)
+
 	window *Window // where those of them are that an agent remembers: in no note
 }
 
@@ -116,7 +119,13 @@ type Made struct {
 // again as its options say, by default up to 8 times: a refusal for rate, with the wait that
 // the provider asks for, uses an attempt too. See [Call], and [pawl.Step] for what a step is.
 func Ask(c *pawl.Context, m *Models, name string, q Call, opts ...pawl.StepOption) (*Answer, error) {
-	return pawl.Step(c, name, func(ctx context.Context) (*Answer, error) { return m.ask(ctx, q) }, withDefaults(opts)...)
+	ask := func(ctx context.Context) (*Answer, error) { return m.ask(ctx, q) }
+	return pawl.Step(c, name, func(ctx context.Context) (*Answer, error) {
+		if q.Around != nil {
+			return q.Around(ctx, ask)
+		}
+		return ask(ctx)
+	}, withDefaults(opts)...)
 }
 
 // Generate asks for a T: a string for any text that is not empty, else what T is in JSON. If T

@@ -184,16 +184,20 @@ func (d *decision) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	if err != nil {
 		return result{}, refuse(c, s, err)
 	}
-	answer, err := agent.Ask(c, x.opt.Models, s.id, call, s.options()...)
+	answer, output, err := x.ask(c, s, call, func(a *agent.Answer) (any, error) {
+		if a.Value == nil {
+			return a.Text, nil
+		}
+		v, err := decode(a.Value)
+		if err != nil {
+			return nil, fmt.Errorf("the answer of step %s: %w", s.id, err)
+		}
+		return v, nil
+	})
 	if err != nil {
 		return result{}, err
 	}
-	r := result{raw: answer.Text, usage: &answer.Usage, cost: answer.Cost, output: answer.Text}
-	if answer.Value != nil {
-		if r.output, err = decode(answer.Value); err != nil {
-			return result{}, fmt.Errorf("the answer of step %s: %w", s.id, err)
-		}
-	}
+	r := result{raw: answer.Text, usage: &answer.Usage, cost: answer.Cost, output: output}
 	if d.routeOn != nil {
 		object, _ := r.output.(map[string]any)
 		if r.by, err = d.routeOn.Lookup(object); err != nil {

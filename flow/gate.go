@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/agent"
 )
 
 // gate lets so many steps of a run be at work that what they bring fits into memory: what a step brings is written out, stored and read again before it is
@@ -25,6 +26,9 @@ func (g *gate) enter(ctx context.Context, s *step) (int, error) {
 		size, is := g.known[s]
 		if !is {
 			size = mayBring
+			if _, asks := s.work.(*decision); asks {
+				size = mayAnswer
+			}
 		}
 		if g.taken == 0 || g.taken+size <= maxAtWork {
 			g.taken += size
@@ -92,28 +96,33 @@ func (g *gate) close(s *step, p *pass, brought int) {
 	g.leave(s, taken, brought)
 }
 
-// work is pawl.Step of a body that brings JSON, decoded. Each attempt passes the gate.
-func (x *run) work(c *pawl.Context, s *step, body func(context.Context) (json.RawMessage, error)) (any, error) {
-	var p pass
-	brought := -1
-	defer func() { x.gate.close(s, &p, brought) }()
-	out, err := pawl.Step(c, s.id, func(ctx context.Context) (out json.RawMessage, err error) {
-		taken, err := x.gate.enter(ctx, s)
+// passing is a body of which each attempt passes the gate.
+func passing[T any](g *gate, s *step, p *pass, body func(context.Context) (T, error)) func(context.Context) (T, error) {
+	return func(ctx context.Context) (out T, err error) {
+		taken, err := g.enter(ctx, s)
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		done := false
 		defer func() {
 			if done {
-				x.gate.keep(s, &p, taken)
+				g.keep(s, p, taken)
 			} else {
-				x.gate.leave(s, taken, -1)
+				g.leave(s, taken, -1)
 			}
 		}()
 		out, err = body(ctx)
 		done = err == nil
 		return out, err
-	}, s.options()...)
+	}
+}
+
+// work is pawl.Step of a body that brings JSON, decoded. Each attempt passes the gate.
+func (x *run) work(c *pawl.Context, s *step, body func(context.Context) (json.RawMessage, error)) (any, error) {
+	var p pass
+	brought := -1
+	defer func() { x.gate.close(s, &p, brought) }()
+	out, err := pawl.Step(c, s.id, passing(&x.gate, s, &p, body), s.options()...)
 	if err != nil {
 		return nil, err
 	}
@@ -122,4 +131,23 @@ func (x *run) work(c *pawl.Context, s *step, body func(context.Context) (json.Ra
 		brought = max(len(out), sizeOf(v, maxAtWork))
 	}
 	return v, err
+}
+
+// ask is agent.Ask, through the gate. Read makes of the answer what the step brings.
+func (x *run) ask(c *pawl.Context, s *step, call agent.Call, read func(*agent.Answer) (any, error)) (*agent.Answer, any, error) {
+	var p pass
+	brought := -1
+	defer func() { x.gate.close(s, &p, brought) }()
+	call.Around = func(ctx context.Context, ask func(context.Context) (*agent.Answer, error)) (*agent.Answer, error) {
+		return passing(&x.gate, s, &p, ask)(ctx)
+	}
+	answer, err := agent.Ask(c, x.opt.Models, s.id, call, s.options()...)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := read(answer)
+	if err == nil { // the ledger's note has the answer too
+		brought = max(2*len(answer.Text)+len(answer.Value), sizeOf(v, maxAtWork))
+	}
+	return answer, v, err
 }

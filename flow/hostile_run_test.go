@@ -234,6 +234,7 @@ func misdeeds() (all []misdeed) {
 		}
 	}
 	add("a decision in very many items", flowOf(`"limits": {"maxCostUsd": 0.01}, `, each("m", `"range(5000)"`, `, "concurrency": 100`, step("d", "ai-decision", `{"prompt": "a"}`, ``, end))), ``, "-", "budget")
+	add("long answers to many decisions at once", flowOf(`"limits": {"maxCostUsd": 1000}, `, each("m", `"range(300)"`, `, "concurrency": 300`, step("d", "ai-decision", `{"prompt": "million", "maxRepairs": 0}`, `"retryPolicy": {"maxAttempts": 1},`, end))), ``, "flow_limit", "maxBytes")
 	values := make([]string, 500)
 	for i := range values {
 		values[i] = fmt.Sprintf(`"value number %d %s"`, i, rep("x", 150))
@@ -260,6 +261,8 @@ func torrents() llmtest.Rule {
 		switch asked := r.Messages[0].Content; {
 		case strings.Contains(asked, "long"):
 			text = strings.Repeat("word ", size(500_000, 2<<20))
+		case strings.Contains(asked, "million"):
+			text = strings.Repeat("word ", 200_000)
 		case strings.Contains(asked, "deep"):
 			text = strings.Repeat("[", 1<<20)
 		case strings.Contains(asked, "list"):
