@@ -57,6 +57,8 @@ func (a *app) explain(err error, run string) error {
 		return a.unreachable(err)
 	case known && p.Status == http.StatusUnauthorized:
 		return &exitError{exitAuth, err, a.whereKeys()}
+	case known && p.Code == "approval_not_allowed": // no key helps: it is for others to decide
+		return &exitError{exitAuth, err, []string{"on a server without keys, say with --by which of them decides; else they do, by their link or their key"}}
 	case known && p.Status == http.StatusForbidden:
 		return &exitError{exitAuth, err, []string{"see what your key may do, and whose it is: " + a.hint("context show"), "or ask for a key with that scope"}}
 	case errors.Is(err, pawl.ErrUnknown):

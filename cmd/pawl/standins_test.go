@@ -43,6 +43,9 @@ func TestTemplatesRunInDevelopmentAsTheyAre(t *testing.T) {
 			pawlAt(t, url, "start", of.Name, "--input", "@"+of.Name+".json", "--wait").want(t, 0)
 		}
 	}
+	if r := pawlAt(t, url, "approve", "invoice-intake", "--by", "eve").want(t, exitAuth, "only ann@example.com, bob@example.com may", "say with --by which of them decides"); strings.Contains(r.stderr, "scope") {
+		t.Errorf("who is no approver is told of keys: %s", r.stderr)
+	}
 	for _, name := range asked {
 		// The mail to bob, not the one to ann, of this run.
 		link := regexp.MustCompile(`of \S*notice-email-2/notify-asked in run ` + name + ` is not sent(?:[^○]*?)(http://\S+/approve/\S+)\n[^○]*to: bob@example\.com`)
