@@ -23,6 +23,11 @@ type Finding struct {
 	Hint    string `json:"hint,omitempty" doc:"What to write instead, where that is known."`
 }
 
+// FindingOf tells of a problem what callers are told.
+func FindingOf(p flow.Problem) Finding {
+	return Finding{p.Pointer, p.Line, p.Column, p.Message, p.Hint}
+}
+
 // Deployed is what came of a deployment.
 type Deployed struct {
 	Success    bool      `json:"success"` // always
@@ -343,7 +348,7 @@ func (s *server) noFlow(id string, err error) error {
 func findingsOf(found flow.Problems, warnings bool) (out []Finding) {
 	for _, p := range found {
 		if p.Warning == warnings {
-			out = append(out, Finding{p.Pointer, p.Line, p.Column, p.Message, p.Hint})
+			out = append(out, FindingOf(p))
 		}
 	}
 	return out

@@ -141,7 +141,7 @@ func findingsOf(err error) (out []api.Finding) {
 		return []api.Finding{{Message: err.Error()}}
 	}
 	for _, p := range found.Faults() {
-		out = append(out, api.Finding{Pointer: p.Pointer, Line: p.Line, Column: p.Column, Message: p.Message, Hint: p.Hint})
+		out = append(out, api.FindingOf(p))
 	}
 	return out
 }

@@ -313,7 +313,7 @@ func (f *deployedFile) check(w flow.World, flows map[string]*flow.Flow) {
 		f.fault("%s", err)
 	}
 	for _, p := range found {
-		one := api.Finding{Pointer: p.Pointer, Line: p.Line, Column: p.Column, Message: p.Message, Hint: p.Hint}
+		one := api.FindingOf(p)
 		if p.Warning {
 			f.Warnings = append(f.Warnings, one)
 		} else {

@@ -128,7 +128,7 @@ func (w *watcher) deploy(ctx context.Context, file string) {
 			if p.Warning {
 				sign = out.yellow("!")
 			}
-			out.line("%s %s", sign, problemLine(shown, api.Finding{Line: p.Line, Column: p.Column, Message: p.Message, Hint: p.Hint}))
+			out.line("%s %s", sign, problemLine(shown, api.FindingOf(p)))
 		}
 		return
 	}
@@ -140,7 +140,7 @@ func (w *watcher) deploy(ctx context.Context, file string) {
 		out.line("%s %s: it could not be deployed: %s", out.red("✗"), shown, err)
 	default:
 		for _, p := range d.Warnings {
-			out.line("%s %s", out.yellow("!"), problemLine(shown, api.Finding{Line: p.Line, Column: p.Column, Message: p.Message, Hint: p.Hint}))
+			out.line("%s %s", out.yellow("!"), problemLine(shown, api.FindingOf(p)))
 		}
 		out.line("%s %s: %s version %d; %s", out.green("✓"), shown, d.ID, d.Version, d.WorstCase.Summary)
 	}
