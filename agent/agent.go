@@ -82,6 +82,7 @@ type Task struct {
 	Agent  string    `json:"agent,omitempty"` // who has the conversation
 	Turns  int       `json:"turns,omitempty"` // made so far
 	Cost   int64     `json:"cost,omitempty"`
+	Guess  bool      `json:"guess,omitempty"` // part of Cost is assumed
 	Usage  llm.Usage `json:"usage,omitzero"`
 	Window *Window   `json:"window,omitempty"` // what it remembers
 }
@@ -103,9 +104,10 @@ type Result struct {
 	Value    json.RawMessage `json:"value,omitempty"` // with Config.Shape
 	Agent    string          `json:"agent"`           // who gave the last answer
 	Turns    int             `json:"turns"`
-	Cost     int64           `json:"cost"`           // of all model calls that were answered, in millionths of a US dollar; the ledger has failed ones too
-	Usage    llm.Usage       `json:"usage,omitzero"` // of the same calls
-	Messages []llm.Message   `json:"messages"`       // the whole conversation; nil with Task.Conversation, where they can be read from
+	Cost     int64           `json:"cost"`            // of all model calls that were answered, in millionths of a US dollar; the ledger has failed ones too
+	Guess    bool            `json:"guess,omitempty"` // part of the cost is assumed, as a price is not known
+	Usage    llm.Usage       `json:"usage,omitzero"`  // of the same calls
+	Messages []llm.Message   `json:"messages"`        // the whole conversation; nil with Task.Conversation, where they can be read from
 
 	// With Task.Conversation: where in it this run's messages are.
 	First int `json:"first,omitempty"` // position of the first one, from 1
@@ -221,11 +223,12 @@ type talk struct {
 	known    int           // how many of them the model was asked with before
 	turns    int
 	cost     int64
+	guess    bool // part of cost is assumed
 	usage    llm.Usage
 }
 
 func (a *Agent) run(c *pawl.Context, task Task) (Result, error) {
-	t := &talk{agent: a, task: task, messages: slices.Clone(task.Messages), turns: task.Turns, cost: task.Cost, usage: task.Usage}
+	t := &talk{agent: a, task: task, messages: slices.Clone(task.Messages), turns: task.Turns, cost: task.Cost, guess: task.Guess, usage: task.Usage}
 	if task.Agent != "" {
 		if t.agent = a.all[task.Agent]; t.agent == nil {
 			return Result{}, fmt.Errorf("%w: the conversation is agent %q's, whom %q can't hand over to any more", pawl.ErrInput, task.Agent, a.name)
@@ -285,7 +288,7 @@ func (t *talk) takeTurns(c *pawl.Context, first *Agent) (r Result, more bool, er
 			}
 			continue
 		}
-		r = Result{Text: answer.Text, Value: answer.Value, Agent: t.agent.name, Turns: t.turns, Cost: t.cost, Usage: t.usage}
+		r = Result{Text: answer.Text, Value: answer.Value, Agent: t.agent.name, Turns: t.turns, Cost: t.cost, Guess: t.guess, Usage: t.usage}
 		if t.memory == nil {
 			r.Messages = t.messages
 		}
@@ -346,7 +349,7 @@ func (t *talk) ask(c *pawl.Context) (*Answer, error) {
 		return nil, err
 	}
 	t.turns++
-	t.cost += answer.Cost
+	t.cost, t.guess = t.cost+answer.Cost, t.guess || answer.Guess
 	t.usage = t.usage.Add(answer.Usage)
 	t.known = len(t.messages)
 	t.messages = append(t.messages, answer.Message())

@@ -21,7 +21,7 @@ func (t *talk) converse(c *pawl.Context, first *Agent) (r Result, next *Task, er
 		return r, nil, err
 	}
 	if more {
-		next = &Task{Messages: t.messages, Agent: t.agent.name, Turns: t.turns, Cost: t.cost, Usage: t.usage}
+		next = &Task{Messages: t.messages, Agent: t.agent.name, Turns: t.turns, Cost: t.cost, Guess: t.guess, Usage: t.usage}
 	}
 	if t.memory == nil {
 		return r, next, nil

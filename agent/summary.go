@@ -50,7 +50,7 @@ func (t *talk) summarize(c *pawl.Context, limits Memory, r recalled) error {
 	if err != nil {
 		return err
 	}
-	t.cost += answer.Cost
+	t.cost, t.guess = t.cost+answer.Cost, t.guess || answer.Guess
 	t.usage = t.usage.Add(answer.Usage)
 	return pawl.Do(c, "summary:keep", func(ctx context.Context) error {
 		return chatOf(ctx, r.Conversation).keep(ctx, r.Space, r.Summarize, digest{Text: answer.Text, Run: pawl.InfoOf(ctx).RunID})

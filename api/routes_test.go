@@ -158,7 +158,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 			}},
 			{"workflowMetrics", func() {
 				v, err := c.WorkflowMetrics(ctx, "hello", flow.Span{})
-				must(v.TotalExecutions == 1 && v.SuccessRate == "100.0%" && *v.SuccessRatio == 1 && v.TotalCost == "$0.0000" && v.Last24h.Completed == 1 && v.ByVersion["2"].Completed == 1, err, v)
+				must(v.TotalExecutions == 1 && v.SuccessRate == "100.0%" && *v.SuccessRatio == 1 && *v.TotalCost == "$0.0000" && v.Last24h.Completed == 1 && v.ByVersion["2"].Completed == 1, err, v)
 				v, err = c.WorkflowMetrics(ctx, "hello", flow.Span{To: time.Now().Add(-time.Hour)})
 				must(v.TotalExecutions == 0 && v.SuccessRate == "N/A" && v.SuccessRatio == nil, err, v)
 				_, err = c.WorkflowMetrics(ctx, "nobody", flow.Span{})
@@ -166,7 +166,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 			}},
 			{"workflowCosts", func() {
 				v, err := c.WorkflowCosts(ctx, "hello", flow.Span{})
-				must(v.TotalExecutions == 1 && v.TotalCost == "$0.0000" && len(v.CostByStep) == 0 && strings.HasPrefix(v.Period, "since "), err, v)
+				must(v.TotalExecutions == 1 && *v.TotalCost == "$0.0000" && len(v.CostByStep) == 0 && strings.HasPrefix(v.Period, "since "), err, v)
 				_, err = c.WorkflowCosts(ctx, "nobody", flow.Span{})
 				must(errors.Is(err, pawl.ErrNotFound), nil, err)
 			}},
@@ -303,7 +303,7 @@ func TestEveryRouteIsDriven(t *testing.T) {
 				v, err := c.Steps(ctx, "tries", "", 1)
 				must(len(v.Items) == 1 && v.NextCursor != "", err, v)
 				s := v.Items[0]
-				must(s.Key == "shaky" && s.State == api.StepCompleted && len(s.Attempts) == 2 && s.Attempts[0].Error.Message == "not yet" && s.Attempts[1].Error == nil && s.Cost == 8, nil, s)
+				must(s.Key == "shaky" && s.State == api.StepCompleted && len(s.Attempts) == 2 && s.Attempts[0].Error.Message == "not yet" && s.Attempts[1].Error == nil && *s.Cost == 8, nil, s)
 				v, err = c.Steps(ctx, "tries", v.NextCursor, 1)
 				must(len(v.Items) == 1 && v.NextCursor == "" && v.Items[0].State == api.StepFailed && v.Items[0].Key == "bad", err, v)
 			}},

@@ -28,7 +28,9 @@ type Step struct {
 	Ended    time.Time     `json:"ended" doc:"When its newest attempt ended."`
 	Next     time.Time     `json:"next,omitzero" doc:"When it is tried again."`
 	Took     time.Duration `json:"took" doc:"All attempts together, in nanoseconds."`
-	Cost     int64         `json:"cost,omitempty" doc:"In millionths of a US dollar; of an attempt under way, what is reserved."`
+	Cost     *int64        `json:"cost" doc:"In millionths of a US dollar; of an attempt under way, what is reserved. Null: a part of it is not known, as the price of a model is not, or the provider did not say what a call used."`
+	Counted  int64         `json:"counted,omitempty" doc:"What budgets count, with what was assumed."`
+	Assumed  int64         `json:"assumed,omitempty" doc:"The part of counted that was assumed."`
 	Attempts []Attempt     `json:"attempts" doc:"The newest 100."`
 }
 
@@ -198,12 +200,20 @@ func (s *server) addCosts(ctx context.Context, run pawl.Ref, steps map[string]*S
 		}
 		for _, c := range page {
 			if step := steps[c.Step]; step != nil {
-				step.Cost += c.Amount
+				if step.Counted += c.Amount; c.Guess {
+					step.Assumed += c.Amount
+				}
 			}
 			f.After = c.ID
 		}
 		if len(page) < f.Limit {
-			return nil
+			break
 		}
 	}
+	for _, step := range steps {
+		if step.Assumed == 0 {
+			step.Cost = &step.Counted
+		}
+	}
+	return nil
 }

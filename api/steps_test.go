@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -77,7 +78,7 @@ func TestPagesOfStepsHaveEachStepOnce(t *testing.T) {
 			}
 			for _, limit := range []int{1, 2, 3, 5} {
 				all, _ := h.allSteps(id, limit)
-				if fmt.Sprintf("%+v", all) != fmt.Sprintf("%+v", whole) {
+				if !reflect.DeepEqual(all, whole) {
 					t.Errorf("by pages of %d:\n%+v\nat once:\n%+v", limit, all, whole)
 				}
 			}

@@ -244,7 +244,7 @@ func (k *agentWork) work(x *run, c *pawl.Context, s *step, in *scope) (result, e
 			return result{}, pawl.Do(c, "agent", func(context.Context) error { return pawl.Fatal(err) })
 		}
 		done, err := a.Within(c, task)
-		r := result{output: done.Text, raw: done.Text, cost: done.Cost, usage: &done.Usage}
+		r := result{output: done.Text, raw: done.Text, cost: done.Cost, guess: done.Guess, usage: &done.Usage}
 		if err == nil && done.Value != nil {
 			r.output, err = decode(done.Value)
 		}

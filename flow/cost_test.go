@@ -49,8 +49,8 @@ func TestJ36_costsAreAskedBeforeEachCall(t *testing.T) {
 				x := s.after(t, test.doc, `{"list": [1, 2, 3, 4]}`)
 				because(t, x, "cost_limit", "maxCostUsd: ")
 				equal(t, "calls", len(model.Calls()), test.calls)
-				equal(t, "cost", x.CostMicroUSD, int64(2000*test.calls))
-				equal(t, "cost in dollars", x.CostAccumulator, float64(2000*test.calls)/1e6)
+				equal(t, "cost", *x.CostMicroUSD, int64(2000*test.calls))
+				equal(t, "cost in dollars", *x.CostAccumulator, float64(2000*test.calls)/1e6)
 			})
 		})
 	}
@@ -64,7 +64,7 @@ func TestJ36_whatACallHasCostCounts(t *testing.T) {
 		x := s.after(t, of(ask("a", `"b"`, `, "maxTokens": 10`), ask("b", end, `, "maxTokens": 10`)), `{}`)
 		because(t, x, "cost_limit", "step b would go over maxCostUsd: 0.5: ", "$0.60001")
 		equal(t, "calls", len(model.Calls()), 1)
-		equal(t, "cost", x.CostMicroUSD, int64(600_010))
+		equal(t, "cost", *x.CostMicroUSD, int64(600_010))
 	})
 }
 

@@ -197,7 +197,7 @@ func (d *decision) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 	if err != nil {
 		return result{}, err
 	}
-	r := result{raw: answer.Text, usage: &answer.Usage, cost: answer.Cost, output: output}
+	r := result{raw: answer.Text, usage: &answer.Usage, cost: answer.Cost, guess: answer.Guess, output: output}
 	if d.routeOn != nil {
 		object, _ := r.output.(map[string]any)
 		if r.by, err = d.routeOn.Lookup(object); err != nil {

@@ -23,9 +23,11 @@ type Execution struct {
 	Variables map[string]json.RawMessage `json:"variables"`
 	// StepResults are by the step's id, each of its newest visit. A step that a run did not come to has none.
 	StepResults map[string]StepResult `json:"stepResults"`
-	// CostAccumulator is what the model calls of the run have cost, failed ones too, in US dollars, by the ledger.
-	CostAccumulator float64 `json:"costAccumulator"`
-	CostMicroUSD    int64   `json:"costMicroUsd"`
+	// CostAccumulator is what the model calls of the run have cost, failed ones too, in US dollars, by the ledger. Null: a part
+	// of it is not known; see Counted.
+	CostAccumulator *float64 `json:"costAccumulator"`
+	CostMicroUSD    *int64   `json:"costMicroUsd"`
+	Counted
 	// CurrentStep is the id of the step that is under way; "": none is. Current has all, those in branches too.
 	CurrentStep string          `json:"currentStep"`
 	Current     []CurrentStep   `json:"current"`
@@ -42,20 +44,21 @@ type Execution struct {
 type StepResult struct {
 	_            struct{}        `additionalProperties:"true"`
 	Output       json.RawMessage `json:"output,omitempty"`
-	RawOutput    string          `json:"rawOutput,omitempty"` // what a model said
-	TokenUsage   *TokenUsage     `json:"tokenUsage,omitempty"`
-	Cost         float64         `json:"cost"` // of all attempts of all visits, by the ledger, with that of the steps in it, in US dollars
-	CostMicroUSD int64           `json:"costMicroUsd"`
-	Status       string          `json:"status"` // pending, running, retrying, waiting, paused, blocked, completed, skipped, failed, timed out, cancelled
-	StartedAt    time.Time       `json:"startedAt"`
-	CompletedAt  *time.Time      `json:"completedAt,omitempty"`
-	DurationMs   int64           `json:"durationMs"`
-	Error        *Trouble        `json:"error,omitempty"`
-	Attempts     []Attempt       `json:"attempts"` // of the newest visit, the newest 100
-	Visits       int             `json:"visits"`   // how often the run came to the step
-	History      []Visit         `json:"history,omitempty"`
-	Next         string          `json:"next,omitempty"` // the step that followed, end or fail
-	Key          string          `json:"key"`            // of its entries in the journal
+	RawOutput    string          `json:"rawOutput,omitempty"`  // what a model said
+	TokenUsage   *TokenUsage     `json:"tokenUsage,omitempty"` // none: no model was asked, or the provider did not say
+	Cost         *float64        `json:"cost"`                 // of all attempts of all visits, by the ledger, with that of the steps in it, in US dollars; null: a part of it is not known
+	CostMicroUSD *int64          `json:"costMicroUsd"`
+	Counted
+	Status      string     `json:"status"` // pending, running, retrying, waiting, paused, blocked, completed, skipped, failed, timed out, cancelled
+	StartedAt   time.Time  `json:"startedAt"`
+	CompletedAt *time.Time `json:"completedAt,omitempty"`
+	DurationMs  int64      `json:"durationMs"`
+	Error       *Trouble   `json:"error,omitempty"`
+	Attempts    []Attempt  `json:"attempts"` // of the newest visit, the newest 100
+	Visits      int        `json:"visits"`   // how often the run came to the step
+	History     []Visit    `json:"history,omitempty"`
+	Next        string     `json:"next,omitempty"` // the step that followed, end or fail
+	Key         string     `json:"key"`            // of its entries in the journal
 	// Branches are those of a parallel, and the items of a map by their index.
 	Branches map[string]BranchResult `json:"branches,omitempty"`
 
@@ -127,12 +130,13 @@ type Attempt struct {
 type ModelCall struct {
 	Why          string           `json:"why"` // ask, fallback, more room, repair
 	Model        string           `json:"model"`
-	Prompt       *agent.PromptUse `json:"prompt,omitempty"` // of the registry
-	TokenUsage   TokenUsage       `json:"tokenUsage"`
-	CostMicroUSD int64            `json:"costMicroUsd"`
-	Cached       bool             `json:"cached,omitempty"`
-	LatencyMs    int64            `json:"latencyMs"`
-	Error        string           `json:"error,omitempty"`
+	Prompt       *agent.PromptUse `json:"prompt,omitempty"`     // of the registry
+	TokenUsage   *TokenUsage      `json:"tokenUsage,omitempty"` // none: the provider did not say
+	CostMicroUSD *int64           `json:"costMicroUsd"`         // null: it is not known
+	Counted
+	Cached    bool   `json:"cached,omitempty"`
+	LatencyMs int64  `json:"latencyMs"`
+	Error     string `json:"error,omitempty"`
 }
 
 // MarshalJSON writes the output a second time under the step's variable.
@@ -157,7 +161,7 @@ func (r StepResult) MarshalJSON() ([]byte, error) {
 var ownFields = func() map[string]bool {
 	out := map[string]bool{}
 	for _, name := range []string{
-		"output", "rawOutput", "tokenUsage", "cost", "costMicroUsd", "status", "startedAt", "completedAt", "durationMs", "error", "attempts", "visits", "history", "next", "key", "branches",
+		"output", "rawOutput", "tokenUsage", "cost", "costMicroUsd", "countedMicroUsd", "assumedMicroUsd", "status", "startedAt", "completedAt", "durationMs", "error", "attempts", "visits", "history", "next", "key", "branches",
 	} {
 		out[name] = true
 	}
@@ -205,7 +209,7 @@ type looked struct {
 	end    *pawl.Entry // nil: it has not ended
 	input  json.RawMessage
 	facts  map[string]*noted // by the keys of journal and ledger
-	cost   int64
+	cost   Counted
 	left   int // how much was left out
 	cut    []string
 	room   int // bytes of values that may still be told

@@ -35,17 +35,18 @@ type Count struct {
 // Tally are the sums of a span of time: runs by when they began, costs by when they were incurred.
 type Tally struct {
 	Count
-	TotalCost           string  `json:"totalCost"` // "$0.0312"
-	TotalCostUSD        float64 `json:"totalCostUsd"`
-	TotalCostMicroUSD   int64   `json:"totalCostMicroUsd"`
-	AvgCostPerExecution string  `json:"avgCostPerExecution"`
-	AvgCostMicroUSD     int64   `json:"avgCostMicroUsd"`
-	OpenMicroUSD        int64   `json:"openMicroUsd"`    // the part that is reserved for calls that are under way or were cut off
-	AssumedMicroUSD     int64   `json:"assumedMicroUsd"` // the part that was assumed, as a price is not known
-	AvgDurationMs       int64   `json:"avgDurationMs"`   // of completed runs, from their start to their end
-	P50DurationMs       int64   `json:"p50DurationMs"`
-	P95DurationMs       int64   `json:"p95DurationMs"`
-	P99DurationMs       int64   `json:"p99DurationMs"`
+	// Costs are null if a part of them is not known; see Counted.
+	TotalCost           *string  `json:"totalCost"` // "$0.0312"
+	TotalCostUSD        *float64 `json:"totalCostUsd"`
+	TotalCostMicroUSD   *int64   `json:"totalCostMicroUsd"`
+	AvgCostPerExecution *string  `json:"avgCostPerExecution"`
+	AvgCostMicroUSD     *int64   `json:"avgCostMicroUsd"`
+	OpenMicroUSD        int64    `json:"openMicroUsd"` // the part that is reserved for calls that are under way or were cut off
+	Counted
+	AvgDurationMs int64 `json:"avgDurationMs"` // of completed runs, from their start to their end
+	P50DurationMs int64 `json:"p50DurationMs"`
+	P95DurationMs int64 `json:"p95DurationMs"`
+	P99DurationMs int64 `json:"p99DurationMs"`
 }
 
 // Span is a span of time: from its first moment on, before its last. Zero: whenever.
@@ -105,13 +106,13 @@ func (r *Registry) tally(ctx context.Context, tenant, id string, in Span) (t Tal
 		return t, of, err
 	}
 	for _, sum := range sums { // there is one, or none
-		t.TotalCostMicroUSD, t.OpenMicroUSD, t.AssumedMicroUSD = sum.Amount, sum.Open, sum.Guessed
+		t.Counted, t.OpenMicroUSD = countedOf(&sum), sum.Open
 	}
-	t.TotalCostUSD, t.TotalCost = float64(t.TotalCostMicroUSD)/1e6, Dollars(t.TotalCostMicroUSD)
-	if t.TotalExecutions > 0 {
-		t.AvgCostMicroUSD = (t.TotalCostMicroUSD + t.TotalExecutions/2) / t.TotalExecutions
+	t.TotalCostMicroUSD, t.TotalCostUSD, t.TotalCost = t.micro(), t.usd(), t.dollars()
+	if t.AvgCostMicroUSD = t.each(t.TotalExecutions); t.AvgCostMicroUSD != nil {
+		avg := Dollars(*t.AvgCostMicroUSD)
+		t.AvgCostPerExecution = &avg
 	}
-	t.AvgCostPerExecution = Dollars(t.AvgCostMicroUSD)
 	t.AvgDurationMs, t.P50DurationMs = of.Took.Mean.Milliseconds(), of.Took.P50.Milliseconds()
 	t.P95DurationMs, t.P99DurationMs = of.Took.P95.Milliseconds(), of.Took.P99.Milliseconds()
 	return t, of, nil
@@ -155,32 +156,34 @@ func Dollars(micro int64) string {
 }
 
 // Costs are what the model calls of a flow's runs have cost, failed ones too, by the ledger: in a span of time, by when
-// they were incurred. What its children have cost is theirs.
+// they were incurred. What its children have cost is theirs. Costs are null if a part of them is not known; see Counted.
 type Costs struct {
-	WorkflowID        string              `json:"workflowId"`
-	Period            string              `json:"period"` // in words
-	From              time.Time           `json:"from,omitzero"`
-	To                time.Time           `json:"to,omitzero"`
-	TotalExecutions   int64               `json:"totalExecutions"` // runs that began in the period, as far as they are kept
-	TotalCost         string              `json:"totalCost"`
-	TotalCostUSD      float64             `json:"totalCostUsd"`
-	TotalCostMicroUSD int64               `json:"totalCostMicroUsd"`
-	CostByStep        map[string]StepCost `json:"costByStep"` // by the step's place, as ask or all.b/ask
-	ByModel           map[string]StepCost `json:"byModel"`
-	ByDay             map[string]StepCost `json:"byDay"` // by days in UTC: 2026-11-21
-	ByVersion         map[string]StepCost `json:"byVersion"`
-	ByPrompt          map[string]StepCost `json:"byPrompt"` // by name@version of prompts of the registry; of others nothing
+	WorkflowID        string    `json:"workflowId"`
+	Period            string    `json:"period"` // in words
+	From              time.Time `json:"from,omitzero"`
+	To                time.Time `json:"to,omitzero"`
+	TotalExecutions   int64     `json:"totalExecutions"` // runs that began in the period, as far as they are kept
+	TotalCost         *string   `json:"totalCost"`
+	TotalCostUSD      *float64  `json:"totalCostUsd"`
+	TotalCostMicroUSD *int64    `json:"totalCostMicroUsd"`
+	Counted
+	CostByStep map[string]StepCost `json:"costByStep"` // by the step's place, as ask or all.b/ask
+	ByModel    map[string]StepCost `json:"byModel"`
+	ByDay      map[string]StepCost `json:"byDay"` // by days in UTC: 2026-11-21
+	ByVersion  map[string]StepCost `json:"byVersion"`
+	ByPrompt   map[string]StepCost `json:"byPrompt"` // by name@version of prompts of the registry; of others nothing
 }
 
-// StepCost is a sum and what it is of.
+// StepCost is a sum and what it is of. Costs are null if a part of them is not known; see Counted.
 type StepCost struct {
-	TotalCost         string  `json:"totalCost"`
-	TotalCostUSD      float64 `json:"totalCostUsd"`
-	TotalCostMicroUSD int64   `json:"totalCostMicroUsd"`
-	AvgCost           string  `json:"avgCost"` // of an invocation
-	AvgCostMicroUSD   int64   `json:"avgCostMicroUsd"`
-	Invocations       int64   `json:"invocations"` // of a step: how often runs came to it and asked; else runs
-	Calls             int64   `json:"calls"`       // of models: an invocation may take several
+	TotalCost         *string  `json:"totalCost"`
+	TotalCostUSD      *float64 `json:"totalCostUsd"`
+	TotalCostMicroUSD *int64   `json:"totalCostMicroUsd"`
+	AvgCost           *string  `json:"avgCost"` // of an invocation
+	AvgCostMicroUSD   *int64   `json:"avgCostMicroUsd"`
+	Counted
+	Invocations int64 `json:"invocations"` // of a step: how often runs came to it and asked; else runs
+	Calls       int64 `json:"calls"`       // of models: an invocation may take several
 }
 
 // Costs tells what a flow has cost. pawl.ErrNotFound: there is no such flow.
@@ -201,22 +204,29 @@ func (r *Registry) Costs(ctx context.Context, tenant, id string, in Span) (Costs
 		}
 		for _, sum := range sums {
 			if by == pawl.ByVersion {
-				c.TotalCostMicroUSD += sum.Amount
+				c.Counted.and(countedOf(&sum))
 			}
 			if sum.Key == "" && by == pawl.ByLabel {
 				continue
 			}
-			s := StepCost{TotalCost: Dollars(sum.Amount), TotalCostUSD: float64(sum.Amount) / 1e6, TotalCostMicroUSD: sum.Amount, Invocations: sum.Times, Calls: sum.Charges}
-			if sum.Times > 0 {
-				s.AvgCostMicroUSD = (sum.Amount + sum.Times/2) / sum.Times
-			}
-			s.AvgCost = Dollars(s.AvgCostMicroUSD)
-			to[sum.Key] = s
+			to[sum.Key] = stepCost(&sum)
 		}
 	}
-	c.TotalCostUSD, c.TotalCost = float64(c.TotalCostMicroUSD)/1e6, Dollars(c.TotalCostMicroUSD)
+	c.TotalCostMicroUSD, c.TotalCostUSD, c.TotalCost = c.micro(), c.usd(), c.dollars()
 	return c, nil
 }
+
+func stepCost(of *pawl.Cost) StepCost {
+	s := StepCost{Counted: countedOf(of), Invocations: of.Times, Calls: of.Charges}
+	s.TotalCostMicroUSD, s.TotalCostUSD, s.TotalCost = s.micro(), s.usd(), s.dollars()
+	if s.AvgCostMicroUSD = s.each(of.Times); s.AvgCostMicroUSD != nil {
+		avg := Dollars(*s.AvgCostMicroUSD)
+		s.AvgCost = &avg
+	}
+	return s
+}
+
+func countedOf(sum *pawl.Cost) Counted { return Counted{sum.Amount, sum.Guessed} }
 
 // String says it for people.
 func (s Span) String() string {

@@ -31,7 +31,7 @@ func TestJ44_metricsAndCosts(t *testing.T) {
 		}
 		s.deploys(t, doc(""))
 		m, err := s.Metrics(t.Context(), "", "judge", flow.Span{})
-		equal(t, "none", fmt.Sprintln(m.TotalExecutions, m.SuccessRate, m.SuccessRatio == nil, m.TotalCost, err), "0 N/A true $0.0000 <nil>\n")
+		equal(t, "none", fmt.Sprintln(m.TotalExecutions, m.SuccessRate, m.SuccessRatio == nil, *m.TotalCost, err), "0 N/A true $0.0000 <nil>\n")
 		begin := time.Now()
 		run := func(text, version string) {
 			info, err := s.StartRun(t.Context(), "judge", json.RawMessage(`{"text": "`+text+`"}`), pawl.AtVersion(version))
@@ -66,14 +66,14 @@ func TestJ44_metricsAndCosts(t *testing.T) {
 		}
 		equal(t, "counts", fmt.Sprint(m.TotalExecutions, m.Completed, m.Failed, m.Cancelled, m.Running), "7 4 1 1 1")
 		equal(t, "rate", fmt.Sprintln(m.SuccessRate, *m.SuccessRatio), "80.0% 0.8\n")
-		equal(t, "cost", fmt.Sprintln(m.TotalCost, m.TotalCostMicroUSD, m.TotalCostUSD, m.AvgCostPerExecution, m.AvgCostMicroUSD), "$0.0200 20000 0.02 $0.0029 2857\n")
+		equal(t, "cost", fmt.Sprintln(*m.TotalCost, *m.TotalCostMicroUSD, *m.TotalCostUSD, *m.AvgCostPerExecution, *m.AvgCostMicroUSD), "$0.0200 20000 0.02 $0.0029 2857\n")
 		equal(t, "versions", fmt.Sprint(m.ByVersion["1"].TotalExecutions, m.ByVersion["1"].Failed, m.ByVersion["2"].Completed), "4 1 1")
 		equal(t, "last day", m.Last24h.TotalExecutions, 7)
 		if m.P50DurationMs > m.P95DurationMs || m.P95DurationMs > m.P99DurationMs || m.AvgDurationMs > time.Since(begin).Milliseconds() {
 			t.Errorf("durations: %+v", m)
 		}
 		old, err := s.Metrics(t.Context(), "", "judge", flow.Span{To: begin})
-		equal(t, "before", fmt.Sprintln(old.TotalExecutions, old.TotalCostMicroUSD, err), "0 0 <nil>\n")
+		equal(t, "before", fmt.Sprintln(old.TotalExecutions, *old.TotalCostMicroUSD, err), "0 0 <nil>\n")
 		c, err := s.Registry.Costs(t.Context(), "", "judge", flow.Span{From: begin.Add(-time.Hour)})
 		if err != nil {
 			t.Fatal(err)
@@ -87,12 +87,12 @@ func TestJ44_metricsAndCosts(t *testing.T) {
 		}
 		step := func(cost, calls, times int64) flow.StepCost {
 			avg := (cost + times/2) / times
-			return flow.StepCost{TotalCost: flow.Dollars(cost), TotalCostUSD: float64(cost) / 1e6, TotalCostMicroUSD: cost, AvgCost: flow.Dollars(avg), AvgCostMicroUSD: avg, Calls: calls, Invocations: times}
+			return flow.StepCost{TotalCost: new(flow.Dollars(cost)), TotalCostUSD: new(float64(cost) / 1e6), TotalCostMicroUSD: &cost, AvgCost: new(flow.Dollars(avg)), AvgCostMicroUSD: &avg, Counted: flow.Counted{CountedMicroUSD: cost}, Calls: calls, Invocations: times}
 		}
 		equal(t, "by step", say(c.CostByStep), say(map[string]flow.StepCost{"ask": step(12000, 6, 5), "again": step(8000, 4, 4)}))
 		equal(t, "by model", say(c.ByModel), say(map[string]flow.StepCost{"test/m": step(20000, 10, 5)}))
 		equal(t, "by version", say(c.ByVersion), say(map[string]flow.StepCost{"1": step(16000, 8, 4), "2": step(4000, 2, 1)}))
-		equal(t, "in all", fmt.Sprintln(c.TotalCost, c.TotalExecutions, len(c.ByDay) > 0, len(c.ByPrompt), strings.HasPrefix(c.Period, "since ")), "$0.0200 7 true 0 true\n")
+		equal(t, "in all", fmt.Sprintln(*c.TotalCost, c.TotalExecutions, len(c.ByDay) > 0, len(c.ByPrompt), strings.HasPrefix(c.Period, "since ")), "$0.0200 7 true 0 true\n")
 		if _, err := s.Registry.Costs(t.Context(), "acme", "judge", flow.Span{}); !errors.Is(err, pawl.ErrNotFound) {
 			t.Errorf("another tenant's: %v", err)
 		}

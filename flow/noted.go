@@ -17,7 +17,7 @@ type noted struct {
 	retry    time.Time  // when it is tried again; zero: it is not
 	until    time.Time  // when a sleep ends
 	child    string     // the id of a child run
-	cost     int64
+	cost     Counted
 }
 
 type numbered struct {
@@ -117,20 +117,27 @@ func (f *noted) note(e *pawl.Entry) {
 		Prompt                  *agent.PromptUse
 		Usage                   llm.Usage
 		Cost                    int64
-		Cached                  bool
+		Guess, Cached           bool
 		Took                    time.Duration
 	}
 	if json.Unmarshal(e.Data, &made) != nil || made.Hash == "" || len(f.calls) >= maxAttempts {
 		return
 	}
-	f.calls = append(f.calls, numbered{max(e.Attempt, 1), ModelCall{
-		Why: made.Why, Model: made.Model, Prompt: made.Prompt, TokenUsage: usageOf(&made.Usage), CostMicroUSD: made.Cost, Cached: made.Cached,
+	call := ModelCall{
+		Why: made.Why, Model: made.Model, Prompt: made.Prompt, TokenUsage: usageOf(&made.Usage), Cached: made.Cached,
 		LatencyMs: made.Took.Milliseconds(), Error: made.Error,
-	}})
+	}
+	call.take(made.Cost, made.Guess)
+	call.CostMicroUSD = call.micro()
+	f.calls = append(f.calls, numbered{max(e.Attempt, 1), call})
 }
 
-func usageOf(u *llm.Usage) TokenUsage {
-	return TokenUsage{PromptTokens: u.Input, CompletionTokens: u.Output, TotalTokens: u.Input + u.Output}
+// usageOf is nil if the provider did not say what was used.
+func usageOf(u *llm.Usage) *TokenUsage {
+	if u == nil || *u == (llm.Usage{}) {
+		return nil
+	}
+	return &TokenUsage{PromptTokens: u.Input, CompletionTokens: u.Output, TotalTokens: u.Input + u.Output}
 }
 
 func troubleOf(f *pawl.Failure) *Trouble {
@@ -151,8 +158,8 @@ func (l *looked) readLedger(ctx context.Context, e *pawl.Engine, ref pawl.Ref) e
 			return err
 		}
 		for _, c := range page {
-			l.of(c.Step).cost += c.Amount
-			l.cost += c.Amount
+			l.of(c.Step).cost.take(c.Amount, c.Guess)
+			l.cost.take(c.Amount, c.Guess)
 			f.After = c.ID
 		}
 		if read += len(page); len(page) < f.Limit {
@@ -161,7 +168,7 @@ func (l *looked) readLedger(ctx context.Context, e *pawl.Engine, ref pawl.Ref) e
 		if read >= maxLookedAt {
 			sums, err := e.Costs(ctx, pawl.CostFilter{ChargeFilter: pawl.ChargeFilter{Tenant: ref.Tenant, RunID: ref.ID, Meter: pawl.USD}})
 			if len(sums) == 1 {
-				l.cost = sums[0].Amount
+				l.cost = countedOf(&sums[0])
 			}
 			l.cut = append(l.cut, "the run has made too many model calls to tell what each step has cost; costAccumulator is of all")
 			return err

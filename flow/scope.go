@@ -94,6 +94,7 @@ type result struct {
 	raw    string     // what a model said
 	usage  *llm.Usage // of models
 	cost   int64      // of models, in millionths of a US dollar
+	guess  bool       // a part of cost is assumed
 	failed *failure
 	more   map[string]any // what else templates find
 	status string         // completed, skipped
@@ -126,13 +127,16 @@ func (s *scope) keep(of *step, r result, started, completed time.Time) error {
 	kept := map[string]any{
 		"output": r.output, "status": r.status, "startedAt": at(started), "completedAt": at(completed), "cost": float64(r.cost) / 1e6,
 	}
+	if r.guess { // what budgets count is not what it cost
+		kept["cost"] = nil
+	}
 	if r.status == "" {
 		kept["status"] = "completed"
 	}
 	if r.raw != "" {
 		kept["rawOutput"] = r.raw
 	}
-	if r.usage != nil {
+	if r.usage != nil && *r.usage != (llm.Usage{}) { // else the provider did not say
 		kept["tokenUsage"] = map[string]any{"promptTokens": r.usage.Input, "completionTokens": r.usage.Output, "totalTokens": r.usage.Input + r.usage.Output}
 	}
 	if r.failed != nil {

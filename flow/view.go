@@ -14,7 +14,7 @@ import (
 func (l *looked) execution() Execution {
 	x := Execution{
 		WorkflowID: l.flow.ID, ExecutionID: l.info.ID, Version: l.flow.Version, Status: l.info.State, Reason: l.reason.Text,
-		Variables: map[string]json.RawMessage{}, CostAccumulator: float64(l.cost) / 1e6, CostMicroUSD: l.cost,
+		Variables: map[string]json.RawMessage{}, CostAccumulator: l.cost.usd(), CostMicroUSD: l.cost.micro(), Counted: l.cost,
 		Current: []CurrentStep{}, Errors: []StepFailure{}, StartedAt: l.info.Created,
 	}
 	if l.info.State.Terminal() {
@@ -108,11 +108,14 @@ func (l *looked) variables(x *Execution) {
 // results are those of the steps of a trail, which stands at a place.
 func (l *looked) results(t *trail, at string) map[string]StepResult {
 	out := map[string]StepResult{}
-	costs := map[string]int64{}
+	costs := map[string]*Counted{}
 	history := map[string][]Visit{}
 	for i, v := range t.visits {
 		id := v.step.id
-		costs[id] += l.costOf(v)
+		if costs[id] == nil {
+			costs[id] = &Counted{}
+		}
+		costs[id].and(l.costOf(v))
 		if v.number < t.counts[v.step] {
 			if t.counts[v.step]-v.number <= maxHistory {
 				history[id] = append(history[id], Visit{
@@ -122,23 +125,23 @@ func (l *looked) results(t *trail, at string) map[string]StepResult {
 			continue
 		}
 		r := l.result(t.visits[i], at)
-		r.History, r.CostMicroUSD, r.Cost = history[id], costs[id], float64(costs[id])/1e6
+		r.History, r.Counted, r.CostMicroUSD, r.Cost = history[id], *costs[id], costs[id].micro(), costs[id].usd()
 		out[id] = r
 	}
 	return out
 }
 
 // costOf is what a visit has cost, with all in it.
-func (l *looked) costOf(v *visit) (micro int64) {
+func (l *looked) costOf(v *visit) (all Counted) {
 	if f := l.facts[v.key]; f != nil {
-		micro = f.cost
+		all = f.cost
 	}
 	for _, inner := range v.inner {
 		for _, v := range inner.visits {
-			micro += l.costOf(v)
+			all.and(l.costOf(v))
 		}
 	}
-	return micro
+	return all
 }
 
 // result is what a visit brought.
@@ -164,10 +167,7 @@ func (l *looked) result(v *visit, at string) StepResult {
 			}
 		}
 	}
-	if v.result.usage != nil {
-		u := usageOf(v.result.usage)
-		r.TokenUsage = &u
-	}
+	r.TokenUsage = usageOf(v.result.usage)
 	if len(v.names) > 0 {
 		r.Branches = map[string]BranchResult{}
 	}

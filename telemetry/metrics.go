@@ -24,6 +24,7 @@ import (
 //	pawl_step_duration_seconds{workflow}          of one attempt
 //	pawl_llm_calls_total{model}                   model calls that were paid for
 //	pawl_llm_cost_usd_total{model}                what they cost; the sum over failed attempts too
+//	pawl_llm_assumed_usd_total{model}             what budgets count of those whose cost is not known
 //	pawl_llm_tokens_total{model,direction}        input, output, cached
 //	pawl_spent_total{meter,item}                  of meters other than usd, in their units
 //	pawl_http_requests_total{route,method,code}   by the route's pattern
@@ -43,9 +44,9 @@ type Metrics struct {
 	page     http.Handler
 	names    names
 
-	started, ended, claims, attempts    *prometheus.CounterVec
-	calls, cost, tokens, spent, served  *prometheus.CounterVec
-	runSeconds, stepSeconds, webSeconds *prometheus.HistogramVec
+	started, ended, claims, attempts            *prometheus.CounterVec
+	calls, cost, assumed, tokens, spent, served *prometheus.CounterVec
+	runSeconds, stepSeconds, webSeconds         *prometheus.HistogramVec
 }
 
 var _ pawl.Observer = (*Metrics)(nil)
@@ -60,6 +61,7 @@ func New() *Metrics {
 	m.attempts = m.counter("step_attempts_total", "Attempts of steps that have ended.", "workflow", "outcome")
 	m.calls = m.counter("llm_calls_total", "Model calls that were paid for.", "model")
 	m.cost = m.counter("llm_cost_usd_total", "What model calls cost, in US dollars.", "model")
+	m.assumed = m.counter("llm_assumed_usd_total", "What budgets count of model calls whose cost is not known, in US dollars.", "model")
 	m.tokens = m.counter("llm_tokens_total", "Tokens of model calls.", "model", "direction")
 	m.spent = m.counter("spent_total", "What steps spent of meters other than usd, in their units.", "meter", "item")
 	m.served = m.counter("http_requests_total", "Requests answered.", "route", "method", "code")
@@ -128,7 +130,11 @@ func (m *Metrics) StepSpent(_ pawl.RunInfo, c pawl.Charge) {
 		return
 	}
 	m.calls.WithLabelValues(item).Inc()
-	m.cost.WithLabelValues(item).Add(float64(c.Amount) / microUSD)
+	if c.Guess {
+		m.assumed.WithLabelValues(item).Add(float64(c.Amount) / microUSD)
+	} else {
+		m.cost.WithLabelValues(item).Add(float64(c.Amount) / microUSD)
+	}
 	var detail struct {
 		Usage struct{ Input, Output, Cached uint32 }
 	}

@@ -21,7 +21,8 @@ func (a *app) costsCommand() *cobra.Command {
 		Short: "Show what runs have cost",
 		Long: `Show what a run has cost, with its children, or all runs. The sums are those of the ledger, which has a row for
 each call, failed ones too. What is reserved for calls under way, or for calls that were cut
-off, is shown as open; what was assumed because a price is not known, as assumed.`,
+off, is shown as open. Where a price is not known, or the provider did not say what a call used, the cost is unknown;
+what budgets count for it is shown as assumed.`,
 		Example:           a.examples("costs run_01JD", "costs --by day --since 168h", "costs --by step --workflow research-agent"),
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeFirst(a.runIDs),
@@ -126,7 +127,18 @@ func costRow(c pawl.Cost) []any {
 		}
 		return money(c.Meter, n)
 	}
-	return []any{c.Key, c.Charges, c.Times, money(c.Meter, c.Amount), amount(c.Open), amount(c.Guessed)}
+	return []any{c.Key, c.Charges, c.Times, knownCost(c), amount(c.Open), amount(c.Guessed)}
+}
+
+// knownCost is what is known of a cost: an amount that was assumed is none.
+func knownCost(c pawl.Cost) string {
+	switch {
+	case c.Guessed == 0:
+		return money(c.Meter, c.Amount)
+	case c.Guessed == c.Amount:
+		return "unknown"
+	}
+	return money(c.Meter, c.Amount-c.Guessed) + " + unknown"
 }
 
 // money writes an amount of a meter: millionths of a dollar as dollars, others as they are.

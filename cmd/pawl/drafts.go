@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/flow/draft"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -82,7 +83,11 @@ func (a *app) showDraft(d api.DraftView) error {
 		a.fact("words", d.Words)
 		a.fact("by", strings.TrimSpace(d.By+" "+string(a.when(d.Created))))
 		if d.Model != "" {
-			a.fact("written by", fmt.Sprintf("%s in %s, for $%.4f", d.Model, count(d.Turns, "turn"), float64(d.CostMicroUSD)/1e6))
+			cost := "a cost that is not known"
+			if d.CostMicroUSD != nil {
+				cost = flow.Dollars(*d.CostMicroUSD)
+			}
+			a.fact("written by", fmt.Sprintf("%s in %s, for %s", d.Model, count(d.Turns, "turn"), cost))
 		}
 		if d.Decided != nil {
 			a.fact("decided", strings.TrimSpace(d.Decided.By+" "+string(a.when(d.Decided.At))+" "+d.Decided.Comment))

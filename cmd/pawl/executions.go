@@ -85,7 +85,7 @@ func (a *app) execution(x *flow.Execution) {
 	if x.CompletedAt != nil {
 		a.fact("ended", stamp(*x.CompletedAt))
 	}
-	a.fact("cost", flow.Dollars(x.CostMicroUSD))
+	a.fact("cost", x.SayCost())
 	for _, what := range x.Truncated {
 		a.fact("left out", what)
 	}
@@ -124,8 +124,8 @@ func (a *app) stepRows(steps map[string]flow.StepResult, at string) (rows [][]an
 		if r.Error != nil {
 			said = r.Error.Message
 		}
-		if r.CostMicroUSD > 0 {
-			cost = flow.Dollars(r.CostMicroUSD)
+		if r.CountedMicroUSD > 0 {
+			cost = r.SayCost()
 		}
 		paint := a.out.yellow
 		switch r.Status {
@@ -196,7 +196,11 @@ func (a *app) metrics(m *flow.Metrics) {
 	a.out.line("")
 	row := func(what string, t *flow.Tally) []any {
 		ms := func(n int64) string { return took(time.Duration(n) * time.Millisecond) }
-		return []any{what, t.TotalExecutions, t.Completed, t.Failed, t.Cancelled, t.Running, t.SuccessRate, t.TotalCost, t.AvgCostPerExecution, ms(t.AvgDurationMs), ms(t.P95DurationMs)}
+		each := "unknown"
+		if t.AvgCostPerExecution != nil {
+			each = *t.AvgCostPerExecution
+		}
+		return []any{what, t.TotalExecutions, t.Completed, t.Failed, t.Cancelled, t.Running, t.SuccessRate, t.SayCost(), each, ms(t.AvgDurationMs), ms(t.P95DurationMs)}
 	}
 	a.table(columns{"RUNS", "ALL", "COMPLETED", "FAILED", "CANCELLED", "RUNNING", "SUCCESS", "COST", "EACH", "TOOK", "P95"}, [][]any{row("counted", &m.Tally), row("last 24h", &m.Last24h)})
 	var rows [][]any

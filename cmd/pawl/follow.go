@@ -162,11 +162,16 @@ func madeOf(m *agent.Made) string {
 	if m.Cached {
 		return text + ": from the cache"
 	}
-	if m.Cost > 0 || m.Usage != (llm.Usage{}) {
-		text += fmt.Sprintf(": %d tokens in, %d out, %s", m.Usage.Input, m.Usage.Output, money(pawl.USD, m.Cost))
+	if m.Usage != (llm.Usage{}) {
+		text += fmt.Sprintf(": %d tokens in, %d out", m.Usage.Input, m.Usage.Output)
+	} else if m.Guess {
+		text += ": tokens unknown"
 	}
-	if m.Guess {
-		text += " assumed"
+	switch {
+	case m.Guess:
+		text += fmt.Sprintf(", cost unknown, %s assumed", money(pawl.USD, m.Cost))
+	case m.Usage != (llm.Usage{}):
+		text += ", " + money(pawl.USD, m.Cost)
 	}
 	if m.Error != "" {
 		text += ": " + m.Error
@@ -203,7 +208,7 @@ func (a *app) end(ctx context.Context, run api.Run) {
 		if n := list.Items[0].Charges; n != 1 {
 			calls = fmt.Sprintf("%d calls", n)
 		}
-		cost = fmt.Sprintf(", for %s in %s", money(pawl.USD, list.Items[0].Amount), calls)
+		cost = fmt.Sprintf(", for %s in %s", knownCost(list.Items[0]), calls)
 	}
 	a.out.line("%s in %s%s", a.out.green("completed"), took(run.Ended.Sub(run.Created)), cost)
 	if run.Result != nil {

@@ -138,9 +138,9 @@ func run[In, Out any](ctx context.Context, p *Program, w *pawl.Workflow[In, Out]
 func tellCosts(ctx context.Context, e *pawl.Engine, id string) error {
 	costs, err := e.Costs(ctx, pawl.CostFilter{ChargeFilter: pawl.ChargeFilter{RunID: id, Family: true}, By: pawl.ByItem})
 	for _, c := range costs {
-		text := fmt.Sprintf("%10s $%.6f for %d calls of %s", "", float64(c.Amount)/1e6, c.Charges, c.Key)
+		text := fmt.Sprintf("%10s $%.6f for %d calls of %s", "", float64(c.Amount-c.Guessed)/1e6, c.Charges, c.Key)
 		if c.Guessed > 0 {
-			text += fmt.Sprintf(", of which $%.6f is assumed, as the price is not known", float64(c.Guessed)/1e6)
+			text += fmt.Sprintf(", and what is not known, for which budgets count $%.6f", float64(c.Guessed)/1e6)
 		}
 		fmt.Fprintln(os.Stderr, text)
 	}

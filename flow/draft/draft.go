@@ -28,17 +28,17 @@ const (
 type Draft struct {
 	ID           string    `json:"id"` // also of the run that wrote it
 	State        State     `json:"state"`
-	WorkflowID   string    `json:"workflowId,omitempty"`   // the flow that it would deploy, as far as that is known
-	Change       bool      `json:"change,omitempty"`       // it changes a flow that is there
-	Base         int       `json:"base,omitempty"`         // the version that was active when it was made; it is approved while that still is. 0: none was
-	Words        string    `json:"words,omitempty"`        // what was asked for, or what its author says of it
-	By           string    `json:"by,omitempty"`           // who asked, or wrote it
-	Model        string    `json:"model,omitempty"`        // that wrote it, or is asked to; "": a person
-	Turns        int       `json:"turns,omitempty"`        // how often the model was asked
-	CostMicroUSD int64     `json:"costMicroUsd,omitempty"` // of its answers, in millionths of a US dollar
-	Digest       string    `json:"digest,omitempty"`       // SHA-256 of the text, as hex: it is approved by this
-	Faults       int       `json:"faults,omitempty"`       // problems because of which it can't be approved
-	Error        string    `json:"error,omitempty"`        // of one that failed
+	WorkflowID   string    `json:"workflowId,omitempty"` // the flow that it would deploy, as far as that is known
+	Change       bool      `json:"change,omitempty"`     // it changes a flow that is there
+	Base         int       `json:"base,omitempty"`       // the version that was active when it was made; it is approved while that still is. 0: none was
+	Words        string    `json:"words,omitempty"`      // what was asked for, or what its author says of it
+	By           string    `json:"by,omitempty"`         // who asked, or wrote it
+	Model        string    `json:"model,omitempty"`      // that wrote it, or is asked to; "": a person
+	Turns        int       `json:"turns,omitempty"`      // how often the model was asked
+	CostMicroUSD *int64    `json:"costMicroUsd"`         // of its answers, in millionths of a US dollar; null: it is not known, or not yet
+	Digest       string    `json:"digest,omitempty"`     // SHA-256 of the text, as hex: it is approved by this
+	Faults       int       `json:"faults,omitempty"`     // problems because of which it can't be approved
+	Error        string    `json:"error,omitempty"`      // of one that failed
 	Created      time.Time `json:"created"`
 	Expires      time.Time `json:"expires"` // it is gone from then on
 	Decided      *Decided  `json:"decided,omitempty"`

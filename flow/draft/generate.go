@@ -35,8 +35,9 @@ type Outcome struct {
 	WorkflowID   string `json:"workflowId,omitempty"`
 	Faults       int    `json:"faults"` // that stop it from being approved
 	Turns        int    `json:"turns"`
-	CostMicroUSD int64  `json:"costMicroUsd"`
-	Gone         bool   `json:"gone,omitempty"` // it was deleted while it was written
+	CostMicroUSD int64  `json:"costMicroUsd"`    // what budgets count
+	Guess        bool   `json:"guess,omitempty"` // a part of it is assumed
+	Gone         bool   `json:"gone,omitempty"`  // it was deleted while it was written
 }
 
 // request is the input of a run. What is asked for stands in the draft: who can start runs can't make drafts by that.
@@ -144,7 +145,7 @@ func (s *Drafts) generate(c *pawl.Context, _ request) (Outcome, error) {
 		if err != nil {
 			break
 		}
-		out.CostMicroUSD += answer.Cost
+		out.CostMicroUSD, out.Guess = out.CostMicroUSD+answer.Cost, out.Guess || answer.Guess
 		model = answer.Model
 		judged, err := pawl.Step(c, "check", func(ctx context.Context) (judgment, error) { return s.at(ctx).judge(ctx, q, answer.Text) })
 		if err != nil {
@@ -259,7 +260,10 @@ func (s *Drafts) keep(ctx context.Context, out Outcome, model string, best judgm
 	case d.State != Writing: // by an attempt of which nothing was heard
 		return true, nil
 	}
-	d.State, d.Model, d.Turns, d.CostMicroUSD, d.Faults, d.Digest = Open, model, out.Turns, out.CostMicroUSD, out.Faults, digestOf(best.Text)
+	d.State, d.Model, d.Turns, d.Faults, d.Digest = Open, model, out.Turns, out.Faults, digestOf(best.Text)
+	if !out.Guess {
+		d.CostMicroUSD = &out.CostMicroUSD
+	}
 	if !d.Change {
 		d.WorkflowID = best.Flow
 	}

@@ -19,7 +19,7 @@ func TestJ9_WordsBecomeADraftThatAPersonApproves(t *testing.T) {
 	eachStore(t, func(t *testing.T, store pawl.Store) {
 		h := open(t, store, nil, answers("Sure, here it is:\n```json\n"+says("greet", "hello")+"\n```")...)
 		v := h.asks(t, draft.Request{Tenant: "a", Words: "  Say hello in #all </untrusted-1>  ", By: "ann"})
-		if v.State != draft.Open || v.WorkflowID != "greet" || v.Change || v.Base != 0 || v.By != "ann" || v.Words != "Say hello in #all </untrusted-1>" || v.Model != "test/m" || v.Turns != 1 || v.CostMicroUSD != 2_000 ||
+		if v.State != draft.Open || v.WorkflowID != "greet" || v.Change || v.Base != 0 || v.By != "ann" || v.Words != "Say hello in #all </untrusted-1>" || v.Model != "test/m" || v.Turns != 1 || *v.CostMicroUSD != 2_000 ||
 			v.Faults != 0 || len(v.Problems) != 0 || v.Digest == "" || v.Created.IsZero() || !v.Expires.After(v.Created) {
 			t.Errorf("%+v", v)
 		}
@@ -101,7 +101,7 @@ func TestJ9_ProblemsGoBackToTheModel(t *testing.T) {
 		bad := strings.Replace(says("greet", "hello"), `"send"`, `"sent"`, 1)
 		h := open(t, store, nil, answers(bad, says("greet", "hello"), bad, "I can't.", strings.Replace(bad, `"next": "end"`, `"next": "away"`, 1))...)
 		v := h.asks(t, draft.Request{Words: "mended"})
-		if v.State != draft.Open || v.Faults != 0 || v.Turns != 2 || v.CostMicroUSD != 4_000 {
+		if v.State != draft.Open || v.Faults != 0 || v.Turns != 2 || *v.CostMicroUSD != 4_000 {
 			t.Errorf("%+v", v.Draft)
 		}
 		second := h.model.Calls()[1].Messages
@@ -111,7 +111,7 @@ func TestJ9_ProblemsGoBackToTheModel(t *testing.T) {
 		has(t, "the repair", second[2].Content, `/steps/0/config/action: the service desk has no action "sent"; did you mean "send"?`, "whole flow again")
 		// Three turns, and it is still wrong: the answer with the fewest faults is kept.
 		v = h.asks(t, draft.Request{Words: "hopeless"})
-		if v.State != draft.Open || v.Faults != 1 || v.Turns != 3 || v.CostMicroUSD != 6_000 || len(v.Problems) != 1 || v.Problems[0].Pointer != "/steps/0/config/action" {
+		if v.State != draft.Open || v.Faults != 1 || v.Turns != 3 || *v.CostMicroUSD != 6_000 || len(v.Problems) != 1 || v.Problems[0].Pointer != "/steps/0/config/action" {
 			t.Errorf("%+v %+v", v.Draft, v.Problems)
 		}
 		if len(h.model.Calls()) != 5 {
