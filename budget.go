@@ -360,7 +360,8 @@ type ChargeFilter struct {
 	Workflow string
 	Meter    string
 	Item     string
-	Step     string
+	Step     string    // a step's key
+	Under    string    // only of steps in this branch and in those in it, by its key: all.b, each[3]
 	Open     bool      // only open ones
 	Cut      bool      // only those that were cut off
 	From, To time.Time // reserved at or after, before

@@ -104,7 +104,7 @@ type Result struct {
 	Value    json.RawMessage `json:"value,omitempty"` // with Config.Shape
 	Agent    string          `json:"agent"`           // who gave the last answer
 	Turns    int             `json:"turns"`
-	Cost     int64           `json:"cost"`            // of all model calls that were answered, in millionths of a US dollar; the ledger has failed ones too
+	Cost     int64           `json:"cost"`            // of all turns that were answered, with what failed attempts of them have cost, in millionths of a US dollar
 	Guess    bool            `json:"guess,omitempty"` // part of the cost is assumed, as a price is not known
 	Usage    llm.Usage       `json:"usage,omitzero"`  // of the same calls
 	Messages []llm.Message   `json:"messages"`        // the whole conversation; nil with Task.Conversation, where they can be read from

@@ -77,7 +77,7 @@ type Answer struct {
 	Finish    llm.Finish      `json:"finish"`
 	Model     string          `json:"model"`            // that answered, as provider/model
 	Usage     llm.Usage       `json:"usage"`            // of all calls that this attempt took
-	Cost      int64           `json:"cost"`             // of them, in millionths of a US dollar
+	Cost      int64           `json:"cost"`             // of the step so far, in millionths of a US dollar: of them, and of the attempts before this one
 	Guess     bool            `json:"guess,omitempty"`  // part of the cost is assumed, as a price is not known
 	Cached    bool            `json:"cached,omitempty"` // nobody was asked
 	Prompt    *PromptUse      `json:"prompt,omitempty"`
@@ -216,6 +216,9 @@ func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
 		q.Shape = Text()
 	}
 	a := &attempt{m: m, engine: pawl.EngineOf(ctx), info: pawl.InfoOf(ctx), q: &q}
+	if err := a.before(ctx); err != nil {
+		return nil, err
+	}
 	fork, err := a.forked(ctx)
 	if err != nil {
 		return nil, err
@@ -232,6 +235,19 @@ func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
 		return nil, pawl.Fatal(err)
 	}
 	return a.fromModels(ctx, req)
+}
+
+// before counts what attempts have cost that failed before this one. Of what a crash has cut off nobody knows what it cost: it
+// stays open in the ledger, and is not in a result, which a crash does not change.
+func (a *attempt) before(ctx context.Context) error {
+	sums, err := a.engine.Costs(ctx, pawl.CostFilter{ChargeFilter: pawl.ChargeFilter{Tenant: a.info.Tenant, RunID: a.info.RunID, Step: a.info.Step, Meter: pawl.USD}})
+	if err != nil {
+		return fmt.Errorf("what step %s has cost so far: %w", a.info.Step, err)
+	}
+	for _, sum := range sums { // there is one, or none
+		a.answer.Cost, a.answer.Guess = sum.Amount-sum.Open, sum.Guessed > 0
+	}
+	return nil
 }
 
 // request makes the request of what the call says.

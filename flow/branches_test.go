@@ -175,7 +175,7 @@ func TestJ42_costsOfBranchesAndOfFailures(t *testing.T) {
 		for mode, want := range map[string]struct {
 			status pawl.State
 			seen   string
-		}{"continue": {pawl.Completed, "[0.006,0.006]"}, "failFast": {pawl.Failed, ""}, "failFast, skipped": {pawl.Completed, ""}} {
+		}{"continue": {pawl.Completed, "[0.008,0.008]"}, "failFast": {pawl.Failed, ""}, "failFast, skipped": {pawl.Completed, ""}} {
 			all := branches("all", `{"default": "out"}`, `, "failureMode": "`+strings.TrimSuffix(mode, ", skipped")+`"`, asks("good", "good", ""), asks("mend", "mend", ""), wrong)
 			if strings.HasSuffix(mode, "skipped") {
 				all = strings.TrimSuffix(all, "}") + `, "onFailure": "skip"}`

@@ -114,15 +114,27 @@ func (x *run) do(c *pawl.Context, s *step, in *scope) (result, error) {
 			return result{}, err
 		}
 	}
-	r, err := s.work.work(x, c, s, in)
-	if err != nil {
-		cost := r.cost // of what was done before it failed
-		if r, err = s.failed(x.atLimit(c, s, err)); err != nil {
-			return result{cost: cost}, err
-		}
-		r.cost = cost
+	key := ""
+	if in.under = new(beneath); s.spends() {
+		key = c.Key(s.id)
 	}
-	in.spend(r.cost)
+	r, err := s.work.work(x, c, s, in)
+	r.guess = r.guess || in.under.guess.Load()
+	if err != nil {
+		before := r // of what was done before it failed
+		if r, err = s.failed(x.atLimit(c, s, err)); err != nil {
+			in.lose()
+			return result{cost: before.cost, guess: before.guess}, err
+		}
+		r.cost, r.guess = before.cost, before.guess
+	}
+	if r.failed != nil || in.under.lost.Load() {
+		if err := x.bill(c, s, key, in, &r); err != nil {
+			in.lose()
+			return result{}, err
+		}
+	}
+	in.spend(&r)
 	return r, in.keep(s, r, started, c.Now())
 }
 

@@ -14,7 +14,10 @@ type scope struct {
 	root      map[string]any
 	variables map[string]any
 	results   map[string]any
-	cost      int64 // of the steps so far, in millionths of a US dollar
+	cost      int64   // of the steps so far, in millionths of a US dollar, and of those around it before it
+	base      int64   // cost at its beginning
+	of        *beneath // of the step whose branch it is; nil: it is that of the run
+	under     *beneath // of the step that is under way
 	trail     *trail
 	callbacks callbacks
 	held      *held
@@ -40,7 +43,7 @@ func (s *scope) inner(of *step, branch string, most *int, times int) (*scope, er
 		return nil, err
 	}
 	return &scope{
-		root: maps.Clone(s.root), variables: s.variables, results: s.results, lentVariables: true, lentResults: true, cost: s.cost,
+		root: maps.Clone(s.root), variables: s.variables, results: s.results, lentVariables: true, lentResults: true, cost: s.cost, base: s.cost, of: s.under,
 		sizes: map[string]int{}, held: held, trail: s.trail.inner(branch), callbacks: s.callbacks.clone(),
 	}, nil
 }
@@ -78,8 +81,11 @@ func (s *scope) set(of *step, name string, v any) error {
 }
 
 // spend counts what a step cost.
-func (s *scope) spend(micro int64) {
-	s.cost += micro
+func (s *scope) spend(r *result) {
+	s.cost += r.cost
+	if r.guess && s.of != nil {
+		s.of.guess.Store(true)
+	}
 	s.root["costAccumulator"] = float64(s.cost) / 1e6
 }
 

@@ -90,6 +90,10 @@ func charged(f *pawl.ChargeFilter, ofAll bool) (where filter) {
 			where.and("c."+eq.col+" = ?", clean(eq.want))
 		}
 	}
+	if f.Under != "" { // what begins with the branch's key and a slash
+		where.and("c.step >= ?", clean(f.Under+"/"))
+		where.and("c.step < ?", clean(f.Under+"0"))
+	}
 	if !f.From.IsZero() {
 		where.and("c.at >= ?", f.From.UnixMicro())
 	}

@@ -346,6 +346,9 @@ func charged(f *pawl.ChargeFilter, ofAll bool) (string, []any) {
 			and("c."+eq.col+" = ?", eq.want)
 		}
 	}
+	if f.Under != "" {
+		and("c.step >= ? AND c.step < ?", f.Under+"/", f.Under+"0") // what begins with the branch's key and a slash
+	}
 	if !f.From.IsZero() {
 		and("c.at >= ?", f.From)
 	}

@@ -327,6 +327,24 @@ var money = []promise{
 		d.ok(err)
 		d.same("of one run", costs, []pawl.Cost{{Meter: "usd", Charges: 3, Times: 1, Amount: 14}})
 	}},
+	{"costs of a branch are those of the steps in it", func(d *desk) {
+		w := d.join("w")
+		a, b := d.hold(w, "a"), d.hold(w, "b")
+		for i, step := range []string{"map/ask", "map/in.b/ask", "map", "map#2/ask", "map0", "map.b/ask", "nap/ask"} {
+			d.settle(a, d.reserve(a, step, 1000), 1<<i)
+		}
+		d.settle(b, d.reserve(b, "map/ask", 1000), 500)
+		for under, want := range map[string]int64{"map": 3, "map/in.b": 2, "map#2": 8, "map.b": 32, "ma": 0, "": 127} {
+			costs, err := d.store.Costs(d.ctx, pawl.CostFilter{ChargeFilter: pawl.ChargeFilter{RunID: "a", Under: under}})
+			d.ok(err)
+			var got int64
+			for _, c := range costs {
+				got += c.Amount
+			}
+			d.same("under "+under, got, want)
+		}
+		d.same("charges", len(d.charges(pawl.ChargeFilter{RunID: "a", Under: "map"})), 2)
+	}},
 	{"the ledger outlives its runs", func(d *desk) {
 		r := d.hold(d.join("w"), "a", capped(100))
 		d.settle(r, d.reserve(r, "s", 60), 25)
