@@ -216,8 +216,10 @@ func (m *Models) ask(ctx context.Context, q Call) (*Answer, error) {
 		q.Shape = Text()
 	}
 	a := &attempt{m: m, engine: pawl.EngineOf(ctx), info: pawl.InfoOf(ctx), q: &q}
-	if err := a.before(ctx); err != nil {
-		return nil, err
+	if a.info.Attempt > 1 {
+		if err := a.before(ctx); err != nil {
+			return nil, err
+		}
 	}
 	fork, err := a.forked(ctx)
 	if err != nil {
