@@ -14,8 +14,8 @@ type scope struct {
 	root      map[string]any
 	variables map[string]any
 	results   map[string]any
-	cost      int64   // of the steps so far, in millionths of a US dollar, and of those around it before it
-	base      int64   // cost at its beginning
+	cost      int64    // of the steps so far, in millionths of a US dollar, and of those around it before it
+	base      int64    // cost at its beginning
 	of        *beneath // of the step whose branch it is; nil: it is that of the run
 	under     *beneath // of the step that is under way
 	trail     *trail
