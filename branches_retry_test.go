@@ -165,6 +165,71 @@ func TestRetryTakesCancelledBranchesAlong(t *testing.T) {
 	})
 }
 
+// TestRetryAsksAllAgainThatFailedAtOnce: of branches that failed beside each other, in steps, in children and in branches of their
+// own, one retry asks what made each of them fail. What one of them has dealt with stays.
+func TestRetryAsksAllAgainThatFailedAtOnce(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		var ran counts
+		var mended atomic.Bool
+		fails := func(name string) func(ctx context.Context) error {
+			return func(ctx context.Context) error {
+				ran.add(name)
+				if mended.Load() {
+					return nil
+				}
+				return pawl.Fatal(errors.New("declined"))
+			}
+		}
+		kid := pawl.Define("kid", func(c *pawl.Context, _ none) (string, error) { return "kid", pawl.Do(c, "kid", fails("kid")) })
+		w := pawl.Define("w", func(c *pawl.Context, _ none) ([]string, error) {
+			step := pawl.Go(c, "step", func(c *pawl.Context) (string, error) {
+				if err := pawl.Do(c, "handled", func(context.Context) error { ran.add("handled"); return pawl.Fatal(errors.New("no")) }); err == nil {
+					return "", errors.New("it did not fail")
+				}
+				return "step", pawl.Do(c, "one", fails("one"))
+			})
+			inner := pawl.Go(c, "inner", func(c *pawl.Context) (string, error) {
+				_, err := pawl.Map(c, "in", []int{0, 1}, func(c *pawl.Context, i int) (int, error) {
+					if i == 0 {
+						return 0, c.Sleep(time.Hour)
+					}
+					return 1, pawl.Do(c, "two", fails("two"))
+				})
+				if err != nil {
+					return "", fmt.Errorf("inner: %w", err)
+				}
+				return "inner", nil
+			})
+			child := pawl.Go(c, "child", func(c *pawl.Context) (string, error) { return kid.Call(c, none{}) })
+			if _, err := pawl.WaitFor[none](c, "all have failed"); err != nil {
+				return nil, err
+			}
+			return pawl.All(c, step, inner, child)
+		})
+		n := boot(t, open(), nil, w, kid)
+		r := start(n, w, none{})
+		n.sees(r.ID(), pawl.KindStep, "step/one")
+		n.sees(r.ID(), pawl.KindRace, "inner/$all")
+		n.sees(r.ID(), pawl.KindChildEnd, "child/$child:kid.end")
+		n.signal(r.ID(), "all have failed", none{})
+		failure(n, r)
+		mended.Store(true)
+		if _, err := n.Retry(n.ctx, pawl.Ref{ID: r.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		n.until("the sleep has ended", func() bool {
+			if _, err := n.Wake(n.ctx, pawl.Ref{ID: r.ID()}, "", nil); err != nil && !errors.Is(err, pawl.ErrEnded) {
+				t.Fatal(err)
+			}
+			return n.info(r.ID()).State.Terminal()
+		})
+		equal(t, "result", result(n, r), []string{"step", "inner", "kid"})
+		for name, want := range map[string]int{"handled": 1, "one": 2, "two": 2, "kid": 2} {
+			equal(t, name, ran.get(name), want)
+		}
+	})
+}
+
 // TestRetryLeavesWhatTheCodeHasDealtWith: a failure of branches that the code went on from stays, and so does what it cancelled.
 func TestRetryLeavesWhatTheCodeHasDealtWith(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {

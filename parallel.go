@@ -290,7 +290,7 @@ func (c *Context) all(fs []*future, key string, limit int, start func(i int)) er
 		}
 		if one == first { // a retry that asks it again has forgotten that
 			if fs[one].err != nil {
-				return c.failed(fs[:next], one)
+				return c.failed(fs[:next], one, key)
 			}
 			c.b.r.block(fmt.Sprintf("the code no longer fits the journal: %q recorded that branch %s failed first, and now it does not fail; "+
 				"run code that fits, then retry, or fork the run from an earlier step", key, fs[one].b.path))
@@ -303,7 +303,7 @@ func (c *Context) all(fs []*future, key string, limit int, start func(i int)) er
 			return interrupted()
 		}
 		c.noteRace(key, raceEntry{Index: failed[0], Branch: fs[failed[0]].b.path, Failure: failureOf(fs[failed[0]].err).mark()})
-		return c.failed(fs[:next], failed[0])
+		return c.failed(fs[:next], failed[0], key)
 	}
 	if e != nil && e.Failed { // its branches have taken up what the journal has of them
 		return interrupted()
@@ -311,11 +311,54 @@ func (c *Context) all(fs []*future, key string, limit int, start func(i int)) er
 	return nil
 }
 
-// failed cancels all branches but the one that failed first, waits until they have ended, and returns its error.
-func (c *Context) failed(fs []*future, first int) error {
+// failed cancels all branches but the one that failed first, waits until they have ended, and returns its error. Of those that
+// failed too, and were not cancelled, it leaves in the journal what a retry has to ask again with the first.
+func (c *Context) failed(fs []*future, first int, key string) error {
 	c.cancelOthers(fs, first, &siblingError{fs[first].b.path})
 	c.settle(fs)
+	if c.recorded(KindRace, key+alsoMark) != nil {
+		return fs[first].err
+	}
+	var of alsoEntry
+	for i, f := range fs {
+		if i != first && f.err != nil && !errors.Is(f.err, ErrCancelled) && len(of.Also) < maxAlso {
+			of.Also = append(of.Also, brokenOf(f))
+		}
+	}
+	if len(of.Also) > 0 {
+		c.noteRace(key+alsoMark, of)
+	}
 	return fs[first].err
+}
+
+// alsoMark ends the key of the entry that tells which branches failed beside the first.
+const (
+	alsoMark = ".also"
+	maxAlso  = 1000 // branches that it tells of
+)
+
+// alsoEntry is its data.
+type alsoEntry struct {
+	Also []broken `json:"also"`
+}
+
+// broken is a branch that failed beside the first.
+type broken struct {
+	Branch   string   `json:"branch"`
+	Failures []string `json:"failures"`       // the marks of its error, and of what that wraps
+	Runs     []string `json:"runs,omitempty"` // the ids of the children in it that did not complete
+}
+
+func brokenOf(f *future) broken {
+	b := broken{Branch: f.b.path}
+	for f := failureOf(f.err); f != nil; f = f.Cause {
+		b.Failures = append(b.Failures, f.mark())
+		if r := f.run(); r != nil {
+			b.Runs = append(b.Runs, r.RunID)
+			break
+		}
+	}
+	return b
 }
 
 // decided is the index in a race's entry, of n branches.
@@ -331,7 +374,8 @@ func (c *Context) decided(e *Entry, n int) (int, error) {
 	return race.Index, nil
 }
 
-func (c *Context) noteRace(key string, of raceEntry) {
+// noteRace records what came first among branches, or beside that.
+func (c *Context) noteRace(key string, of any) {
 	r := c.b.r
 	e := Entry{Kind: KindRace, Key: key, At: now(), Data: mustJSON(of)}
 	r.mu.Lock()

@@ -14,7 +14,7 @@ import (
 // Retry lets a Failed run go on from the step that made it fail, with all that was
 // recorded before, and a Blocked one from where it is. If a child made it fail, that child is
 // retried with it, and children that were cancelled when it failed go on too, from their
-// own journals; so do branches that [All] or [Map] cancelled beside the one that failed. What was sent to the run and not taken is still there, and its hooks are open
+// own journals; so do branches that [All] or [Map] cancelled beside the one that failed, and those that failed beside it. What was sent to the run and not taken is still there, and its hooks are open
 // again, also one whose token another run has had meanwhile; one that was claimed from the live run stays over. A run that failed by an error that its own function made is run again from its journal:
 // it fails again, unless its code has changed. It takes its singleton key again, or queues for it.
 //
@@ -60,22 +60,22 @@ func (e *Engine) reopen(ctx context.Context, info RunInfo, o *Order) error {
 	if err != nil {
 		return err
 	}
-	culprit := "" // the child that made it fail
+	culprits := map[string]bool{} // the children that made it fail
 	marks := map[string]bool{}
-	for f := end.Failure(); f != nil && culprit == ""; f = f.Cause {
+	for f := end.Failure(); f != nil && len(culprits) == 0; f = f.Cause {
 		if f.Step != "" {
 			o.Keys = append(o.Keys, f.Step)
 		}
 		marks[f.mark()] = true
 		if r := f.run(); r != nil {
-			culprit = r.RunID
+			culprits[r.RunID] = true
 		}
 	}
 	left, err := e.leftOpen(ctx, info)
 	if err != nil {
 		return err
 	}
-	o.Keys = append(o.Keys, left.takeBack(marks)...)
+	o.Keys = append(o.Keys, left.takeBack(marks, "", culprits)...)
 	for key, hook := range left.hooks {
 		if left.closed[key] == nil || left.closed[key].ordered() {
 			o.Hooks = append(o.Hooks, hook)
@@ -83,7 +83,7 @@ func (e *Engine) reopen(ctx context.Context, info RunInfo, o *Order) error {
 	}
 	slices.SortFunc(o.Hooks, func(a, b HookSpec) int { return cmp.Or(cmp.Compare(a.Token, b.Token), cmp.Compare(a.Key, b.Key)) })
 	for key, ch := range left.children {
-		if err := e.reopenChild(ctx, info, o, key, ch, ch.end.ID != "" && ch.end.ID == culprit); err != nil {
+		if err := e.reopenChild(ctx, info, o, key, ch, culprits[ch.end.ID]); err != nil {
 			return err
 		}
 	}
@@ -146,6 +146,8 @@ type leftOpen struct {
 	closed   map[string]*Failure  // why a cancel closed those of hooks that it closed, by key
 	children map[string]openChild // by key, those that have ended too
 	races    []failedFirst        // in the journal's order
+	also     map[string][]broken  // what failed beside them, by their keys
+	steps    map[string]string    // the marks of steps that failed, by key
 }
 
 // failedFirst is what an All or a Map has recorded of its failure.
@@ -161,7 +163,7 @@ type openChild struct {
 
 // leftOpen reads the journal of a run that has ended. errUndone: it can't go on.
 func (e *Engine) leftOpen(ctx context.Context, info RunInfo) (*leftOpen, error) {
-	l := &leftOpen{map[string]HookSpec{}, map[string]*Failure{}, map[string]openChild{}, nil}
+	l := &leftOpen{map[string]HookSpec{}, map[string]*Failure{}, map[string]openChild{}, nil, map[string][]broken{}, map[string]string{}}
 	for entry, err := range e.Journal(ctx, Ref{info.Tenant, info.ID}) {
 		if err == nil {
 			err = l.read(&entry)
@@ -190,6 +192,16 @@ func (l *leftOpen) read(e *Entry) error {
 		l.closed[closedHook(e.Key)] = e.Failure()
 	case e.Kind == KindHookClosed:
 		delete(l.hooks, closedHook(e.Key))
+	case e.Kind == KindStep:
+		if delete(l.steps, e.Key); e.Failed {
+			l.steps[e.Key] = e.Failure().mark()
+		}
+	case e.Kind == KindRace && !e.Failed && strings.HasSuffix(e.Key, alsoMark):
+		var of alsoEntry
+		if err := e.readable(&of); err != nil {
+			return err
+		}
+		l.also[strings.TrimSuffix(e.Key, alsoMark)] = of.Also
 	case e.Kind == KindRace && !e.Failed:
 		var race raceEntry
 		if err := e.readable(&race); err != nil {
@@ -228,6 +240,8 @@ func (l *leftOpen) read(e *Entry) error {
 				}
 				return of.key == key
 			})
+			delete(l.also, strings.TrimSuffix(key, alsoMark))
+			delete(l.steps, key)
 			delete(l.children, key)
 			if ch, ok := l.children[strings.TrimSuffix(key, ".end")]; ok {
 				ch.end = childEnd{}
@@ -238,16 +252,34 @@ func (l *leftOpen) read(e *Entry) error {
 	return nil
 }
 
-// takeBack finds, from the last, the failures of All and Map that are among those with these marks and led to the end, each
-// within the branch that failed in the one before, and opens what was closed because of them. It returns their keys.
-func (l *leftOpen) takeBack(marks map[string]bool) (keys []string) {
-	under := ""
+// takeBack finds, from the last, the failures of All and Map that are among those with these marks and lie under a path, each
+// within the branch that failed in the one before, and opens what was closed because of them. It returns their keys, and those of
+// the steps that made branches fail beside them; culprits gets the children that did.
+func (l *leftOpen) takeBack(marks map[string]bool, under string, culprits map[string]bool) (keys []string) {
 	for _, of := range slices.Backward(l.races) {
 		if !marks[of.Failure] || !strings.HasPrefix(pathOf(of.key)+"/", under) {
 			continue
 		}
 		keys, under = append(keys, of.key), of.Branch+"/"
 		l.reopen(of.Branch)
+		if len(l.also[of.key]) > 0 {
+			keys = append(keys, of.key+alsoMark)
+		}
+		for _, b := range l.also[of.key] {
+			theirs := map[string]bool{}
+			for _, mark := range b.Failures {
+				theirs[mark] = true
+			}
+			for key, mark := range l.steps {
+				if theirs[mark] && strings.HasPrefix(key, b.Branch+"/") {
+					keys = append(keys, key)
+				}
+			}
+			for _, run := range b.Runs {
+				culprits[run] = true
+			}
+			keys = append(keys, l.takeBack(theirs, b.Branch+"/", culprits)...)
+		}
 	}
 	return keys
 }
