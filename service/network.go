@@ -135,9 +135,9 @@ func (p *policy) check(host string, to netip.AddrPort) error {
 	case p.closed:
 		return forbidden("%s is not among what the network rules allow", shown(host, address))
 	case !public(address):
-		return forbidden("%s is not an address of the open internet; the network rules may allow it", shown(host, address))
+		return forbidden("%s is not an address of the open internet; the server's rules (http.allow) may allow it", shown(host, address))
 	case !open:
-		return forbidden("port %d of %s is closed to services; the network rules may allow %q", port, host, net.JoinHostPort(host, strconv.Itoa(port)))
+		return forbidden("port %d of %s is closed to services; the server's rules (http.allow) may allow %q", port, host, net.JoinHostPort(host, strconv.Itoa(port)))
 	}
 	return nil
 }
