@@ -143,9 +143,9 @@ func (t *backtesting) run(c *pawl.Context) (Report, error) {
 		}
 		out.now, err = pawl.Map(c, "ask", out.Questions, func(c *pawl.Context, q pastQuestion) (reasked, error) {
 			return pawl.Step(c, "model", func(ctx context.Context) (out reasked, err error) {
-				turn := t.places.take(ctx, func() (poor bool) {
-					out, poor, err = t.ask(ctx, memory, q)
-					return poor
+				turn := t.places.take(ctx, func() (money outcome) {
+					out, money, err = t.ask(ctx, memory, q)
+					return money
 				})
 				if turn != nil {
 					err = turn

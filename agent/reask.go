@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/llm"
@@ -17,26 +18,50 @@ import (
 type places struct {
 	free  chan struct{}
 	alone sync.RWMutex // held by one that is asked while no other is
+	vain  bool         // what others have put aside does not come back; with alone
 }
+
+// outcome is how a question went with the money.
+type outcome uint8
+
+const (
+	enough outcome = iota
+	poor           // there is too little money
+	held           // there is, once others have given back what they put aside for themselves
+)
+
+const (
+	backIn   = 2 * time.Second // what an answered question did not need is back, in the budget, with the commit of its step
+	backEach = 10 * time.Millisecond
+)
 
 // take calls f in its turn, and again, with no other under way, if it says that there was too little money: what others had
 // put aside for themselves they may not have needed.
-func (p *places) take(ctx context.Context, f func() (poor bool)) error {
+func (p *places) take(ctx context.Context, f func() outcome) error {
 	select {
 	case p.free <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	defer func() { <-p.free }()
-	if p.with(f) {
-		p.alone.Lock()
-		defer p.alone.Unlock()
-		f()
+	if p.with(f) == enough {
+		return nil
+	}
+	p.alone.Lock()
+	defer p.alone.Unlock()
+	end := time.Now().Add(backIn)
+	for f() == held && !p.vain {
+		select {
+		case <-time.After(backEach):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		p.vain = time.Now().After(end) // as what a crash has cut off
 	}
 	return nil
 }
 
-func (p *places) with(f func() bool) bool {
+func (p *places) with(f func() outcome) outcome {
 	p.alone.RLock()
 	defer p.alone.RUnlock()
 	return f()
@@ -197,19 +222,19 @@ func unfits(err error) bool {
 	return errors.Is(err, pawl.ErrInput) || errors.Is(err, pawl.ErrNotFound) || errors.Is(err, pawl.ErrState) || errors.As(err, &prompt)
 }
 
-// ask asks a question of a past run anew, changed. It is poor if nothing was asked for want of money.
-func (t *backtesting) ask(ctx context.Context, memory *questions, q pastQuestion) (out reasked, poor bool, err error) {
+// ask asks a question of a past run anew, changed. Where nothing was asked for want of money it says so.
+func (t *backtesting) ask(ctx context.Context, memory *questions, q pastQuestion) (out reasked, money outcome, err error) {
 	was, now, err := memory.at(ctx, q.Seq)
 	switch {
 	case unfits(err): // it may fit others
 		out.Kind, out.Error = kindUnfit, err.Error()
-		return out, false, nil
+		return out, enough, nil
 	case err != nil:
-		return out, false, err
+		return out, enough, err
 	}
 	r, err := t.m.route(now.model)
 	if err != nil {
-		return out, false, err
+		return out, enough, err
 	}
 	info := pawl.InfoOf(ctx)
 	a := &attempt{m: t.m, engine: pawl.EngineOf(ctx), info: info, q: &Call{Shape: now.shape, Repairs: now.repairs}, prompt: now.prompt, vars: now.vars}
@@ -219,22 +244,30 @@ func (t *backtesting) ask(ctx context.Context, memory *questions, q pastQuestion
 	case err == nil:
 		is := memory.said(res.Value, &llm.Response{Text: res.Text, ToolCalls: res.ToolCalls})
 		out.Is, out.Same = short(is), is == memory.said(was.last.Value, was.last.Response)
-		return out, false, nil
+		return out, enough, nil
 	case ctx.Err() != nil:
-		return out, false, err
+		return out, enough, err
 	case errors.Is(err, pawl.ErrBudget) && pawl.IsFatal(err):
-		out.Kind, poor = kindBudget, !a.asked
+		out.Kind = kindBudget
+		var refused *pawl.BudgetError
+		switch {
+		case a.asked:
+		case errors.As(err, &refused) && refused.Budget.Reserved > 0:
+			money = held
+		default:
+			money = poor
+		}
 	case unread(err):
 		out.Kind = kindInvalid
 	case llm.KindOf(err) == llm.Auth, llm.KindOf(err) == llm.QuotaExceeded: // so it is for all questions
-		return out, false, err
+		return out, enough, err
 	case llm.KindOf(err) == "", !pawl.IsFatal(err) && info.Attempt < stepAttempts:
-		return out, false, err
+		return out, enough, err
 	default:
 		out.Kind = string(llm.KindOf(err))
 	}
 	out.Error = err.Error()
-	return out, poor, nil
+	return out, money, nil
 }
 
 // unread reports whether err is that of an answer which could not be read.

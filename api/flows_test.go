@@ -232,7 +232,7 @@ func TestFlowsAndCodeStandInOneList(t *testing.T) {
 			}
 			cursor = page.NextCursor
 		}
-		if !slices.IsSorted(names) || len(names) != len(whole.Items) || len(names) != 15 {
+		if !slices.IsSorted(names) || len(names) != len(whole.Items) || len(names) != 16 {
 			t.Errorf("%q", names)
 		}
 		w, err := h.client.Workflow(t.Context(), "middle")

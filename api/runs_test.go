@@ -395,7 +395,7 @@ func TestSignalsEventsAndHooks(t *testing.T) {
 func TestWorkflowsAreListed(t *testing.T) {
 	h := open(t, api.Options{})
 	list, err := h.client.Workflows(t.Context(), "", 0)
-	if err != nil || len(list.Items) != 11 || list.Items[0].Name != "approves" {
+	if err != nil || len(list.Items) != 12 || list.Items[0].Name != "approves" {
 		t.Errorf("%+v %v", list, err)
 	}
 }

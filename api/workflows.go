@@ -216,7 +216,10 @@ func (s *server) learn(ctx context.Context, workflow string) error {
 func (s *server) unknownWorkflow(ctx context.Context, name string) error {
 	p := problemOf(pawl.ErrUnknown)
 	p.Detail = fmt.Sprintf("no workflow is called %q here", name)
-	known := s.code()
+	known := slices.DeleteFunc(s.code(), func(name string) bool {
+		info, err := s.engine.Workflow(name)
+		return err == nil && info.Internal // nobody means those
+	})
 	if s.opt.Flows != nil {
 		flows, err := s.opt.Flows.List(ctx, tenantOf(ctx), "", 500)
 		if err != nil {

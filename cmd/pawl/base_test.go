@@ -34,7 +34,7 @@ func TestOutputForms(t *testing.T) {
 		"steps a --json key,state,attempts":                      `[{"key":"say","state":"completed","attempts":1}]` + "\n",
 		"journal a -o name":                                      "\nsay\n\n",
 		"journal a --follow --json kind,key -o jsonl":            `{"kind":"input","key":""}` + "\n" + `{"kind":"step","key":"say"}` + "\n" + `{"kind":"result","key":""}` + "\n",
-		"workflows list -o name":                                 "chain\necho\nfails\nflaky\nflow.generate\nhooks\nsays\nsleeps\nwaits\n",
+		"workflows list -o name":                                 "chain\necho\nfails\nflaky\nflow.backtest\nflow.generate\nhooks\nsays\nsleeps\nwaits\n",
 		"runs list --no-header --limit 1 --json id":              `[{"id":"b"}]` + "\n",
 		"runs follow a --jq .key":                                "\nsay\n\nnull\n",
 		"runs list --attr no=1 -o jsonl":                         "",

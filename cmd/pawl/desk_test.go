@@ -35,7 +35,7 @@ func TestWorkflowsSayWhatTheyAreAndWhatStartsThem(t *testing.T) {
 		at := func(args ...string) result { return pawlAt(t, h.url, args...) }
 		at("schedules", "put", "daily", "--workflow", "research", "-i", `{"topic":"tides"}`, "--cron", "@daily").want(t, 0)
 		at("events", "subscriptions", "put", "asked", "--event", "question", "--workflow", "research").want(t, 0)
-		r := at("workflows", "list").want(t, 0, "NAME", "research", "topic depth?", "schedule:daily event:question", "Finds out.", "2 more that other code starts: pawl workflows list --all")
+		r := at("workflows", "list").want(t, 0, "NAME", "research", "topic depth?", "schedule:daily event:question", "Finds out.", "3 more that other code starts: pawl workflows list --all")
 		if strings.Contains(r.stdout, "inner") {
 			t.Errorf("what code starts is listed: %s", r.stdout)
 		}
