@@ -236,8 +236,8 @@ func TestAnotherTenantsIdsDoNotExist(t *testing.T) {
 			// What there is, by the first part of a path and the parameter; and what there is not.
 			real := map[string]string{"runs/id": name, "runs/key": hook.Key, "keys/id": keyID, "hooks/token": hook.Token, "budgets/name": name, "schedules/id": name, "subscriptions/id": name, "workflows/id": name, "secrets/name": name, "approvals/id": asked, "executions/id": executed, "drafts/id": proposed.ID}
 			made := func(v string) string {
-				if v == name { // as near to a name of one's own as the other's is
-					return "of-c-1"
+				if v == name { // as long, and as near to a name of one's own, as the other's is
+					return map[string]string{"b": "of-c-1", "": "ofb-1"}[foreign]
 				}
 				last := "x"
 				if strings.HasSuffix(v, "x") {
