@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,11 +49,10 @@ func oracle(t *testing.T) (opt flow.Options, s *llmtest.Scripted) {
 		}
 	}
 	usage := llm.Usage{Input: 100, Output: 10}
-	n := 0
+	var n atomic.Int64
 	s = llmtest.Script(
 		llmtest.Rule{When: in("Angry?"), Usage: usage, Answer: func(context.Context, *llm.Request) (*llm.Response, error) {
-			n++ // another reason each time
-			return &llm.Response{Text: fmt.Sprintf(`{"is":"calm","why":"reason %d"}`, n), Usage: usage}, nil
+			return &llm.Response{Text: fmt.Sprintf(`{"is":"calm","why":"reason %d"}`, n.Add(1)), Usage: usage}, nil // another reason each time
 		}},
 		llmtest.Rule{When: in("Whose desk?", "odd"), Text: "nobody's", Usage: usage},
 		llmtest.Rule{When: in("Whose desk?", "rude"), Refusal: "no", Usage: usage},
