@@ -25,8 +25,9 @@ const (
 	MaxShown = 48 << 10
 	// MaxComment is how many bytes a comment may have.
 	MaxComment = 8 << 10
+	// MaxReminders is how often an approval may remind until its end.
+	MaxReminders = 1000
 
-	maxMoments   = 1000 // reminders
 	maxNeed      = 100
 	maxApprovers = 1000
 )

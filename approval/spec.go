@@ -149,8 +149,8 @@ func checkPerson(name string) error {
 func (s *spec) remind(q *Request) error {
 	at := slices.Clone(q.Remind)
 	if q.Every > 0 {
-		if s.Expires/q.Every > maxMoments {
-			return fmt.Errorf("every %v is more than %d reminders until its end after %v", q.Every, maxMoments, s.Expires)
+		if s.Expires/q.Every > MaxReminders {
+			return fmt.Errorf("every %v is more than %d reminders until its end after %v", q.Every, MaxReminders, s.Expires)
 		}
 		for d := q.Every; d < s.Expires; d += q.Every {
 			at = append(at, d)
@@ -165,8 +165,8 @@ func (s *spec) remind(q *Request) error {
 			s.Remind = append(s.Remind, d)
 		}
 	}
-	if len(s.Remind) > maxMoments {
-		return fmt.Errorf("it has %d reminders, the limit is %d", len(s.Remind), maxMoments)
+	if len(s.Remind) > MaxReminders {
+		return fmt.Errorf("it has %d reminders, the limit is %d", len(s.Remind), MaxReminders)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ var (
 	plain      = text{least: 1}
 	still      = text{least: 1, still: true}
 	targetName = text{least: 1, most: 128}
+	person     = text{least: 1, most: 256, still: true, pattern: regexp.MustCompile(`^[^\x00-\x1f]*$`), means: "write the name on one line"}
 	millis     = num{whole: true, least: 1, most: 366 * 24 * 3600 * 1000}
 	count      = num{whole: true, least: 1, most: 1_000_000}
 	dollars    = num{least: 0, aboveLeast: true, most: 1_000_000}
@@ -153,7 +154,7 @@ var stepTypes = map[string]record{
 		{name: "scheme", doc: "how requests are signed, with the secret; left out, whoever has the address is let in", is: text{one: []string{"github", "stripe", "slack", "standard", "hmac"}}},
 		{name: "secret", doc: "the name of the secret that signs requests", is: plain},
 		respond,
-		{name: "approvers", doc: "who may decide; left out, everybody with the right", is: list{of: still, least: 1, most: 100}},
+		{name: "approvers", doc: "who may decide; left out, everybody with the right", is: list{of: person, least: 1, most: 100}},
 		{name: "need", doc: "how many must approve", is: num{whole: true, least: 1, most: 100}, usual: 1},
 		{name: "title", doc: "what is to be decided, in a line", is: text{least: 1, most: 500}},
 		{name: "message", doc: "what is to be decided, in more words", is: prompt},
@@ -197,7 +198,7 @@ var stepTypes = map[string]record{
 		{name: "maxTokens", doc: "most tokens of an answer", is: num{whole: true, least: 1, most: 1_000_000}},
 		{name: "temperature", doc: "how freely the model answers", is: num{least: 0, most: 2}, usual: defaultTemperature},
 		{name: "approve", doc: "tools that ask a person first", is: list{of: plain, least: 1, most: 128}},
-		{name: "approvers", doc: "who may decide then; left out, everybody with the right", is: list{of: still, least: 1, most: 100}},
+		{name: "approvers", doc: "who may decide then; left out, everybody with the right", is: list{of: person, least: 1, most: 100}},
 		{name: "allowModel", doc: "parameters of tools that the model may choose though they name places or people", is: list{of: plain, least: 1, most: 100}},
 		{name: "outputSchema", doc: "JSON Schema of its answer", is: jsonSchema{}},
 		{name: "outputVariable", doc: "a variable that is set to the output", is: stepID},

@@ -110,6 +110,87 @@ func TestJ51_peopleAreToldThatTheyAreAsked(t *testing.T) {
 	}, f)
 }
 
+// People are reminded at their times, once each, by a worker that takes over too; who was asked and has decided is left alone.
+func TestJ51_peopleAreRemindedUntilItIsDecided(t *testing.T) {
+	opt, c, m := messengers(t)
+	f := flow.Define(parse(t, strings.Replace(pay, `36000000`, `18000000`, 1), opt), opt)
+	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
+		run := pawltest.Start(h, f, flow.Variables{"n": 12}, pawl.ID("r"))
+		for told := 1; told <= 3; told++ { // asked, and reminded after 5 and 10 hours
+			time.Sleep(4*time.Hour + 59*time.Minute)
+			h.Crash()
+			equal(t, fmt.Sprint("just before reminder ", told), fmt.Sprint(len(m.said()), len(c.said())), fmt.Sprint(told, told))
+			time.Sleep(time.Minute)
+		}
+		time.Sleep(time.Hour)
+		answer(h, pawl.Ref{ID: "r/ask"}, true)
+		pawltest.Result(h, run)
+		time.Sleep(48 * time.Hour)
+		equal(t, "mails", strings.Count(strings.Join(m.said(), "\n"), "subject=Reminder: Pay 12?"), 3)
+		equal(t, "told", fmt.Sprint(len(m.said()), len(c.said())), "4 4")
+	}, f)
+}
+
+// A server that is stopped between two reminders is followed by one that goes on: nobody is asked again, and each reminder is on record once.
+func TestJ51_remindersSurviveARestart(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		opt, c, m := messengers(t)
+		store := open()
+		s := serve(t, store, opt)
+		s.deploys(t, strings.Replace(strings.Replace(pay, `36000000`, `300`, 1), `86400000`, `120000`, 1))
+		if _, err := s.StartRun(t.Context(), "pay", json.RawMessage(`{"n": 12}`), pawl.ID("r")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a reminder", func() bool { return len(m.said()) >= 2 && len(c.said()) >= 2 })
+		s.stop()
+		before := len(m.said())
+		s = serve(t, store, opt)
+		eventually(t, "another", func() bool { return len(m.said()) > before })
+		if _, err := (approval.Links{Engine: s.Engine}).Decide(t.Context(), linkIn(m.said()[0]), approval.Answer{Approved: true}); err != nil {
+			t.Fatal(err)
+		}
+		s.result(t, "", "r")
+		history, err := approval.History(t.Context(), s.Engine, pawl.Ref{ID: "r/ask"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := map[string]int{}
+		for _, e := range history {
+			told[e.What+" "+e.Via]++
+		}
+		asked := 0
+		for _, mail := range m.said() {
+			if !strings.Contains(mail, "subject=Reminder: ") {
+				asked++
+			}
+		}
+		equal(t, "asked", fmt.Sprint(asked, told["notified-asked notice-mail"]), "1 1")
+		equal(t, "reminders on record", told["notified-reminder notice-mail"], len(m.said())-1)
+	})
+}
+
+// A wait that would fail each run that comes to it is refused, and reminders that can't come are warned of.
+func TestJ51_anApprovalThatCanNotBeIsRefused(t *testing.T) {
+	opt, _, _ := messengers(t)
+	w := flow.World{Services: opt.Services, Model: opt.Model}
+	doc := func(more string) string {
+		return `{"id": "f", "steps": [{"id": "ask", "type": "wait", "config": {"for": "approval", "notify": [{"service": "chat", "channel": "#a"}], ` + more + `}, "next": {"approved": "end", "rejected": "end"}}]}`
+	}
+	for more, want := range map[string]string{
+		`"remindMs": 60000`:                             "/steps/0/config/remindMs: every 1m0s is more than 1000 reminders until its end after 168h0m0s; remind every 10m4.8s or more seldom",
+		`"need": 3, "approvers": ["ann", "bob", "ann"]`: "/steps/0/config/need: 3 must approve, and only 2 may",
+		`"approvers": ["a\nb"]`:                         "/steps/0/config/approvers/0: ",
+	} {
+		if all := problems(t, doc(more), w); len(all) != 1 || !strings.Contains(all[0], want) {
+			t.Errorf("%s: told %q, want %q", more, all, want)
+		}
+	}
+	f := parse(t, doc(`"remindMs": 60000, "timeoutMs": 60000`), opt)
+	if len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0].String(), "nobody is reminded, as it ends after 1m0s") {
+		t.Errorf("warned %+v", f.Warnings)
+	}
+}
+
 // What can't be told loses no wait: it stands in the execution, others are told, and the decision counts.
 func TestANoticeThatFailsIsShownAndTheRunWaits(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {

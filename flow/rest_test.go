@@ -235,7 +235,7 @@ func TestJ51_aFlowWaitsForAPerson(t *testing.T) {
 		c := (&server{Engine: front}).calls(t, api.Options{Flows: flow.NewRegistry(front, opt)})
 		doc := func(id, more string) string {
 			return strings.Replace(of(`{"id": "ask", "type": "wait", "config": {"for": "approval", "title": "Pay {{variables.n}}?", "approvers": ["ann"]`+more+`}, "next": {"approved": "yes", "rejected": "fail"}}`,
-				tells("yes", "[steps.ask.output.by, steps.ask.output.comment]"), tells("late", "steps.ask.status")), `"id": "f"`, fmt.Sprintf(`"id": %q`, id), 1)
+				tells("yes", "[steps.ask.output.by, steps.ask.output.comment, default(steps.ask.output.form, 0)]"), tells("late", "steps.ask.status")), `"id": "f"`, fmt.Sprintf(`"id": %q`, id), 1)
 		}
 		s.deploys(t, doc("asks", `, "timeoutMs": 600000, "onTimeout": "late", "remindMs": 60000, "schema": {"type": "object", "properties": {"cents": {"type": "integer"}}}`))
 		run, err := s.StartRun(t.Context(), "asks", json.RawMessage(`{"n": 12}`))
@@ -259,13 +259,27 @@ func TestJ51_aFlowWaitsForAPerson(t *testing.T) {
 			equal(t, method, c.send(method, path, "").status, 200)
 			equal(t, method+" with an answer", c.send(method, path+"?decision=approve", "").status, 200)
 		}
-		equal(t, "another's", c.send("POST", "/api/approvals/"+url.PathEscape(run.ID+"/ask")+"/decide", `{"approved": true, "by": "bob"}`).status/100, 4)
+		by := func(who, form string) answered {
+			return c.send("POST", "/api/approvals/"+run.ID+"/ask", fmt.Sprintf(`{"approved": true, "by": %q, "shown": %q, "form": %s}`, who, a.Shown, form))
+		}
+		if got := by("bob", `{"cents": 5}`); got.status != 403 || !strings.Contains(got.body, "only ann may") {
+			t.Errorf("another: %d %s", got.status, got.body)
+		}
+		form := func(cents string) answered {
+			return c.send("POST", path, url.Values{"decision": {"approve"}, "comment": {"fine"}, "f.cents": {cents}}.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+		}
+		for status, got := range map[int]answered{422: form("many"), 400: by("ann", `{"cents": "many"}`)} { // by a link and by a request
+			if got.status != status || !strings.Contains(got.body, "cents") {
+				t.Errorf("a form that does not fit: %d %s, want %d", got.status, got.body, status)
+			}
+		}
+		forged := c.send("POST", path[:len(path)-3]+"AAA", url.Values{"decision": {"approve"}, "f.cents": {"5"}}.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+		equal(t, "forged", forged.status, 404)
 		equal(t, "still", s.execution(t, run.ID).CurrentStep, "ask")
-		got := c.send("POST", path, url.Values{"decision": {"approve"}, "comment": {"fine"}}.Encode(), "Content-Type", "application/x-www-form-urlencoded")
-		if got.status != 200 {
+		if got := form("5"); got.status != 200 {
 			t.Errorf("decided: %d %s", got.status, got.body)
 		}
-		equal(t, "result", s.result(t, "", run.ID), `["ann","fine"]`)
+		equal(t, "result", s.result(t, "", run.ID), `["ann","fine",{"cents":5}]`)
 		if again := c.send("POST", path, url.Values{"decision": {"reject"}}.Encode(), "Content-Type", "application/x-www-form-urlencoded"); again.status == 200 && strings.Contains(again.body, "rejected") {
 			t.Errorf("decided again: %d %s", again.status, again.body)
 		}

@@ -68,9 +68,7 @@ func readWait(f *findings, s *step, config *node, world World) worker {
 	w.readDoor(f, config)
 	if w.what == "approval" {
 		w.notices = readNotices(f, config, w.approvers, world)
-		if at := config.get("remindMs"); at != nil && len(w.notices) == 0 {
-			f.warn(at, `say how: "notify": [{"service": "email", "to": "ann@example.com"}]`, "nobody is reminded, as nobody is told")
-		}
+		w.checkPeople(f, config)
 	}
 	switch {
 	case w.what == "delay" && w.timeout == 0:
@@ -81,6 +79,30 @@ func readWait(f *findings, s *step, config *node, world World) worker {
 		f.fault(config.get("onTimeout"), "its end is what it waits for: use next", "a delay has no timeout")
 	}
 	return w
+}
+
+// checkPeople tells what would fail each run that comes to an approval, or remind nobody.
+func (w *wait) checkPeople(f *findings, config *node) {
+	able := map[string]bool{}
+	for _, name := range w.approvers {
+		able[name] = true
+	}
+	if n := config.get("need"); n != nil && len(able) > 0 && w.need > len(able) {
+		f.fault(n, "name more approvers, or need fewer", "%d must approve, and only %d may", w.need, len(able))
+	}
+	at := config.get("remindMs")
+	if at == nil || w.remind <= 0 {
+		return
+	}
+	ends := cmp.Or(w.timeout, approval.DefaultExpires)
+	switch {
+	case ends/w.remind > approval.MaxReminders:
+		f.fault(at, fmt.Sprintf("remind every %v or more seldom", ends/approval.MaxReminders), "every %v is more than %d reminders until its end after %v", w.remind, approval.MaxReminders, ends)
+	case w.remind >= ends:
+		f.warn(at, `remind earlier, or give a longer "timeoutMs"`, "nobody is reminded, as it ends after %v", ends)
+	case len(w.notices) == 0:
+		f.warn(at, `say how: "notify": [{"service": "email", "to": "ann@example.com"}]`, "nobody is reminded, as nobody is told")
+	}
 }
 
 func (w *wait) work(x *run, c *pawl.Context, s *step, in *scope) (result, error) {
