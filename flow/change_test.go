@@ -90,6 +90,15 @@ func TestJ48_rowsOfADatabaseStartRunsOfTheActiveVersion(t *testing.T) {
 				t.Errorf("run %s has %s, want %s", run.ID, result.Data, want)
 			}
 		}
+		s.deploys(t, triggered("f", "two", query+","+table)) // it goes on where it is
+		exec("INSERT INTO orders (item) VALUES ('c')")
+		wait("a third run", func() bool { return len(s.runs(t, "", "f")) >= 3 })
+		byVersion := map[string]int{}
+		for _, run := range s.runs(t, "", "f") {
+			byVersion[run.Version]++
+			s.result(t, "", run.ID)
+		}
+		equal(t, "runs by version", fmt.Sprint(byVersion), "map[1:2 2:1]")
 		if _, err := s.Deactivate(t.Context(), "", "f", "ann", 0); err != nil {
 			t.Fatal(err)
 		}

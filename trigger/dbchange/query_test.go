@@ -124,6 +124,9 @@ func TestRowsWithTheSameCursorAreToldApart(t *testing.T) {
 		wantItems(t, e, "a", "b", "c")
 		s.exec(t, "UPDATE orders SET at = '2026-01-02 10:00:00' WHERE item = 'a'")
 		wantItems(t, e, "a", "a", "b", "c")
+		polled(t, e)
+		s.exec(t, "INSERT INTO orders (item, at) VALUES ('d', '2026-01-01 09:00:00')") // late, below all that was seen
+		wantItems(t, e, "a", "a", "b", "c", "d")
 	})
 }
 

@@ -43,7 +43,7 @@ type Runner struct {
 }
 
 // Run works until ctx ends, and returns nil when all it has begun is done. It does not work the runs that it starts: that
-// is the engine's Run. No error of a watched database ends it: those are logged and told by [Sources.Status].
+// is the engine's Run. No error of a watched database ends it, nor a panic of its driver: those are logged and told by [Sources.Status].
 func (r *Runner) Run(ctx context.Context) error {
 	if r.Engine == nil || r.Connect == nil {
 		return fmt.Errorf("%w: a Runner needs an Engine and Connect", pawl.ErrInput)
@@ -122,12 +122,22 @@ func (h *house) look(ctx context.Context) error {
 					delete(h.at, at)
 					h.mu.Unlock()
 				}()
-				if err := h.watch(ctx, at); err != nil && ctx.Err() == nil {
+				if err := guarded(func() error { return h.watch(ctx, at) }); err != nil && ctx.Err() == nil {
 					h.log.Error("database triggers: watch", "source", at.ID, "tenant", at.Tenant, "error", err)
 				}
 			})
 		}
 	}
+}
+
+// guarded makes an error of a panic: Connect and drivers are the program's, and their faults are to end no other source, nor the process.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
 }
 
 // watch watches a source until somebody else does, or it is not to be watched any more.

@@ -140,10 +140,12 @@ func (w *work) turn(ctx context.Context) (more bool, err error) {
 			w.house.log.Warn("database triggers: the former outbox of a source is not cleared; it grows until it is", "source", w.src.ID, "tenant", w.src.Tenant, "error", err)
 		}
 	}
+	look := w.query
 	if w.src.Table != "" {
-		return w.outbox(ctx)
+		look = w.outbox
 	}
-	return w.query(ctx)
+	err = guarded(func() (err error) { more, err = look(ctx); return err })
+	return more, err
 }
 
 // tell notes how a look has gone, and says how long to wait.
