@@ -207,7 +207,11 @@ func (s *server) validate(ctx context.Context, id string) (*output[Validation], 
 
 func validated(ctx context.Context, data []byte, flows *flow.Registry, id string) (*output[Validation], error) {
 	v := Validation{}
-	f, err := flow.Parse(data, flows.WorldOf(ctx, tenantOf(ctx)))
+	world := flows.WorldOf(ctx, tenantOf(ctx))
+	if scopes := callerOf(ctx).scopes; !allows(scopes, SecretsRead) && !allows(scopes, WorkflowsWrite) {
+		world.Secret = nil // who may neither list secrets nor use them does not find out by asking which there are
+	}
+	f, err := flow.Parse(data, world)
 	found, bad := errors.AsType[flow.Problems](err)
 	if err != nil && !bad {
 		return nil, err

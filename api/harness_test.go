@@ -288,7 +288,8 @@ func (desk) Call(_ context.Context, c service.Call) (any, error) { return c.Para
 // flowsOf are the flows of an engine's store, whose models are scripted.
 func flowsOf(t testing.TB, e *pawl.Engine) *flow.Registry {
 	t.Helper()
-	r := flow.NewRegistry(e, flow.Options{Services: service.Set{"desk": desk{}}, Models: demo.Scripted(llmtest.Script(llmtest.Echo())), Model: "scripted/script"})
+	secrets := secret.Store{Engine: e}
+	r := flow.NewRegistry(e, flow.Options{HasSecret: secrets.Has, SecretNames: secrets.Names, Services: service.Set{"desk": desk{}}, Models: demo.Scripted(llmtest.Script(llmtest.Echo())), Model: "scripted/script"})
 	if err := errors.Join(e.Register(r.Backtester()), r.Refresh(t.Context())); err != nil {
 		t.Fatal(err)
 	}

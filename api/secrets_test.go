@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -237,6 +239,66 @@ func TestAFlowHasTheSecretsOfItsTenant(t *testing.T) {
 			if err != nil || run.State != want || strings.Contains(fmt.Sprint(run), "door of") {
 				t.Errorf("tenant %q: %+v %v, want %s", tenant, run, err, want)
 			}
+		}
+	})
+}
+
+// Who deploys a flow is told of secrets that its tenant does not have, with names of the tenant's alone; who may only look is not.
+func TestADeploymentTellsOfSecretsThatAreNotThere(t *testing.T) {
+	const doc = `{"id":"paid","trigger":{"type":"webhook","path":"/paid","scheme":"github","secret":"strpe"},"steps":[
+{"id":"say","type":"service","config":{"service":"desk","text":"{{secrets.dor}}"},"next":"end"}]}`
+	eachStore(t, func(t *testing.T, store func() pawl.Store) {
+		h := openOn(t, store(), api.Options{Auth: unlimited()})
+		_, other := h.key("b", api.Admin)
+		_, key := h.key("a", api.WorkflowsRead, api.WorkflowsWrite, api.SecretsWrite)
+		_, looks := h.key("a", api.WorkflowsRead)
+		_, lists := h.key("a", api.WorkflowsRead, api.SecretsRead)
+		c := h.as(key)
+		for c, name := range map[*api.Client]string{c: "stripe", h.as(other): "door"} {
+			if _, err := c.PutSecret(t.Context(), name, api.SecretRequest{Value: "SENTINEL-5e1f"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		told := func(all []api.Finding) (out []string) {
+			for _, p := range all {
+				if out = append(out, fmt.Sprintf("%d %s %s; %s", p.Line, p.Pointer, p.Message, p.Hint)); strings.Contains(fmt.Sprint(p), "SENTINEL") {
+					t.Errorf("%+v has a value", p)
+				}
+			}
+			return out
+		}
+		want := []string{`1 /trigger/secret there is no secret "strpe": until it is set, requests are refused; did you mean "stripe"? Or set it: pawl secrets set strpe`,
+			`2 /steps/0/config/text there is no secret "dor": until it is set, calls with it fail; set it: pawl secrets set dor`}
+		for _, dry := range []bool{true, false} {
+			d, err := c.Deploy(t.Context(), []byte(doc), api.DeployOptions{DryRun: dry})
+			if got := told(d.Warnings); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%q %v, want %q", got, err, want)
+			}
+		}
+		for secret, want := range map[string][]string{looks: nil, lists: want, key: want} {
+			for _, body := range []string{doc, ""} {
+				r := h.send("POST", "/api/workflows/paid/validate", body, bearer(secret))
+				var v api.Validation
+				r.into(t, &v)
+				got := told(v.Warnings)
+				if body == "" { // as it is stored: on one line, sorted by names
+					slices.Reverse(got)
+					for i := range got {
+						got[i] = strconv.Itoa(i+1) + got[i][1:]
+					}
+				}
+				if r.status != 200 || !v.Valid || !slices.Equal(got, want) {
+					t.Errorf("%d %s, want %q", r.status, r.body, want)
+				}
+			}
+		}
+		for _, name := range []string{"strpe", "dor"} {
+			if _, err := c.PutSecret(t.Context(), name, api.SecretRequest{Value: "x"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d, err := c.Deploy(t.Context(), []byte(doc), api.DeployOptions{}); err != nil || len(d.Warnings) > 0 {
+			t.Errorf("%+v %v", d, err)
 		}
 	})
 }

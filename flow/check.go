@@ -17,6 +17,7 @@ func check(f *findings, made *Flow, w World) {
 	}
 	made.checkStarts(f)
 	k := &checker{f: f, flow: made, world: w, read: map[string]bool{}, words: wordsOf(made.main)}
+	k.signers()
 	k.graph(made.main, known{}, nil, inside{})
 	k.unread(made.main)
 	k.trust(made.main, "", newAround(made.main, nil))
@@ -45,6 +46,7 @@ type checker struct {
 	answers map[*step]*said // of outputSchemas
 	sender  *step           // whose places sent has
 	sent    map[*node]bool
+	looked  map[string]bool // secrets that were looked for
 }
 
 // inside tells what is around a graph.

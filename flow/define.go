@@ -27,6 +27,12 @@ type Options struct {
 	// secret.Store.Value. It is asked at the last moment, in each attempt, and what it returns goes to the service and nowhere
 	// else. nil: there are none.
 	Secret func(ctx context.Context, tenant, name string) (string, error)
+	// HasSecret reports whether a tenant has a secret, such as secret.Store.Has: a deployment warns of those that are not there. nil:
+	// it does not. SecretNames are some that it has, such as secret.Store.Names, for who has misspelt one. nil: none are told.
+	HasSecret   func(ctx context.Context, tenant, name string) (bool, error)
+	SecretNames func(ctx context.Context, tenant string) ([]string, error)
+	// Signers are the secrets that api.Options.Verify knows: the scheme of each, by its name. They are asked where HasSecret is not nil.
+	Signers map[string]string
 	// Model is asked where a step names none.
 	Model string
 	// Provider finds the provider of a model that a step names without one: "openai" of "gpt-4o-mini". nil: none is found.

@@ -58,7 +58,13 @@ type World struct {
 	Prompt func(name string, version int) ([]string, error)
 	// Watch looks whether changes of a database can start runs: an error that is a pawl.ErrInput or a pawl.ErrNotFound is a fault of
 	// the document, another one is warned of. nil: it is not looked at.
-	Watch     func(s dbchange.Source) error
+	Watch func(s dbchange.Source) error
+	// Secret finds the names of secrets that services can be given, and webhooks be checked with, where the one of a name is not there,
+	// which is warned of: it may be set later. nil: nothing is known of secrets, and none is missed. It never tells a value.
+	Secret func(name string) (others []string, missing bool)
+	// Signers are secrets that the server's settings have for webhooks alone, which go before others of their names: the scheme of
+	// each, by its name. They are asked where Secret is not nil.
+	Signers   map[string]string
 	Toolboxes []string // servers of tools that agents may name as mcp:name; nil: none is known, and none is refused
 
 	// ByModel says that a model wrote the document and is to mend it: no hint tells it how its words may reach further than they do.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -48,7 +49,7 @@ const maxOthers = 1000
 const watchWait = 10 * time.Second
 
 // WorldOf is [Registry.World] for documents of a tenant that are to be deployed: the tenant's flows that they run, and the
-// databases whose changes start them, are looked at too.
+// databases whose changes start them, are looked at too, and so are the tenant's secrets.
 func (r *Registry) WorldOf(ctx context.Context, tenant string) World {
 	w := r.World()
 	if r.opt.Databases != nil {
@@ -67,6 +68,9 @@ func (r *Registry) WorldOf(ctx context.Context, tenant string) World {
 			}
 			return ctx.Err()
 		}
+	}
+	if r.opt.HasSecret != nil {
+		w.Secret, w.Signers = r.secretOf(ctx, tenant), r.opt.Signers
 	}
 	var names []string
 	w.Others = func(name string) ([]string, bool) {
@@ -90,6 +94,23 @@ func (r *Registry) WorldOf(ctx context.Context, tenant string) World {
 		return names, true
 	}
 	return w
+}
+
+// secretOf is [World.Secret] of a tenant. If the store can't be asked, nobody is warned.
+func (r *Registry) secretOf(ctx context.Context, tenant string) func(name string) (others []string, missing bool) {
+	names := sync.OnceValue(func() []string {
+		if r.opt.SecretNames == nil {
+			return nil
+		}
+		all, _ := r.opt.SecretNames(ctx, tenant) // without them there is no spelling to tell
+		return all
+	})
+	return func(name string) ([]string, bool) {
+		if there, err := r.opt.HasSecret(ctx, tenant, name); there || err != nil {
+			return nil, false
+		}
+		return names(), true
+	}
 }
 
 // promptWait bounds the look at a prompt while a document is read.

@@ -68,6 +68,8 @@ func (k *checker) reference(s *step, at *node, u use, there known, steps *around
 			k.f.fault(at, "name one: {{secrets.name}}", "{{%s}} names no secret", u.path)
 		} else if u.changed {
 			k.f.fault(at, "write {{"+u.path.String()+"}}", "{{%s}}: a secret is sent as it is, without ? and filters, so that it is known where it comes back", u.path)
+		} else {
+			k.secret(at, second, "calls with it fail", nil)
 		}
 	case "webhooks":
 		k.callback(s, at, second, u, steps)

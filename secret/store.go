@@ -203,6 +203,24 @@ func (s Store) Get(ctx context.Context, tenant, name string) (Secret, error) {
 	return found.told(time.Now()), nil
 }
 
+// Has reports whether a tenant has a secret. It is what flow.Options.HasSecret wants.
+func (s Store) Has(ctx context.Context, tenant, name string) (bool, error) {
+	found, _, err := s.read(ctx, valueSpace, tenant, name)
+	return found != nil, err
+}
+
+// maxNames is how many names Names returns.
+const maxNames = 200
+
+// Names returns names of a tenant's secrets, the first 200, for who may have misspelt one. It is what flow.Options.SecretNames wants.
+func (s Store) Names(ctx context.Context, tenant string) (names []string, err error) {
+	list, err := s.List(ctx, tenant, "", "", maxNames)
+	for _, one := range list {
+		names = append(names, one.Name)
+	}
+	return names, err
+}
+
 // List returns a page of a tenant's secrets whose name begins with prefix and comes after after, in the order of their
 // names. limit 0 means 100; at most 1,000.
 func (s Store) List(ctx context.Context, tenant, prefix, after string, limit int) ([]Secret, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,12 @@ func TestAValueIsItsTenantsAndIsNotShown(t *testing.T) {
 			list, err := other.List(ctx, tenant, "", "", 0)
 			if err != nil || len(list) != 1 || list[0].Tenant != tenant {
 				t.Errorf("tenant %q: %+v, %v", tenant, list, err)
+			}
+			is, err := other.Has(ctx, tenant, "token")
+			not, oerr := other.Has(ctx, tenant, "tokens")
+			names, nerr := Store{Engine: e}.Names(ctx, tenant) // without a key
+			if !is || not || !slices.Equal(names, []string{"token"}) || errors.Join(err, oerr, nerr) != nil {
+				t.Errorf("tenant %q: %v, %v, %q, %v", tenant, is, not, names, errors.Join(err, oerr, nerr))
 			}
 		}
 		if err := s.Delete(ctx, "a", "token"); err != nil {

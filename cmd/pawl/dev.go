@@ -127,7 +127,8 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	}
 	watch := &watchedDatabases{dsns: databases}
 	defer func() { err = errors.Join(err, watch.close()) }()
-	opt.Logger, opt.BaseURL, opt.Secret, opt.Databases = log, address, secrets.Value, watch.connect
+	opt.Logger, opt.BaseURL, opt.Databases = log, address, watch.connect
+	giveSecrets(&opt, secrets, s.Webhooks)
 	services, err := a.servicesBeside(s, secrets, folder)
 	if err != nil {
 		return errors.Join(err, engine.Close(), store.Close())

@@ -17,6 +17,7 @@ import (
 	"github.com/pawlrun/pawl/flow/draft"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/pawlrun/pawl/llm/llmtest"
+	"github.com/pawlrun/pawl/secret"
 )
 
 // flows makes the registry of the flows in an engine's store, and tells the engine those that are there. The engine has not
@@ -28,6 +29,11 @@ func (a *app) flows(ctx context.Context, engine *pawl.Engine, services *called, 
 		return nil, err
 	}
 	return r, r.Refresh(ctx)
+}
+
+// giveSecrets lets flows have the secrets of their tenants, and deployments know which of them are there, or among the settings.
+func giveSecrets(opt *flow.Options, secrets *secret.Store, settings webhookSecrets) {
+	opt.Secret, opt.HasSecret, opt.SecretNames, opt.Signers = secrets.Value, secrets.Has, secrets.Names, settings.schemes()
 }
 
 // drafts makes the drafts of flows, and tells the engine the workflow that writes them.

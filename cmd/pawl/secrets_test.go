@@ -173,3 +173,54 @@ func TestDevMakesItsOwnEncryptionKey(t *testing.T) {
 		t.Error("a key was kept of a store in memory")
 	}
 }
+
+// A deployment tells of secrets that are neither set nor among the settings, and how to set them; without a server nothing is known of them.
+func TestADeploymentTellsHowToSetASecretThatIsNotThere(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "paid.yaml", `id: paid
+triggers:
+- {type: webhook, path: /paid, scheme: github, secret: hub}
+- {type: webhook, path: /shop, scheme: stripe, secret: shop}
+steps:
+- id: wait
+  type: wait
+  config: {for: webhook, scheme: stripe, secret: strpe}
+  next: say
+- id: say
+  type: service
+  config: {service: http, url: "https://example.com/", auth: {bearer: "{{secrets.token}}"}}
+  next: end
+`)
+	const hub = "there is no secret \"hub\": until it is set, requests are refused; set it: pawl secrets set hub\n"
+	told := []string{"paid.yaml:3:56: warning: " + hub, "paid.yaml:8:50: warning: there is no secret \"strpe\": until it is set, requests are refused; did you mean \"stripe\"? Or set it: pawl secrets set strpe\n",
+		"paid.yaml:12:", "warning: there is no secret \"token\": until it is set, calls with it fail; set it: pawl secrets set token\n"}
+	if r := pawlWith(t, environment{}, "", "validate", "paid.yaml").want(t, 0); strings.Contains(r.stderr, "there is no secret") {
+		t.Errorf("no server was asked: %s", r.stderr)
+	}
+	settings := environment{"PAWL_ENCRYPTION_KEYS": secret.NewKey(), "PAWL_WEBHOOKS": "{shop: {scheme: stripe, secrets: [whsec_shop_0123456789]}}"}
+	url, stop := serving(t, settings, "--store", "pawl.db", "--workflows", "flows", "--model", "scripted/script")
+	admin := environment{"PAWL_SERVER": url, "PAWL_API_KEY_FILE": "pawl.db.admin-key"}
+	pawlWith(t, admin, "sk_0123456789", "secrets", "set", "stripe").want(t, 0)
+	pawlWith(t, admin, "", "deploy", "paid.yaml", "--dry-run").want(t, 0, told...)
+	if r := pawlWith(t, admin, "", "deploy", "paid.yaml").want(t, 0, told...); strings.Contains(r.stderr, `"shop"`) {
+		t.Errorf("the settings have it: %s", r.stderr)
+	}
+	for _, name := range []string{"hub", "strpe", "token"} {
+		pawlWith(t, admin, "sk_0123456789", "secrets", "set", name).want(t, 0)
+	}
+	if r := pawlWith(t, admin, "", "deploy", "paid.yaml").want(t, 0, "unchanged"); strings.Contains(r.stderr, "there is no secret") {
+		t.Errorf("all are set: %s", r.stderr)
+	}
+	stop()
+
+	if err := os.Mkdir("flows", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename("paid.yaml", "flows/paid.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	_, end := dev(t, environment{"PAWL_WEBHOOKS": settings["PAWL_WEBHOOKS"]}, "--store", "dev.db")
+	if r := end(); !strings.Contains(r.stdout+r.stderr, "flows/paid.yaml:3:56: "+hub) {
+		t.Errorf("dev does not tell: %s%s", r.stdout, r.stderr)
+	}
+}

@@ -130,7 +130,8 @@ func (a *app) serve(ctx context.Context, s settings, newKey, forget bool) (err e
 	}
 	watched := &watchedDatabases{dsns: databases}
 	defer func() { err = errors.Join(err, watched.close()) }()
-	opt.Logger, opt.BaseURL, opt.Secret, opt.Databases = log, cmp.Or(s.PublicURL, address), secrets.Value, watched.connect
+	opt.Logger, opt.BaseURL, opt.Databases = log, cmp.Or(s.PublicURL, address), watched.connect
+	giveSecrets(&opt, secrets, s.Webhooks)
 	services, err := a.servicesBeside(s, secrets, flowsHere())
 	if err != nil {
 		return err

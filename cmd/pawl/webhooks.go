@@ -48,6 +48,15 @@ func (w webhookSecrets) inline() bool {
 	return false
 }
 
+// schemes are the schemes of all, by their names.
+func (w webhookSecrets) schemes() map[string]string {
+	all := map[string]string{}
+	for name, s := range w {
+		all[name] = string(s.Scheme)
+	}
+	return all
+}
+
 type verifyFunc = func(scheme, secretName string, header http.Header, body []byte, now time.Time) (string, error)
 
 // verify makes what the API checks signatures with.
