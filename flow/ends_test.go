@@ -43,6 +43,16 @@ func TestJ50_theEndOfARunStartsAFlow(t *testing.T) {
 		s.deploys(t, triggered("a", "in", `{"type": "manual"}`))
 		s.deploys(t, triggered("afterFlow", "in", onEnd("workflow.completed", "a")))
 		s.deploys(t, triggered("afterCode", "in", onEnd("workflow.completed", "code")+","+onEnd("workflow.failed", "code")))
+		s.deploys(t, triggered("afterMany", "in", `{"type": "event", "eventName": "workflow.completed", "where": "event.data.workflowId == 'f' || has(event.data.output.n) && event.data.output.n > 7"}, {"type": "event", "eventName": "workflow.failed", "where": "event.data.workflowId == 'f'"}`))
+		s.deploys(t, version("", "held"))
+		s.starts(t, "r0") // who cancels a run knows it: that is no end to tell of
+		s.waits(t, "r0")
+		if _, err := s.Engine.Cancel(t.Context(), pawl.Ref{ID: "r0"}, "no"); err != nil {
+			t.Fatal(err)
+		}
+		if x := s.ended(t, "r0"); x.Status != pawl.Cancelled {
+			t.Errorf("it is %s", x.Status)
+		}
 		for _, start := range []struct{ workflow, id, input string }{{"a", "r1", `{"x": 1}`}, {"code", "r2", `{}`}, {"code", "r3", `{"Fail": true}`}} {
 			if _, err := s.StartRun(t.Context(), start.workflow, json.RawMessage(start.input), pawl.ID(start.id)); err != nil {
 				t.Fatal(err)
@@ -66,6 +76,11 @@ func TestJ50_theEndOfARunStartsAFlow(t *testing.T) {
 			`flow:afterCode:0 code r2 v completed {"n":7} "" 0 depth=1`,
 			`flow:afterCode:1 code r3 v failed null "it was told to fail" 0 depth=1`,
 			`flow:afterFlow:0 a r1 v1 completed {"in":{"x":1},"version":1} "" 0 depth=1`)
+		eventually(t, "all ends are told", func() bool {
+			due, err := s.Records(t.Context(), "trigger.due", "", "", 10)
+			return err == nil && len(due) == 0
+		})
+		equal(t, "in all", len(s.runs(t, "", "")), 7) // four that ended, and three for them
 		if _, err := trigger.Publish(t.Context(), s.Engine, trigger.Event{Name: "workflow.completed"}); !errors.Is(err, pawl.ErrInput) {
 			t.Errorf("somebody says that a run has ended: %v", err)
 		}

@@ -3,6 +3,7 @@ package flow_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -59,6 +60,27 @@ func TestADecisionAsksAPromptOfTheRegistry(t *testing.T) {
 			if got := <-asked; !strings.HasPrefix(got, test.want) {
 				t.Errorf("%s%s asks %q, want %q", test.ref, test.vars, got, test.want)
 			}
+		}
+		// A weighted A/B: each run says which version it has asked, and has asked that.
+		if _, err := prompts.Activate(t.Context(), "greet", agent.Activation{Weights: map[int]int{1: 1, 2: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		s.deploys(t, string(doc("greet", "")))
+		used := map[int]int{}
+		for i := range 12 {
+			run, err := s.StartRun(t.Context(), "asks", json.RawMessage(`{"who": "ann"}`), pawl.ID(fmt.Sprint("ab", i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := s.ended(t, run.ID)
+			use := x.StepResults["a"].Attempts[0].Calls[0].Prompt
+			if got := <-asked; use == nil || use.Name != "greet" || !strings.HasPrefix(got, []string{"", "one ", "two "}[use.Version]) {
+				t.Fatalf("%q was asked, and on record is %+v", got, use)
+			}
+			used[use.Version]++
+		}
+		if used[1] == 0 || used[2] == 0 {
+			t.Errorf("of two versions with the same weight were asked %v", used)
 		}
 	})
 }

@@ -287,39 +287,53 @@ func TestSecretsThatComeBackAreTakenOut(t *testing.T) {
 	equal(t, "panic", completes(t, doc, `{}`, options(t, d)), `["panic","panic: no to send text=[secret] to=x"]`)
 }
 
-// TestJ53_aServiceThatFailsIsLeftAlone: three failures in a row open its circuit, for all runs; attempts that are left wait for the
-// cooldown, and the first of them tries.
+// TestJ53_aServiceThatFailsIsLeftAlone: three failures in a row open its circuit, for all runs of the tenant; attempts that are left wait
+// for the cooldown, and one of them tries. Other services, and what other tenants call, are not held back.
 func TestJ53_aServiceThatFailsIsLeftAlone(t *testing.T) {
-	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "x"}, "retryPolicy": {"maxAttempts": 4}, "next": "end"}`)
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "desk", "to": "{{variables.to}}"}, "retryPolicy": {"maxAttempts": 4}, "next": "end"}`)
 	var up atomic.Bool
-	d := &desk{fail: func(string) error {
-		if !up.Load() {
+	d, other := &desk{fail: func(said string) error {
+		if !up.Load() && said == "send to=x" {
 			return &service.Error{Code: service.Unavailable, Message: "no connection"}
 		}
 		return nil
-	}}
+	}}, &desk{}
 	opt := options(t, d)
+	opt.Services["other"] = other
 	w := flow.Define(parse(t, doc, opt), opt)
+	beside := flow.Define(parse(t, strings.NewReplacer(`"service": "desk"`, `"service": "other"`, `"id": "f"`, `"id": "g"`).Replace(doc), opt), opt)
+	x, y := flow.Variables{"to": "x"}, flow.Variables{"to": "y"}
 	pawltest.Run(t, func(t *testing.T, h *pawltest.Harness) {
 		began := time.Now()
-		if _, err := pawltest.ResultError(h, pawltest.Start(h, w, flow.Variables{}, pawl.ID("a"))); err == nil || !strings.Contains(err.Error(), "no connection") {
+		if _, err := pawltest.ResultError(h, pawltest.Start(h, w, x, pawl.ID("a"))); err == nil || !strings.Contains(err.Error(), "no connection") {
 			t.Errorf("the error is %v", err)
 		}
 		equal(t, "calls", len(d.said()), 4)
 		if took := time.Since(began); took < 30*time.Second {
 			t.Errorf("the last attempt was made after %v, before the cooldown was over", took)
 		}
-		second := pawltest.Start(h, w, flow.Variables{}, pawl.ID("b"))
+		began = time.Now()
+		second, third := pawltest.Start(h, w, x, pawl.ID("b")), pawltest.Start(h, w, x, pawl.ID("c"))
 		time.Sleep(10 * time.Second)
 		equal(t, "calls while it is open", len(d.said()), 4)
 		states, err := agent.Breakers(h.Context(), h.Engine())
 		if err != nil || len(states) != 1 || states[0].Endpoint != "service:/desk" || states[0].State != agent.CircuitOpen {
 			t.Errorf("%+v, %v", states, err)
 		}
+		pawltest.Result(h, pawltest.Start(h, beside, x, pawl.ID("d")))
+		equal(t, "calls of another service", len(other.said()), 1)
+		pawltest.Result(h, pawltest.Start(h, w, y, pawl.ID("e"), pawl.Tenant("acme")))
+		equal(t, "calls of another tenant", len(d.said()), 5)
+		if since := time.Since(began); since > 11*time.Second {
+			t.Errorf("the others were held back until %v", since)
+		}
+		time.Sleep(25 * time.Second)
+		equal(t, "calls after the cooldown", len(d.said()), 6) // one of the two has tried, in vain
 		up.Store(true)
 		pawltest.Result(h, second)
-		equal(t, "calls", len(d.said()), 5)
-	}, w)
+		pawltest.Result(h, third)
+		equal(t, "calls", len(d.said()), 8)
+	}, w, beside)
 }
 
 // What a service says before it has asked anybody, as of parameters that can't be sent or a secret that is not there, tells nothing of who
