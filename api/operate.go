@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/trigger"
 )
 
@@ -101,7 +103,11 @@ func (s *server) orderRoutes() {
 	retry := post("retry", "/api/runs/{id}/retry", "Let a failed run go on from the step that made it fail")
 	retry.queues = true
 	add(s, retry, func(ctx context.Context, in *orderInput) (*output[Run], error) {
-		if _, err := s.engine.Get(ctx, runRef(ctx, in.ID)); err != nil { // Retry's own error would not name the run
+		info, err := s.engine.Get(ctx, runRef(ctx, in.ID)) // Retry's own error would not name the run
+		if err == nil {
+			err = s.canEndElse(ctx, info)
+		}
+		if err != nil {
 			return nil, err
 		}
 		return s.ordered(ctx)(s.engine.Retry(ctx, runRef(ctx, in.ID)))
@@ -186,6 +192,23 @@ func (s *server) ordered(ctx context.Context) func(pawl.RunInfo, error) (*output
 		run, err := s.full(ctx, info)
 		return &output[Run]{run}, err
 	}
+}
+
+// canEndElse refuses to try a run again whose flow led it to fail: its journal leads there once more.
+func (s *server) canEndElse(ctx context.Context, info pawl.RunInfo) error {
+	run, err := s.full(ctx, info)
+	if err != nil || info.State != pawl.Failed {
+		return err
+	}
+	end, led := flow.Ended(run.Error)
+	if !led {
+		return nil
+	}
+	p := newProblem(http.StatusConflict, "state", "run %s came to its flow's end fail, from step %s, and would come there again", info.ID, end.Step)
+	if p.Hint = "start another run"; end.After != nil && end.After.Key != "" {
+		p.Hint = fmt.Sprintf("fork it, from %s, which had failed: pawl runs fork %s --from '%s'", end.After.Step, info.ID, end.After.Key)
+	}
+	return p
 }
 
 func (s *server) fork(ctx context.Context, in *forkInput) (*runOutput, error) {

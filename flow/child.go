@@ -79,6 +79,7 @@ func (k *child) work(x *run, c *pawl.Context, s *step, in *scope) (result, error
 		if err != nil {
 			return result{}, err
 		}
+		key := c.Key("$child:" + k.name) // as Spawn calls it
 		run, err := pawl.SpawnNamed(c, k.name, data, append(opts, below)...)
 		switch {
 		case errors.Is(err, pawl.ErrUnknown):
@@ -92,7 +93,7 @@ func (k *child) work(x *run, c *pawl.Context, s *step, in *scope) (result, error
 		}
 		out, err := run.Wait(c)
 		if err != nil {
-			return result{}, err
+			return result{child: key}, err
 		}
 		v, err := decode(out)
 		return result{output: v}, err

@@ -101,6 +101,9 @@ func (e *each) work(x *run, c *pawl.Context, s *step, in *scope) (result, error)
 			if first < 0 {
 				first = i
 			}
+			if r.after == nil {
+				r.after = handled(fmt.Sprintf("%s[%d]", s.id, i), end.err, "")
+			}
 			f := failureOf(end.err)
 			outputs[i] = map[string]any{"error": map[string]any{"message": f.message, "code": f.code}}
 		}

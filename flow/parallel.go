@@ -122,6 +122,9 @@ func (p *parallel) work(x *run, c *pawl.Context, s *step, in *scope) (result, er
 		id := p.branches[i].id
 		all[id], branches[id] = end.value(id), map[string]any{"steps": end.results}
 		r.cost += end.cost
+		if end.err != nil && r.after == nil {
+			r.after = handled(s.id+"."+id, end.err, "")
+		}
 		if end.err == nil {
 			done++
 		} else if first < 0 && failed != nil && errors.Is(failed, end.err) {

@@ -63,6 +63,7 @@ type worker interface {
 func (x *run) follow(c *pawl.Context, g graph, in *scope, free int) (any, error) {
 	seen := map[string]int{}
 	s := g.steps[0]
+	var after *Handled
 	for n := 0; ; n++ {
 		seen[s.id]++
 		if err := x.spent.step(s.id, n < free, seen); err != nil {
@@ -86,11 +87,14 @@ func (x *run) follow(c *pawl.Context, g graph, in *scope, free int) (any, error)
 		}
 		to := way.to
 		in.trail.leads(to)
+		if r.after != nil {
+			after = r.after
+		}
 		switch to {
 		case End:
 			return r.output, nil
 		case Fail:
-			return nil, &EndError{s.id, textOf(r.output)}
+			return nil, &EndError{s.id, textOf(r.output), after}
 		}
 		s = g.by[to]
 	}
@@ -122,7 +126,7 @@ func (x *run) do(c *pawl.Context, s *step, in *scope) (result, error) {
 	r.guess = r.guess || in.under.guess.Load()
 	if err != nil {
 		before := r // of what was done before it failed
-		if r, err = s.failed(x.atLimit(c, s, err)); err != nil {
+		if r, err = s.failed(x.atLimit(c, s, err), r.child); err != nil {
 			in.lose()
 			return result{cost: before.cost, guess: before.guess}, err
 		}
@@ -139,7 +143,7 @@ func (x *run) do(c *pawl.Context, s *step, in *scope) (result, error) {
 }
 
 // failed decides what comes of a step that failed for good. What ended the run or the branch, and not the step, stays an error.
-func (s *step) failed(err error) (result, error) {
+func (s *step) failed(err error, child string) (result, error) {
 	if cancelled(err) || endsRun(err) {
 		return result{}, err
 	}
@@ -148,7 +152,7 @@ func (s *step) failed(err error) (result, error) {
 	case "skip":
 		r.status = "skipped"
 	case "fallback":
-		r.to = s.fallback
+		r.to, r.after = s.fallback, handled(s.id, err, child)
 	default:
 		return result{}, err
 	}

@@ -102,6 +102,8 @@ type result struct {
 	cost   int64      // of models, in millionths of a US dollar
 	guess  bool       // a part of cost is assumed
 	failed *failure
+	child  string         // the journal's entry of the run that made it fail; "": none did
+	after  *Handled       // the failure with which the run went on; nil: there was none, or it does not matter
 	more   map[string]any // what else templates find
 	status string         // completed, skipped
 }

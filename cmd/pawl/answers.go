@@ -67,7 +67,9 @@ func (a *app) standsAt(ctx context.Context, run api.Run, depth int) (s standing,
 	case pawl.Paused:
 		next("runs resume %s", id)
 	case pawl.Failed:
-		next("runs retry %s", id)
+		if again := a.again(s.run); again != "" {
+			s.helps = append(s.helps, help{"next", style(again)})
+		}
 	case pawl.Blocked:
 		next("runs retry %s", id)
 		next("runs cancel %s", id)

@@ -14,6 +14,10 @@ const routed = `{"id": "routed", "name": "Routed", "steps": [
     {"id": "right", "steps": [{"id": "copy", "type": "transform", "config": {"expression": "workflowId"}, "next": "end"}]}]}, "next": "hold"},
   {"id": "hold", "type": "wait", "config": {"for": "event", "event": "go"}, "next": "end"}]}`
 
+// held has a step that fails, and a fallback that leads to fail.
+const held = `{"id": "held", "steps": [{"id": "pay", "type": "transform", "config": {"expression": "variables.none.at"}, "onFailure": "fallback", "fallbackStep": "tell", "next": "end"},
+  {"id": "tell", "type": "transform", "config": {"expression": "workflowId"}, "next": "fail"}]}`
+
 func TestExecutionsAndTheirGraphs(t *testing.T) {
 	t.Chdir(t.TempDir())
 	eachStore(t, func(t *testing.T, h *house) {
@@ -28,6 +32,14 @@ func TestExecutionsAndTheirGraphs(t *testing.T) {
 		at("executions", "list", "--workflow", "routed").want(t, 0, "x", "waiting")
 		at("executions", "show", "nobody").want(t, exitNotFound)
 		at("start", "routed", "--id", "bad", "--input", `{"to":"nowhere"}`, "--wait").want(t, exitRunFailed)
+		at("runs", "retry", "bad").want(t, exitConflict, "would come there again", "start another run")
+		write(t, "held.json", held)
+		at("deploy", "held.json").want(t, 0)
+		again := "pawl runs fork h --from pay"
+		at("start", "held", "--id", "h", "--wait").want(t, exitRunFailed, "after step pay failed", again)
+		at("runs", "show", "h").want(t, 0, again)
+		at("runs", "retry", "h").want(t, exitConflict, "pawl runs fork h --from 'pay'")
+		at("runs", "fork", "h", "--from", "pay", "--id", "h2").want(t, 0)
 		at("signal", "x", "go", "-q").want(t, 0)
 		at("start", "echo", "--id", "coded", "--input", `{}`, "-q").want(t, 0)
 		at("executions", "show", "coded").want(t, exitNotFound, "no deployed flow")

@@ -11,6 +11,7 @@ import (
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/agent"
 	"github.com/pawlrun/pawl/api"
+	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/llm"
 	"github.com/spf13/cobra"
 )
@@ -227,9 +228,24 @@ func (a *app) verdict(run api.Run) error {
 	}
 	e := &exitError{code: exitRunFailed, err: fmt.Errorf("run %s %s: %s", run.ID, run.State, reason)}
 	if run.State == pawl.Failed {
-		e.next = []string{"see what happened: " + a.hint("runs show %s", run.ID), "go on from the step that failed: " + a.hint("runs retry %s", run.ID)}
+		e.next = []string{"see what happened: " + a.hint("runs show %s", run.ID)}
+		if again := a.again(run); again != "" {
+			e.next = append(e.next, "go on from the step that failed: "+again)
+		}
 	}
 	return e
+}
+
+// again is the command that lets a failed run do better, or ""; a flow that led to its end fail does so again when it is retried.
+func (a *app) again(run api.Run) string {
+	end, led := flow.Ended(run.Error)
+	switch {
+	case !led:
+		return a.hint("runs retry %s", run.ID)
+	case end.After != nil && end.After.Key != "":
+		return a.hint("runs fork %s --from %s", run.ID, end.After.Key)
+	}
+	return ""
 }
 
 // stuck is the error of a run that only a person can move.
