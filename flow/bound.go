@@ -13,7 +13,7 @@ type bound struct {
 	open   []Open
 	told   map[Open]bool
 	bare   []string // models without a price
-	sets   facts    // variables that steps set; nil: not yet looked for
+	lists  *lists
 
 	allowed  int64 // how many steps a run may take; 0: not yet looked for, which is done when all visits are known
 	prompts  bool  // asking costs something
@@ -103,7 +103,7 @@ func (b *bound) visit(s *step) amounts {
 			most = most.plus(b.graph(branch.graph))
 		}
 	case *each:
-		most = most.plus(b.graph(w.graph).times(b.items(w)))
+		most = most.plus(b.graph(w.graph).times(b.lists.items(w)))
 	case *call:
 		most[ofServices] = int64(s.attempts)
 	case *wait:
@@ -136,7 +136,7 @@ func (b *bound) free(g graph, often int64) (all int64) {
 				all = plus(all, b.free(branch.graph, visits))
 			}
 		case *each:
-			items := min(times(visits, b.items(w)), maxItems)
+			items := min(times(visits, b.lists.items(w)), maxItems)
 			all = plus(all, plus(times(items, int64(len(w.graph.steps))), b.free(w.graph, items)))
 		}
 	}
@@ -184,7 +184,7 @@ func (b *bound) shares(g graph, what int, often int64) (all []share, idle int64)
 		case *each:
 			inner, idle := b.shares(w.graph, what, 1)
 			of := b.total[w.graph.steps[0]]
-			all = append(all, perItem(inner, idle, of[what], times(visits, times(b.items(w), of[ofSteps]))))
+			all = append(all, perItem(inner, idle, of[what], times(visits, times(b.lists.items(w), of[ofSteps]))))
 			first[i] = 1
 		default:
 			all = append(all, share{b.most[s][what], 1, visits})

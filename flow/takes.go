@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,7 +29,7 @@ func (w *World) model(name string) string {
 }
 
 func newBound(f *Flow, w World, l *family) *bound {
-	return &bound{flow: f, world: w, family: l, nets: map[*step]*net{}, total: map[*step]amounts{}, most: map[*step]amounts{}, seen: map[*step]int64{}, told: map[Open]bool{}}
+	return &bound{flow: f, world: w, family: l, nets: map[*step]*net{}, total: map[*step]amounts{}, most: map[*step]amounts{}, seen: map[*step]int64{}, told: map[Open]bool{}, lists: newLists(f)}
 }
 
 // say notes why something has no bound.
@@ -148,34 +147,6 @@ func or(n *int64) int64 {
 		return endless
 	}
 	return *n
-}
-
-// items is how many a map goes over at most: as many as inputs allow, if they are a variable with which a run starts.
-func (b *bound) items(w *each) int64 {
-	if w.over == nil || len(w.over.path) != 2 || w.over.path[0].Name != "variables" || w.over.path[1].IsIndex {
-		return maxItems
-	}
-	name := w.over.path[1].Name
-	if b.sets == nil {
-		b.sets = facts{}
-		b.flow.main.each(func(s *step) {
-			for fact := range s.brings() {
-				b.sets[fact] = true
-			}
-		})
-	}
-	var of struct {
-		Properties map[string]struct {
-			MaxItems *int64 `json:"maxItems"`
-		} `json:"properties"`
-	}
-	if b.sets["variable:"+name] || b.flow.Inputs == nil || json.Unmarshal(b.flow.Inputs, &of) != nil {
-		return maxItems
-	}
-	if most := of.Properties[name].MaxItems; most != nil {
-		return max(0, min(*most, maxItems))
-	}
-	return maxItems
 }
 
 // leastOf is what one visit takes at least of something, if nothing fails.

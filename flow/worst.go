@@ -115,7 +115,7 @@ func (b *bound) tell(out *WorstCase, g graph, under string, often int64) {
 				b.tell(out, branch.graph, under+s.id+"/"+branch.id+"/", visits)
 			}
 		case *each:
-			b.tell(out, w.graph, under+s.id+"/", times(visits, b.items(w)))
+			b.tell(out, w.graph, under+s.id+"/", times(visits, b.lists.items(w)))
 		case *child:
 			own = b.most[s].times(visits)
 			if inner := b.family.child(w.name); inner != nil && w.detach {

@@ -57,6 +57,12 @@ func TestWhatARunTakesAtMost(t *testing.T) {
 		send = `"type":"service",` + once + `,"config":{"service":"desk","action":"send","to":"ann"}`
 		set  = `"type":"transform","config":{"expression":"1"}`
 	)
+	const keep = `"type":"transform","config":{"set":{"same":"variables.few"}}`
+	answered := func(over, inner string) string { // by four lines of three parts at most
+		return `{"id":"q","type":"ai-decision",` + once + `,"config":{"prompt":"?","outputVariable":"q","outputFormat":"json","outputSchema":{"type":"object","properties":{` +
+			`"lines":{"type":"array","maxItems":4,"items":{"$ref":"#/$defs/line"}},"other":{"anyOf":[{"type":"array","maxItems":1},{"type":"array"}]}},"$defs":{"line":{"properties":{"parts":{"type":"array","maxItems":3}}}}}},"next":"m"},` +
+			`{"id":"m","type":"map","config":{"over":"` + over + `","steps":[{"id":"i",` + inner + `,"next":"end"}]},"next":"end"}`
+	}
 	child := `{"id":"child","steps":[{"id":"a",` + ask + `,"next":"end"}]}`
 	for name, c := range map[string]struct {
 		doc      string
@@ -86,10 +92,27 @@ func TestWhatARunTakesAtMost(t *testing.T) {
 		"a quorum": {doc: `{"id":"p","type":"parallel","config":{"failureMode":"quorum","quorum":1,"branches":[{"id":"l","steps":[{"id":"a",` + ask + `,"next":"end"}]},{"id":"r","steps":[{"id":"b",` + send + `,"next":"end"}]}]},"next":"end"}`,
 			steps: "2-3", calls: "0-3", services: "0-1"},
 		// the map, and a decision for each of 100,000 items, whose first pass counts for no limit
-		"a map":            {doc: `{"id":"m","type":"map","config":{"over":"variables.all","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "1-100001", calls: "0-300000", services: "0-0"},
-		"a map of pairs":   {doc: `{"id":"m","type":"map","config":{"over":"variables.all","steps":[{"id":"x",` + set + `,"next":"a"},{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "1-200001", calls: "0-300000", services: "0-0"},
-		"a map in a map":   {doc: `{"id":"m","type":"map","config":{"over":"variables.all","steps":[{"id":"n","type":"map","config":{"over":"item","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}]},"next":"end"}`, steps: "1-201000", calls: "0-602991", services: "0-0"},
-		"a map of a few":   {doc: `{"id":"m","type":"map","config":{"over":"variables.few","steps":[{"id":"a",` + ask + `,"next":"b"},{"id":"b",` + send + `,"next":"end"}]},"next":"end"}`, steps: "1-15", calls: "0-21", services: "0-7"},
+		"a map":               {doc: `{"id":"m","type":"map","config":{"over":"variables.all","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "1-100001", calls: "0-300000", services: "0-0"},
+		"a map of pairs":      {doc: `{"id":"m","type":"map","config":{"over":"variables.all","steps":[{"id":"x",` + set + `,"next":"a"},{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "1-200001", calls: "0-300000", services: "0-0"},
+		"a map in a map":      {doc: `{"id":"m","type":"map","config":{"over":"variables.all","steps":[{"id":"n","type":"map","config":{"over":"item","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}]},"next":"end"}`, steps: "1-201000", calls: "0-602991", services: "0-0"},
+		"a map of a few":      {doc: `{"id":"m","type":"map","config":{"over":"variables.few","steps":[{"id":"a",` + ask + `,"next":"b"},{"id":"b",` + send + `,"next":"end"}]},"next":"end"}`, steps: "1-15", calls: "0-21", services: "0-7"},
+		"a map of two lists":  {doc: `{"id":"s",` + keep + `,"next":"m"},{"id":"m","type":"map","config":{"over":"variables.same","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"n"},{"id":"n","type":"map","config":{"over":"steps.s.output.same","steps":[{"id":"b",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "3-17", calls: "0-42", services: "0-0"},
+		"a map of an answer":  {doc: answered(`steps.q.output.lines`, ask), steps: "2-6", calls: "1-17", services: "0-0"},
+		"and by its variable": {doc: answered(`variables.q.lines`, ask), steps: "2-6", calls: "1-17", services: "0-0"},
+		"and below its name":  {doc: answered(`stepResults.q.q.lines`, ask), steps: "2-6", calls: "1-17", services: "0-0"},
+		"of one alternative":  {doc: answered(`steps.q.output.other`, ask), steps: "2-100002", calls: "1-300005", services: "0-0"},
+		// an answer may be skipped, and then a run has what it was started with
+		"that may be skipped":         {doc: strings.Replace(answered(`variables.q.lines`, ask), `"id":"q"`, `"id":"q","onFailure":"skip"`, 1), steps: "2-100002", calls: "1-300005", services: "0-0"},
+		"or comes too late":           {doc: `{"id":"m","type":"map","config":{"over":"variables.all","steps":[{"id":"x",` + set + `,"next":"end"}]},"next":"q"},{"id":"q","type":"ai-decision",` + once + `,"config":{"prompt":"?","outputVariable":"all","outputFormat":"json","outputSchema":{"type":"array","maxItems":2}},"next":"end"}`, steps: "2-100002", calls: "1-5", services: "0-0"},
+		"a map in a map of an answer": {doc: answered(`steps.q.output.lines`, `"type":"map","config":{"over":"item.parts","steps":[{"id":"a",`+ask+`,"next":"end"}]}`), steps: "2-18", calls: "1-41", services: "0-0"},
+		"a map of a map":              {doc: `{"id":"m","type":"map","config":{"over":"variables.few","steps":[{"id":"a",` + set + `,"next":"end"}]},"next":"n"},{"id":"n","type":"map","config":{"over":"steps.m.output","steps":[{"id":"b",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "2-16", calls: "0-21", services: "0-0"},
+		"what came":                   {doc: `{"id":"w","type":"wait","config":{"for":"webhook","schema":{"type":"object","properties":{"list":{"type":"array","maxItems":3}}}},"next":"m"},{"id":"m","type":"map","config":{"over":"steps.w.output.body.list","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "2-5", calls: "0-9", services: "0-0"},
+		"what was filled in":          {doc: `{"id":"w","type":"wait","config":{"for":"approval","schema":{"type":"object","properties":{"list":{"type":"array","maxItems":3}}}},"next":"m"},{"id":"m","type":"map","config":{"over":"steps.w.output.form.list","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "2-5", calls: "0-9", services: "0-0"},
+		"what a service has":          {doc: `{"id":"s",` + strings.Replace(send, "send", "look", 1) + `,"next":"m"},{"id":"m","type":"map","config":{"over":"steps.s.output.rows","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "2-8", calls: "0-18", services: "1-1"},
+		"what was asked for":          {doc: `{"id":"s","type":"service",` + once + `,"config":{"service":"desk","action":"look","n":5},"next":"m"},{"id":"m","type":"map","config":{"over":"steps.s.output.some","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "2-7", calls: "0-15", services: "1-1"},
+		"what a start asks for":       {doc: `{"id":"s","type":"service",` + once + `,"config":{"service":"desk","action":"look","n":"{{variables.x}}"},"next":"m"},{"id":"m","type":"map","config":{"over":"steps.s.output.some","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "2-100002", calls: "0-300000", services: "1-1"},
+		// which makes it no longer, but is not looked through
+		"a list of itself": {doc: `{"id":"x","type":"transform","config":{"set":{"few":"variables.few"}},"next":"m"},{"id":"m","type":"map","config":{"over":"variables.few","steps":[{"id":"a",` + ask + `,"next":"end"}]},"next":"end"}`, steps: "2-100002", calls: "0-300000", services: "0-0"},
 		"a child":          {doc: `{"id":"k","type":"workflow","config":{"workflow":"child"},"next":"l"},{"id":"l","type":"workflow","config":{"workflow":"child"},"next":"end"}`, children: []string{child}, steps: "2-2", calls: "2-6", services: "0-0"},
 		"an unknown child": {doc: `{"id":"k","type":"workflow","config":{"workflow":"other"},"next":"end"}`, steps: "1-1", calls: "0-any", services: "0-any"},
 		"itself":           {doc: `{"id":"k",` + ask + `,"next":{"x":"end","default":"l"}},{"id":"l","type":"workflow","config":{"workflow":"f"},"next":"end"}`, steps: "1-2", calls: "1-any", services: "0-any"},

@@ -67,6 +67,10 @@ const (
 // Trusted is the key of a schema's leaf, with the value true, into which nothing may flow that a model wrote, unless the flow says allowModel: addresses, recipients, names of files and channels.
 const Trusted = "x-pawl-trusted"
 
+// Most is the key of a list in an action's Result, with the name of a parameter: it has at most as many items as that says. So a
+// flow that goes over them is known to do so no oftener.
+const Most = "x-pawl-most"
+
 // Note is the key of a schema, or of a part of one, with a sentence that is told to who checks a flow that calls the action, or gives
 // that parameter: what could not be checked here, and what to do about it.
 const Note = "x-pawl-note"

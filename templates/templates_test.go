@@ -75,6 +75,9 @@ func TestPagesSayWhoIsToldAndWhatItCosts(t *testing.T) {
 			if want := fmt.Sprintf("at most $%.2f (`limits.maxCostUsd`)", limits.Limits.MaxCostUsd); !strings.Contains(costs, want) {
 				t.Errorf("the page says of costs %q, want %q in it", costs, want)
 			}
+			if worst := f.WorstCase(flow.World{Services: realServices(t, of), Model: "test/m"}); *worst.ModelCalls.Most > 10_000 { // lists are bounded
+				t.Errorf("%s", worst.Summary)
+			}
 			if _, most, is := strings.Cut(costs, "at worst, with every retry and repair, "); is {
 				calls := *f.WorstCase(flow.World{Services: realServices(t, of), Model: "test/m"}).ModelCalls.Most
 				if want := fmt.Sprintf("%d times", calls); !strings.HasPrefix(most, want) {

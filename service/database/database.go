@@ -131,7 +131,7 @@ func (s *Service) Actions() []service.Action {
 }
 
 var resultSchema = json.RawMessage(`{"type":"object","required":["rows","columns","rowCount"],"properties":{
-"rows":{"description":"Each an object by column","type":"array","items":{"type":"object"}},
+"rows":{"description":"Each an object by column","type":"array","x-pawl-most":"maxRows","items":{"type":"object"}},
 "columns":{"type":"array","items":{"type":"string"}},
 "rowCount":{"description":"The rows that were read, or written","type":"integer"}}}`)
 

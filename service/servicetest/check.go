@@ -109,9 +109,35 @@ func schemas(t testing.TB, a service.Action) {
 			t.Errorf("the result of %s: %v", a.Name, err)
 		}
 	}
+	var params, result any
+	if json.Unmarshal(a.Params, &params) == nil && json.Unmarshal(a.Result, &result) == nil {
+		bounds(t, a.Name, params, result)
+	}
 	var tree any
 	if json.Unmarshal(a.Params, &tree) == nil {
 		marks(t, a.Name, tree)
+	}
+}
+
+// bounds looks at the parameters that are said to bound lists of the result.
+func bounds(t testing.TB, action string, params, result any) {
+	switch v := result.(type) {
+	case []any:
+		for _, item := range v {
+			bounds(t, action, params, item)
+		}
+	case map[string]any:
+		if name, is := v[service.Most]; is {
+			object, _ := params.(map[string]any)
+			properties, _ := object["properties"].(map[string]any)
+			text, _ := name.(string)
+			if of, _ := properties[text].(map[string]any); of["type"] != "integer" {
+				t.Errorf("the result of %s has %s: %v, which is no parameter that is a whole number", action, service.Most, name)
+			}
+		}
+		for _, inner := range v {
+			bounds(t, action, params, inner)
+		}
 	}
 }
 
