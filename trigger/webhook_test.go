@@ -198,3 +198,38 @@ func signedSlack(body string, good bool) *http.Request {
 	r.Header.Set("X-Slack-Signature", "v0="+hex.EncodeToString(macOf(key, "v0:"+at+":"+body)))
 	return r
 }
+
+// The id of a delivery is known for a day, and then names another one.
+func TestJ47_aDeliveryIsKnownForADay(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *pawl.Engine) {
+		r := &Route{ID: "flow:f:0", Owner: "flow:f", Path: "/x", Workflow: "quick", Scheme: None, Dedupe: "/id"}
+		send := func(id string) (string, bool) {
+			t.Helper()
+			got, err := r.Accept(t.Context(), e, Arrival{Method: "POST", Body: []byte(`{"id": "` + id + `"}`)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got.Run, got.Repeated
+		}
+		first, _ := send("a")
+		time.Sleep(DedupeFor - time.Second)
+		if run, repeated := send("a"); run != first || !repeated {
+			t.Errorf("a second before its end: %s, %t", run, repeated)
+		}
+		other, repeated := send("b")
+		if other == first || repeated {
+			t.Errorf("another delivery: %s, %t", other, repeated)
+		}
+		time.Sleep(time.Second)
+		second, repeated := send("a")
+		if second == first || repeated {
+			t.Errorf("after a day: %s, %t", second, repeated)
+		}
+		if run, repeated := send("a"); run != second || !repeated {
+			t.Errorf("after a day, again: %s, %t", run, repeated)
+		}
+		if run, repeated := send("b"); run != other || !repeated {
+			t.Errorf("the other again: %s, %t", run, repeated)
+		}
+	})
+}
