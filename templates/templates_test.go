@@ -2,6 +2,7 @@ package templates_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -29,6 +30,19 @@ func TestJ52_templatesAreValidAgainstTheRealServices(t *testing.T) {
 			}
 			if f.ID != of.Name || f.Name == "" || f.Description == "" || f.Inputs == nil {
 				t.Errorf("it is %q, %q, %q", f.ID, f.Name, f.Description)
+			}
+			if started := strings.Contains(of.Flow(), "\ntrigger: {type: "); started == (of.Name == "rag-answer") { // whose questions people ask
+				t.Errorf("something starts it: %t", started)
+			}
+			// Where the server has no model of its own, the deployment says so, and of nothing else: no run is left without one.
+			var found flow.Problems
+			if _, err := flow.Parse([]byte(of.Flow()), flow.World{Services: realServices(t, of)}); !errors.As(err, &found) {
+				t.Errorf("without a model it is deployed: %v", err)
+			}
+			for _, p := range found.Faults() {
+				if p.Message != "no model is named" {
+					t.Error(p.String())
+				}
 			}
 			for name := range of.Services() {
 				if !strings.Contains(of.Flow(), "service: "+name+",") {
