@@ -194,10 +194,10 @@ func TestJ23_repairsTellWhatWasWrong(t *testing.T) {
 			t.Errorf("the model is told %q and %q", last[2].Content, last[4].Content)
 		}
 		equal(t, "steps", strings.Count(o.journal(id), `"kind":"step"`), 1)
-		for repairs, requests := range map[string]int{`, "maxRepairs": 0`: 1, `, "maxRepairs": 1`: 2} {
+		for config, requests := range map[string]int{number + `, "maxRepairs": 0`: 1, number + `, "maxRepairs": 1`: 2, `, "outputFormat": "number", "max": 2`: 3} { // left out, two
 			before := len(o.model.Calls())
-			o.breaks(question(number+repairs), `{"x": "it"}`, "gave no answer of the shape that was asked for")
-			equal(t, repairs+": requests", len(o.model.Calls())-before, requests)
+			o.breaks(question(config), `{"x": "it"}`, "gave no answer of the shape that was asked for")
+			equal(t, config+": requests", len(o.model.Calls())-before, requests)
 		}
 	})
 }
