@@ -323,7 +323,8 @@ func (a *app) noun(cmd *cobra.Command, children ...*cobra.Command) *cobra.Comman
 
 // alsoCalled are words that people know of other programs.
 var alsoCalled = map[string]string{"ps": "runs list", "ls": "runs list", "list": "runs list", "status": "runs show", "logs": "runs follow", "log": "runs follow",
-	"why": "runs show", "send": "events send", "publish": "events send", "run": "start", "exec": "start", "server": "serve", "login": "context set", "rm": "runs delete", "execute": "start", "new": "init", "lint": "validate"}
+	"why": "runs show", "send": "events send", "publish": "events send", "run": "start", "exec": "start", "server": "serve", "login": "context set", "rm": "runs delete", "execute": "start", "new": "init", "lint": "validate",
+	"show": "runs show", "get": "runs show", "describe": "runs show", "delete": "runs delete", "stop": "runs cancel", "kill": "runs cancel", "abort": "runs cancel", "restart": "runs retry", "rerun": "runs retry", "replay": "runs retry", "unpause": "runs resume"}
 
 // nearby adds to the error of a command that there is not the one of that name that is below another.
 func (a *app) nearby(root *cobra.Command, err error) error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
@@ -56,7 +57,7 @@ func (a *app) approvalsListCommand() *cobra.Command {
 				}
 				a.table(columns{"~ID", "TITLE", "STATE", "WHO", "+WORKFLOW", "ASKED", "EXPIRES"}, rows)
 				if state == "pending" {
-					a.note("decide: %s", style(a.hint("approve %s", page.Items[0].ID)))
+					a.note("decide: %s", style(a.decisions(&page.Items[0])[0]))
 				}
 				a.more(page.Next)
 			}})
@@ -331,11 +332,23 @@ func (a *app) decisions(one *approval.Approval) []string {
 			}
 		}
 	}
-	by := ""
-	if a.person() == "" {
-		by = " --by NAME"
-	}
+	by := a.byOf(one)
 	return []string{approve + by, a.hint("reject %s --comment WHY", one.ID) + by}
+}
+
+// byOf is the flag that says who decides an approval, where it must: whom a key is named for decides by it, and an approver who runs
+// the program by their name.
+func (a *app) byOf(one *approval.Approval) string {
+	may := slices.DeleteFunc(one.Deciders(time.Now()), func(name string) bool { return one.Voted(name) != nil })
+	switch person := a.person(); {
+	case a.meant.Key != "":
+		return ""
+	case len(may) > 0 && !slices.Contains(may, person):
+		return " --by " + shellQuote(may[0])
+	case person == "":
+		return " --by NAME"
+	}
+	return ""
 }
 
 // linkHint says how somebody without a key may decide.

@@ -400,7 +400,7 @@ func TestDurationsAreForPeople(t *testing.T) {
 }
 
 func TestWordsOfOtherPrograms(t *testing.T) {
-	for word, want := range map[string]string{"cancel": "pawl runs cancel", "result": "pawl runs result", "list": "pawl runs list", "ps": "pawl runs list", "retry": "pawl runs retry", "revoke": "pawl keys revoke", "strat": `"start"`} {
+	for word, want := range map[string]string{"cancel": "pawl runs cancel", "result": "pawl runs result", "list": "pawl runs list", "ps": "pawl runs list", "retry": "pawl runs retry", "pause": "pawl runs pause", "wake": "pawl runs wake", "fork": "pawl runs fork", "show": "pawl runs show", "stop": "pawl runs cancel", "delete": "pawl runs delete", "revoke": "pawl keys revoke", "strat": `"start"`} {
 		pawlWith(t, environment{}, "", word, "x").want(t, 2, "did you mean", want)
 	}
 	h := serve(t, testWorkflows()...)

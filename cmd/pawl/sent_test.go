@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os/user"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,6 +132,36 @@ func TestADeciderIsTheAccountOfTheMachine(t *testing.T) {
 		if !strings.Contains(line, "--by NAME") {
 			t.Error(line)
 		}
+	}
+}
+
+// Where approvers are named, a hint to decide names one that may, and has not yet; with a key nobody has to be named.
+func TestHintsToDecideNameAnApprover(t *testing.T) {
+	ada := environment{"USER": "ada"}
+	for name, c := range map[string]struct {
+		env  environment
+		key  string
+		one  approval.Approval
+		want string
+	}{
+		"anybody":             {ada, "", approval.Approval{}, ""},
+		"one of them":         {ada, "", approval.Approval{Approvers: []string{"bo", "ada"}}, ""},
+		"another":             {ada, "", approval.Approval{Approvers: []string{"bo@example.com", "cy"}}, " --by bo@example.com"},
+		"one with two words":  {ada, "", approval.Approval{Approvers: []string{"bo li"}}, " --by 'bo li'"},
+		"nobody knows who":    {environment{}, "", approval.Approval{Approvers: []string{"bo"}}, " --by bo"},
+		"a key":               {ada, "$PAWL_API_KEY", approval.Approval{Approvers: []string{"bo"}}, ""},
+		"who has started it":  {ada, "", approval.Approval{Approvers: []string{"bo", "cy"}, Not: []string{"bo"}}, " --by cy"},
+		"who has voted":       {ada, "", approval.Approval{Approvers: []string{"bo", "cy"}, Need: 2, Votes: []approval.Decision{{By: "bo", Approved: true}}}, " --by cy"},
+		"who comes to decide": {ada, "", approval.Approval{Approvers: []string{"bo"}, Not: []string{"bo"}, Escalate: &approval.Escalation{After: time.Hour, Approvers: []string{"cy"}}, Asked: time.Now().Add(-2 * time.Hour)}, " --by cy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &app{self: "pawl", env: c.env.get, account: func() (*user.User, error) { return nil, errors.New("no account") }, meant: shownTarget{Key: c.key}}
+			c.one.ID = "r/pay"
+			got := a.decisions(&c.one)
+			if want := []string{"pawl approve r/pay" + c.want, "pawl reject r/pay --comment WHY" + c.want}; !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
 	}
 }
 
