@@ -35,6 +35,8 @@ type Field struct {
 	// Optional: the type says omitempty or omitzero. A field that is not there has its zero value either
 	// way; whether the workflow does with that is the workflow's own affair.
 	Optional bool `json:"optional,omitempty"`
+	// Values are all that it may have, where a schema names them; nil: any of its kind.
+	Values []json.RawMessage `json:"values,omitempty"`
 }
 
 // Shaped is implemented by an input that decodes its JSON itself, to say which type its JSON has.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -208,7 +209,7 @@ func TestAnExecutionIsMadeOncePerKey(t *testing.T) {
 
 func TestFlowsAndCodeStandInOneList(t *testing.T) {
 	eachHouse(t, func(t *testing.T, h *house) {
-		doc := strings.Replace(aFlow("middle", "{{variables.b}}"), `{"id"`, `{"name":"In the middle","inputs":{"type":"object","required":["b"],"properties":{"a":{"type":["string","null"]},"b":{"type":"string"}}},"id"`, 1)
+		doc := strings.Replace(aFlow("middle", "{{variables.b}}"), `{"id"`, `{"name":"In the middle","inputs":{"type":"object","required":["b"],"properties":{"a":{"type":["string","null"]},"b":{"type":"string"},"c":{"enum":["x","y"]},"d":{"enum":[1,"y"]}}},"id"`, 1)
 		for _, doc := range []string{doc, aFlow("Zed", "x"), aFlow("aa", "x"), aFlow("zz", "x")} {
 			if _, err := h.client.Deploy(t.Context(), []byte(doc), api.DeployOptions{}); err != nil {
 				t.Fatal(err)
@@ -236,8 +237,9 @@ func TestFlowsAndCodeStandInOneList(t *testing.T) {
 			t.Errorf("%q", names)
 		}
 		w, err := h.client.Workflow(t.Context(), "middle")
-		want := []pawl.Field{{Name: "b", Kind: "string"}, {Name: "a", Kind: "any", Optional: true}}
-		if err != nil || w.Title != "In the middle" || !slices.Equal(w.Fields, want) || !strings.Contains(string(w.Inputs), `"required"`) {
+		want := []pawl.Field{{Name: "b", Kind: "string"}, {Name: "a", Kind: "any", Optional: true},
+			{Name: "c", Kind: "string", Optional: true, Values: []json.RawMessage{[]byte(`"x"`), []byte(`"y"`)}}, {Name: "d", Kind: "any", Optional: true, Values: []json.RawMessage{[]byte(`1`), []byte(`"y"`)}}}
+		if err != nil || w.Title != "In the middle" || !reflect.DeepEqual(w.Fields, want) || !strings.Contains(string(w.Inputs), `"required"`) {
 			t.Errorf("%+v %v", w, err)
 		}
 		// A start without what it takes is refused, and none is made.

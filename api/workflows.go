@@ -174,8 +174,11 @@ func (s *server) flowWhole(ctx context.Context, info flow.Info) (*workflowOutput
 // the order in which it says so.
 func fieldsOfSchema(schema json.RawMessage) (fields []pawl.Field) {
 	var of struct {
-		Properties map[string]struct{ Type any }
-		Required   []string
+		Properties map[string]struct {
+			Type any
+			Enum []json.RawMessage
+		}
+		Required []string
 	}
 	if schema == nil || json.Unmarshal(schema, &of) != nil {
 		return nil
@@ -188,11 +191,15 @@ func fieldsOfSchema(schema json.RawMessage) (fields []pawl.Field) {
 	}
 	slices.Sort(others)
 	for i, name := range slices.Concat(of.Required, others) {
-		kind, _ := of.Properties[name].Type.(string)
-		if !slices.Contains([]string{"string", "number", "integer", "boolean", "array", "object"}, kind) {
+		p := of.Properties[name]
+		kind, _ := p.Type.(string)
+		switch {
+		case kind == "" && len(p.Enum) > 0 && !slices.ContainsFunc(p.Enum, func(v json.RawMessage) bool { return v[0] != '"' }):
+			kind = "string"
+		case !slices.Contains([]string{"string", "number", "integer", "boolean", "array", "object"}, kind):
 			kind = "any"
 		}
-		fields = append(fields, pawl.Field{Name: name, Kind: kind, Optional: i >= len(of.Required)})
+		fields = append(fields, pawl.Field{Name: name, Kind: kind, Optional: i >= len(of.Required), Values: p.Enum})
 	}
 	return fields
 }

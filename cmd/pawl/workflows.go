@@ -159,11 +159,15 @@ func (a *app) showWorkflow(ctx context.Context, w *api.Workflow) {
 		if f.Optional {
 			must = "yes"
 		}
-		rows = append(rows, []any{f.Name, f.Kind, must})
+		var values []string
+		for _, v := range f.Values {
+			values = append(values, string(v))
+		}
+		rows = append(rows, []any{f.Name, f.Kind, must, strings.Join(values, ", ")})
 	}
 	if rows != nil {
 		a.out.line("")
-		a.table(columns{"FIELD", "KIND", "OPTIONAL"}, rows)
+		a.table(columns{"FIELD", "KIND", "OPTIONAL", "VALUES"}, rows)
 	}
 	a.out.line("")
 	start := a.hint("start %s", w.Name)
@@ -186,8 +190,15 @@ func exampleOf(fields []pawl.Field) string {
 	values := map[string]string{"string": `"…"`, "number": "1.5", "integer": "1", "boolean": "true", "array": "[]", "object": "{}", "time": `"2026-11-21T18:00:00Z"`, "any": "null"}
 	var pairs []string
 	for _, f := range fields {
-		if name, err := json.Marshal(f.Name); err == nil && !f.Optional {
-			pairs = append(pairs, string(name)+":"+values[f.Kind])
+		if f.Optional {
+			continue
+		}
+		value := values[f.Kind]
+		if len(f.Values) > 0 {
+			value = string(f.Values[0])
+		}
+		if name, err := json.Marshal(f.Name); err == nil {
+			pairs = append(pairs, string(name)+":"+value)
 		}
 	}
 	if pairs == nil {
