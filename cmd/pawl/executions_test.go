@@ -15,7 +15,7 @@ const routed = `{"id": "routed", "name": "Routed", "steps": [
   {"id": "hold", "type": "wait", "config": {"for": "event", "event": "go"}, "next": "end"}]}`
 
 // held has a step that fails, and a fallback that leads to fail.
-const held = `{"id": "held", "inputs": {"type": "object", "properties": {"tier": {"enum": ["free", "paid"]}}}, "steps": [{"id": "pay", "type": "transform", "config": {"expression": "variables.none.at"}, "onFailure": "fallback", "fallbackStep": "tell", "next": "end"},
+const held = `{"id": "held", "inputs": {"type": "object", "properties": {"tier": {"enum": ["free", "paid"]}}}, "steps": [{"id": "pay", "type": "transform", "config": {"expression": "variables.tier.at"}, "onFailure": "fallback", "fallbackStep": "tell", "next": "end"},
   {"id": "tell", "type": "transform", "config": {"expression": "workflowId"}, "next": "fail"}]}`
 
 func TestExecutionsAndTheirGraphs(t *testing.T) {
@@ -37,7 +37,7 @@ func TestExecutionsAndTheirGraphs(t *testing.T) {
 		at("deploy", "held.json").want(t, 0)
 		at("workflows", "show", "held").want(t, 0, `tier   string  yes       "free", "paid"`)
 		again := "pawl runs fork h --from pay"
-		at("start", "held", "--id", "h", "--wait").want(t, exitRunFailed, "after step pay failed", again)
+		at("start", "held", "--id", "h", "--input", "{}", "--wait").want(t, exitRunFailed, "after step pay failed", again)
 		at("runs", "show", "h").want(t, 0, again)
 		at("runs", "retry", "h").want(t, exitConflict, "pawl runs fork h --from 'pay'")
 		at("runs", "fork", "h", "--from", "pay", "--id", "h2").want(t, 0)
