@@ -99,6 +99,14 @@ type recorder struct {
 	mu      sync.Mutex
 	nodes   map[string]node
 	calls   map[string][]map[string]any // by the node's id
+	steps   map[string]bool             // that have called
+}
+
+// keys are the steps that have called, sorted: what is done twice by one key is done once.
+func (r *recorder) keys() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.steps))
 }
 
 func (r *recorder) around(set service.Set) service.Set {
@@ -137,6 +145,7 @@ func (s recorded) Call(ctx context.Context, c service.Call) (any, error) {
 	s.by.effects.Do(ctx, pawl.InfoOf(ctx).Step)
 	s.by.mu.Lock()
 	s.by.calls[node] = append(s.by.calls[node], params)
+	s.by.steps[pawl.InfoOf(ctx).Step] = true
 	s.by.mu.Unlock()
 	answer, is := s.by.answers[node]
 	if !is {
@@ -227,7 +236,7 @@ func options(t testing.TB, of templates.Template, c testCase) (flow.Options, *re
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{answers: c.Services, nodes: nodes, calls: map[string][]map[string]any{}}
+	r := &recorder{answers: c.Services, nodes: nodes, calls: map[string][]map[string]any{}, steps: map[string]bool{}}
 	return flow.Options{
 		Models: agent.New(agent.Options{Providers: map[string]llm.Model{"test": script(nodes, c.Answers)}, Prices: prices}),
 		Model:  "test/m", Services: r.around(realServices(t, of)),
