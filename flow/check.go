@@ -17,7 +17,7 @@ func check(f *findings, made *Flow, w World) {
 	}
 	made.checkStarts(f)
 	k := &checker{f: f, flow: made, world: w, read: map[string]bool{}, words: wordsOf(made.main)}
-	k.signers()
+	k.secrets()
 	k.graph(made.main, known{}, nil, inside{})
 	k.unread(made.main)
 	k.trust(made.main, "", newAround(made.main, nil))

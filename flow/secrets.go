@@ -3,15 +3,16 @@ package flow
 import (
 	"strings"
 
+	"github.com/pawlrun/pawl/service"
 	"github.com/pawlrun/pawl/trigger"
 )
 
 // maxSecrets bounds how many names of secrets are looked for while a document is checked: each may be a question to the store.
 const maxSecrets = 100
 
-// signers warns of secrets that are not there by which requests are checked that start the flow, or that its waits wait for.
-// Those that services are given are looked at where other paths are.
-func (k *checker) signers() {
+// secrets warns of secrets that are not there by which requests are checked that start the flow, or that its waits wait for, and of
+// those that services are given beside their parameters. Those in parameters are looked at where other paths are.
+func (k *checker) secrets() {
 	if k.world.Secret == nil {
 		return
 	}
@@ -25,6 +26,27 @@ func (k *checker) signers() {
 			k.signer(s.at.get("config"), false)
 		}
 	})
+	k.flow.main.each(func(s *step) {
+		switch w := s.work.(type) {
+		case *call:
+			k.given(s.at.get("config").get("service"), w.action)
+		case *wait:
+			for _, n := range w.notices {
+				k.given(n.at.get("service"), n.action)
+			}
+		case *agentWork:
+			for _, t := range w.tools {
+				k.given(t.at, t.action)
+			}
+		}
+	})
+}
+
+// given looks for the secrets that an action is given.
+func (k *checker) given(at *node, action service.Action) {
+	for _, name := range action.Secrets {
+		k.secret(at, name, "calls of the service fail", nil)
+	}
 }
 
 // signer looks for the secret of an object with a scheme and a secret. The server's settings go before secrets of the tenant. hmac

@@ -1,12 +1,15 @@
 package flow_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pawlrun/pawl/flow"
+	"github.com/pawlrun/pawl/service"
 )
 
 // keeps is a world whose tenant has the secrets stripe and hub, and whose settings have two for webhooks.
@@ -92,5 +95,40 @@ func TestSecretsAreLookedForOnceAndNotWithoutEnd(t *testing.T) {
 	}
 	if slices.Sort(looks); len(looks) != 100 || len(slices.Compact(looks)) != 100 {
 		t.Errorf("%d looks: %v", len(looks), looks)
+	}
+}
+
+// A service that is described by data is given secrets that no flow names; they are warned of in the steps that call it.
+func TestSecretsOfServicesAreWarnedOf(t *testing.T) {
+	tickets, err := service.Describe([]byte(`{"name": "tickets", "baseURL": "https://tickets.example", "auth": {"bearer": "{{secrets.tickets}}"}, "actions": {
+	  "open": {"path": "/open", "method": "POST"}, "look": {"path": "/look", "auth": {"bearer": "{{secrets.stripe}}"}}, "free": {"path": "/free", "auth": null}}}`),
+		service.DescribeOptions{Secret: func(context.Context, string) (string, error) { return "", errors.New("nobody looks") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const told = `: there is no secret "tickets": until it is set, calls of the service fail; set it: pawl secrets set tickets`
+	calls := func(action string) string {
+		return `{"id": "a", "type": "service", "config": {"service": "tickets", "action": "` + action + `"}, "next": "end"}`
+	}
+	for name, test := range map[string]struct{ step, at string }{
+		"a step":       {calls("open"), "/steps/0/config/service"},
+		"within":       {branches("p", end, "", calls("open")), "/steps/0/config/branches/0/steps/0/config/service"},
+		"is there":     {calls("look"), ""},
+		"needs none":   {calls("free"), ""},
+		"a tool":       {agentStep(`"instructions": "Help.", "tools": ["tickets.look", "tickets.open"]`), "/steps/0/config/tools/1"},
+		"who is told":  {`{"id": "w", "type": "wait", "config": {"for": "approval", "notify": [{"service": "tickets", "action": "open"}]}, "next": "end"}`, "/steps/0/config/notify/0/service"},
+		"who asks not": {step("a", end), ""},
+	} {
+		var looks []string
+		w := keeps(&looks)
+		w.Services["tickets"] = tickets
+		f, err := flow.Parse([]byte(of(test.step)), w)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		found := slices.ContainsFunc(f.Warnings, func(p flow.Problem) bool { return strings.HasSuffix(p.String(), test.at+told) })
+		if some := slices.ContainsFunc(f.Warnings, func(p flow.Problem) bool { return strings.Contains(p.Message, "secret ") }); found != (test.at != "") || some != found {
+			t.Errorf("%s: told %q", name, f.Warnings)
+		}
 	}
 }

@@ -111,6 +111,7 @@ func Describe(data []byte, opt DescribeOptions) (*Described, error) {
 	}
 	var list []Action
 	for _, w := range r.made {
+		w.action.Secrets = w.secrets
 		d.ways[w.action.Name] = w
 		list = append(list, w.action)
 	}

@@ -26,6 +26,8 @@ type Action struct {
 	Params json.RawMessage `json:"params"`           // JSON Schema of an object; see [Fill] for what a template may put where
 	Result json.RawMessage `json:"result,omitempty"` // JSON Schema of what Call returns; empty: anything
 	Effect Effect          `json:"effect"`
+	// Secrets are the names of those that it is given beside its parameters: who deploys a flow is warned of one that is not there.
+	Secrets []string `json:"-"`
 }
 
 // Effect is what happens outside when an action is carried out twice.
