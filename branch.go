@@ -158,6 +158,7 @@ func (b *branch) commit(build func(ch *Change)) {
 		r.lost(err)
 		runtime.Goexit()
 	}
+	clear(ch.Entries) // what the branch keeps for its next change, and is kept itself while somebody has its Future, must not hold results
 	if r.dead.Load() {
 		runtime.Goexit()
 	}

@@ -22,6 +22,41 @@ func encode(what string, v any, limit int) (json.RawMessage, error) {
 	return b, nil
 }
 
+// ready is the JSON of a value that brings its own, as a json.RawMessage does, if that is what encode would make of it to the byte; else nil.
+// json.Marshal copies it twice to find out, and such values are the large ones. It is not copied: who returned it from a step's body
+// has no more use for it.
+func ready(v any) json.RawMessage {
+	m, is := v.(json.Marshaler)
+	if at := reflect.ValueOf(v); !is || at.Kind() == reflect.Pointer && at.IsNil() {
+		return nil
+	}
+	data, err := m.MarshalJSON()
+	if err != nil || !asEncoded(data) {
+		return nil
+	}
+	return data
+}
+
+// asEncoded reports whether data is JSON as json.Marshal writes it: without white space between values, in which nothing is to be escaped for HTML.
+func asEncoded(data []byte) bool {
+	quoted := false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '<', c == '>', c == '&':
+			return false
+		case c == 0xe2 && i+2 < len(data) && data[i+1] == 0x80 && data[i+2]&^1 == 0xa8: // U+2028, U+2029
+			return false
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c <= ' ' && !quoted:
+			return false
+		}
+	}
+	return json.Valid(data)
+}
+
 // decode is the inverse of encode. Absent data leaves *v as it is.
 func decode(what string, data []byte, v any) error {
 	if len(data) == 0 {

@@ -1,6 +1,7 @@
 package pawl
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -46,5 +47,28 @@ func BenchmarkDecodeRaw(b *testing.B) {
 		if err := decode("a result", data, &v); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A value that brings its own JSON is recorded as json.Marshal would write it, also where it is not copied.
+func TestReadyJSONIsAsMarshalWritesIt(t *testing.T) {
+	var none *json.RawMessage
+	for _, v := range []any{
+		json.RawMessage(nil), none, json.RawMessage(`1`), json.RawMessage(`"a b"`), json.RawMessage(` 1`), json.RawMessage("{\"a\": 1}"), json.RawMessage(`{"a":[1,"x y",null]}`),
+		json.RawMessage(`"a\"b c"`), json.RawMessage(`"a\\"`), json.RawMessage(`"<"`), json.RawMessage(`"&"`), json.RawMessage("\"\u2028\""), json.RawMessage("\"\u2029\""), json.RawMessage("\"\u2027é\""),
+		json.RawMessage("\"\xe2\""), json.RawMessage(`{`), json.RawMessage(``), json.RawMessage(`1 2`), json.RawMessage("\"\n\""), time.Unix(0, 0).UTC(), "text", 1,
+	} {
+		want, err := json.Marshal(v)
+		got := ready(v)
+		switch {
+		case got == nil: // encode does it
+		case err != nil:
+			t.Errorf("%#v: it is %s, and should be refused: %v", v, got, err)
+		case !bytes.Equal(got, want):
+			t.Errorf("%#v: it is %s, not %s", v, got, want)
+		}
+	}
+	if large := json.RawMessage(`{"a":[1,"x y",null]}`); &ready(large)[0] != &large[0] {
+		t.Error("JSON is copied")
 	}
 }

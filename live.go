@@ -42,6 +42,7 @@ type live struct {
 	replaying atomic.Bool  // the journal holds what the code has not asked for, or may
 	bodies    atomic.Int64 // branches in a body
 	dead      atomic.Bool
+	reading   sync.Mutex // held while what a replay needs is read; before mu
 
 	mu       sync.Mutex
 	seq      int64

@@ -64,7 +64,12 @@ func (r *live) load() error {
 // whole reads the data of an entry, where it was left out, and of what comes next, up to
 // limit entries.
 func (r *live) whole(e *Entry, limit int) error {
-	if e.Size == 0 {
+	r.reading.Lock() // many branches may ask at once: each page is read once, and is in memory alone
+	defer r.reading.Unlock()
+	r.mu.Lock()
+	known := e.Size == 0 // it came with what another branch asked for
+	r.mu.Unlock()
+	if known {
 		return nil
 	}
 	page, err := r.e.store.Journal(context.Background(), r.info.Key, e.Seq-1, limit)

@@ -131,6 +131,7 @@ func (s *stepContext) Value(key any) any {
 // ErrTooLarge. A recorded result that no longer fits T, as its type was changed since, blocks
 // the run: nothing is lost, and Retry goes on when the code fits again.
 //
+// What fn returns must not be changed afterwards: JSON is recorded as it is, and not copied.
 // fn must not make durable calls; its context ends when the run is cancelled or leaves the
 // worker.
 func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error), opts ...StepOption) (T, error) {
@@ -174,7 +175,14 @@ func noFunction(call, name string) error {
 }
 
 func encodeResult(c *Context, name string, v any) (json.RawMessage, error) {
-	data, err := encode("result of step "+name, v, c.b.r.e.opt.MaxPayload)
+	what, limit := "result of step "+name, c.b.r.e.opt.MaxPayload
+	if data := ready(v); data != nil {
+		if len(data) > limit {
+			return nil, Fatal(&TooLargeError{What: what, Size: len(data), Limit: limit})
+		}
+		return data, nil
+	}
+	data, err := encode(what, v, limit)
 	return data, Fatal(err)
 }
 

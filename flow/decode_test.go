@@ -32,3 +32,21 @@ func BenchmarkDecodeText(b *testing.B) {
 		}
 	}
 }
+
+// What is refused before it is read would be refused when it was.
+func TestAtLeastIsNoMoreThanTheSize(t *testing.T) {
+	for _, text := range []string{
+		`null`, `1`, `"text"`, `"{[{[\"{["`, `{}`, `[]`, `{"a":1}`, `[[],[[]],{}]`, `[{"a":1},{"a":{"b":[1]}}]`, ` { "a" : [ { "b" : "\\" } ] }`, `{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8,"i":9}`,
+	} {
+		v, err := decode([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if least, size := atLeast([]byte(text)), sizeOf(v, 1<<30); least > size {
+			t.Errorf("%s takes %d bytes, and not %d or more", text, size, least)
+		}
+	}
+	if objects := `[` + strings.Repeat(`{"a":1},`, 999) + `{"a":1}]`; atLeast([]byte(objects)) < 300_000 {
+		t.Error("small objects are not told")
+	}
+}

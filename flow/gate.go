@@ -10,13 +10,14 @@ import (
 )
 
 // gate lets so many steps of a run be at work that what they bring fits into memory: what a step brings is written out, stored and read again before it is
-// counted as held. How much that will be nobody knows before, so it is taken to be what the step has brought at most so far; a step of which
-// nothing is known begins with few at a time.
+// counted as held. How much that will be nobody knows before, so it is taken to be what the step has brought at most so far; of one of which
+// nothing is known, what others of its type have brought, and it begins with few at a time.
 type gate struct {
 	mu     sync.Mutex
 	taken  int // bytes of those at work
 	known  map[*step]int
-	change chan bool // closed when something has been given back; nil: nobody waits
+	kinds  map[string]int // the most that a step of a type has brought
+	change chan bool      // closed when something has been given back; nil: nobody waits
 }
 
 // enter waits until there is room for one more of the step, or ctx ends. What it returns is to be given back by leave.
@@ -29,6 +30,7 @@ func (g *gate) enter(ctx context.Context, s *step) (int, error) {
 			if _, asks := s.work.(*decision); asks {
 				size = mayAnswer
 			}
+			size = max(size, g.kinds[s.kind])
 		}
 		if g.taken == 0 || g.taken+size <= maxAtWork {
 			g.taken += size
@@ -58,9 +60,10 @@ func (g *gate) leave(s *step, taken, brought int) {
 	g.taken -= taken
 	if known, is := g.known[s]; brought >= 0 && (!is || brought > known) {
 		if g.known == nil {
-			g.known = map[*step]int{}
+			g.known, g.kinds = map[*step]int{}, map[string]int{}
 		}
 		g.known[s] = max(brought, 1)
+		g.kinds[s.kind] = max(brought, g.kinds[s.kind])
 	}
 	if g.change != nil {
 		close(g.change)
@@ -120,17 +123,35 @@ func passing[T any](g *gate, s *step, p *pass, body func(context.Context) (T, er
 // work is pawl.Step of a body that brings JSON, decoded. Each attempt passes the gate.
 func (x *run) work(c *pawl.Context, s *step, body func(context.Context) (json.RawMessage, error)) (any, error) {
 	var p pass
-	brought := -1
-	defer func() { x.gate.close(s, &p, brought) }()
-	out, err := pawl.Step(c, s.id, passing(&x.gate, s, &p, body), s.options()...)
+	size := -1
+	defer func() { x.gate.close(s, &p, size) }()
+	out, err := pawl.Step(c, s.id, passing(&x.gate, s, &p, func(ctx context.Context) (brought, error) {
+		text, err := body(ctx)
+		return brought{text: text}, err
+	}), s.options()...)
 	if err != nil {
 		return nil, err
 	}
-	v, err := decode(out)
+	if atLeast(out.text) > x.flow.limits.bytes { // it could not be kept, and read it would be many times what it is now
+		x.spent.come(&LimitError{Step: s.id, Limit: "maxBytes", Most: x.flow.limits.bytes})
+		return nil, x.spent.over()
+	}
+	v, err := decode(out.text)
 	if err == nil {
-		brought = max(len(out), sizeOf(v, maxAtWork))
+		size = max(len(out.text), sizeOf(v, maxAtWork))
 	}
 	return v, err
+}
+
+// brought is what a step brings, as JSON, on its way into the journal and from there. It is not copied.
+type brought struct{ text json.RawMessage }
+
+func (b brought) MarshalJSON() ([]byte, error) { return b.text.MarshalJSON() }
+
+// UnmarshalJSON keeps data, which is the journal's own and never changes.
+func (b *brought) UnmarshalJSON(data []byte) error {
+	b.text = data
+	return nil
 }
 
 // ask is agent.Ask, through the gate. Read makes of the answer what the step brings.

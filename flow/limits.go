@@ -41,9 +41,9 @@ const (
 	maxLookedOn    = 256 << 20 // bytes that the filters of one such value may go through
 	maxFilters     = 16        // of a place
 	maxNesting     = 500       // how deep what a step brings may be nested
-	maxAtWork      = 32 << 20  // bytes of what the steps that are at work at the same time may bring
-	mayBring       = 2 << 20   // bytes that a step may bring of which nothing is known
-	mayAnswer      = 512 << 10 // bytes that a decision may bring of which nothing is known
+	maxAtWork      = 16 << 20  // bytes of what the steps that are at work at the same time may bring
+	mayBring       = 1 << 20   // bytes that a step may bring of which nothing is known
+	mayAnswer      = 256 << 10 // bytes that a decision may bring of which nothing is known
 	sizeOfBranch   = 5 << 10   // bytes of memory of a branch or an item under way
 	maxVisitsOf    = 20        // steps that an error tells the visits of
 )

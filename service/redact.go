@@ -251,18 +251,15 @@ func isBase64(c byte) bool {
 // are escaped, and a number that holds a secret becomes a text. What holds none stays byte for byte, also in a
 // [json.RawMessage], which must be JSON.
 func (r *Redactor) JSON(v any) (json.RawMessage, error) {
-	data, is := v.(json.RawMessage)
-	if !is || data == nil {
-		var err error
-		if data, err = json.Marshal(v); err != nil {
-			return nil, err
-		}
-	}
-	if r == nil || len(r.forms) == 0 {
-		return data, nil
+	data, err := marshal(v)
+	if err != nil || r == nil || len(r.forms) == 0 {
+		return data, err
 	}
 	if !json.Valid(data) {
 		return nil, errors.New("what should be cleaned of secrets is no JSON")
+	}
+	if !r.mayStandIn(data) {
+		return data, nil
 	}
 	in := json.NewDecoder(bytes.NewReader(data))
 	in.UseNumber()
@@ -296,7 +293,47 @@ func (r *Redactor) JSON(v any) (json.RawMessage, error) {
 		out = append(append(out, quoteJSON(clean, true)...), '"')
 		done = end
 	}
+	if done == 0 {
+		return data, nil
+	}
 	return append(out, data[done:]...), nil
+}
+
+// marshal is json.Marshal. A text of which nothing is to be escaped is copied once, and a [json.RawMessage] not at all: what services
+// answer may be large.
+func marshal(v any) (json.RawMessage, error) {
+	switch v := v.(type) {
+	case json.RawMessage:
+		if v != nil {
+			return v, nil
+		}
+	case string:
+		if isPlain(v) {
+			data := make([]byte, 0, len(v)+2)
+			return append(append(append(data, '"'), v...), '"'), nil
+		}
+	}
+	return json.Marshal(v)
+}
+
+// isPlain reports whether a text stands in JSON as it is. It may say no of one that does.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ', c == '"', c == '\\', c == '<', c == '>', c == '&', c >= utf8.RuneSelf:
+			return false
+		}
+	}
+	return true
+}
+
+// mayStandIn reports whether JSON may hold a secret, without reading it value by value: where nothing is escaped, texts stand in it as
+// they read, and what was cut off is told by its ellipsis.
+func (r *Redactor) mayStandIn(data []byte) bool {
+	if bytes.IndexByte(data, '\\') >= 0 || bytes.Contains(data, []byte("…")) || bytes.Contains(data, []byte("...")) {
+		return true
+	}
+	return slices.ContainsFunc(r.forms, func(f form) bool { return bytes.Contains(data, []byte(f.text)) })
 }
 
 // Error is err without the secrets. One that holds none, in its text or in those of its causes, is returned as it

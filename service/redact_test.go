@@ -256,3 +256,28 @@ func FuzzNoSecretIsLeft(f *testing.F) {
 		}
 	})
 }
+
+// What holds no secret is not copied; what may hold one is read value by value, and then is clean.
+func TestJSONWithoutSecretsIsNotCopied(t *testing.T) {
+	r := service.NewRedactor("hunter2-hunter2")
+	for _, text := range []string{`{"a":["b",1]}`, `"a\nb"`, `"cut off…"`, `"hunter2"`} {
+		data := json.RawMessage(text)
+		got, err := r.JSON(data)
+		if err != nil || &got[0] != &data[0] {
+			t.Errorf("%s became %s, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{`{"hunter2-hunter2":1}`, `"hunter2\u002dhunter2"`, `"a hunter2-hun…"`, `"a hunter2-hun..."`} {
+		got, err := r.JSON(json.RawMessage(text))
+		if err != nil || strings.Contains(string(got), "hunter2") || !strings.Contains(string(got), service.Redacted) {
+			t.Errorf("%s became %s, %v", text, got, err)
+		}
+	}
+	for _, v := range []any{"plain", "", "a \"b\"", "<é>", "\x00", "\xff", json.RawMessage(nil), nil, 1.5} {
+		want, _ := json.Marshal(v)
+		got, err := service.NewRedactor().JSON(v)
+		if err != nil || string(got) != string(want) {
+			t.Errorf("%q is %s, %v; want %s", v, got, err, want)
+		}
+	}
+}

@@ -91,7 +91,9 @@ func (c *conn) exec(query string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	res, err := s.(driver.StmtExecContext).ExecContext(context.Background(), c.bind(args))
+	bound := c.bind(args)
+	res, err := s.(driver.StmtExecContext).ExecContext(context.Background(), bound)
+	clear(bound) // results of steps may be large, and the next statement may come late
 	if err != nil {
 		return 0, err
 	}
@@ -161,10 +163,11 @@ func (r row) str(i int) string {
 	return ""
 }
 
+// bytes is a column's value, which is the caller's: the driver makes each anew, and copying it once more is dear where it is large.
 func (r row) bytes(i int) []byte {
 	switch v := r[i].(type) {
 	case []byte:
-		return append([]byte(nil), v...)
+		return v
 	case string:
 		return []byte(v)
 	}

@@ -56,7 +56,10 @@ func (t *tx) begin() {
 }
 
 // forget drops what a rolled-back transaction had to say.
-func (t *tx) forget() { t.rows, t.told = t.rows[:0], t.told[:0] }
+func (t *tx) forget() {
+	clear(t.rows)
+	t.rows, t.told = t.rows[:0], t.told[:0]
+}
 
 func (t *tx) at(now time.Time) { t.now, t.us = now, now.UnixMicro() }
 
@@ -92,12 +95,24 @@ func kindOf(e *pawl.Entry) int64 {
 	return kind
 }
 
+// fit reports whether entries may be inserted by one statement: SQLite copies all that is bound to it.
+func fit(rows []pending) bool {
+	size := 0
+	for _, p := range rows {
+		size += len(p.e.Data)
+	}
+	return size <= maxBound
+}
+
+// maxBound is how many bytes of results one statement inserts at most, unless one result alone has more.
+const maxBound = 1 << 20
+
 func (t *tx) flush() error {
 	var args [64 * journalCols]any
 	for rows := t.rows; len(rows) > 0; {
 		n := 1
 		for _, size := range []int{64, 16, 4} {
-			if len(rows) >= size {
+			if len(rows) >= size && fit(rows[:size]) {
 				n = size
 				break
 			}
