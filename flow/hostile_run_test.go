@@ -304,20 +304,7 @@ func codes(f *pawl.Failure) (all []string) {
 
 // What a run does that means no good is refused or bounded, and it takes neither memory nor time for long.
 func TestHostileRuns(t *testing.T) {
-	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), &sqlite.Options{Unsafe: true}) // no power is cut here
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	opt := options(t, &desk{}, torrents())
-	opt.Services["torrent"] = torrent{}
-	s := serve(t, store, opt)
-	s.deploys(t, `{"id": "echo", "steps": [{"id": "x", "type": "transform", "config": {"expression": "variables"}, "next": "end"}]}`)
-	s.deploys(t, `{"id": "ring", "steps": [{"id": "x", "type": "workflow", "config": {"workflow": "h", "input": {}}, "next": "end"}]}`)
+	s := hostileServer(t)
 	all := misdeeds()
 	for _, m := range all {
 		t.Run(m.name, func(t *testing.T) {
@@ -334,6 +321,25 @@ func TestHostileRuns(t *testing.T) {
 		})
 	}
 	t.Logf("%d runs", len(all))
+}
+
+// hostileServer has all that misdeeds need.
+func hostileServer(t *testing.T) *server {
+	store, err := sqlite.Open(filepath.Join(t.TempDir(), "pawl.db"), &sqlite.Options{Unsafe: true}) // no power is cut here
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	opt := options(t, &desk{}, torrents())
+	opt.Services["torrent"] = torrent{}
+	s := serve(t, store, opt)
+	s.deploys(t, `{"id": "echo", "steps": [{"id": "x", "type": "transform", "config": {"expression": "variables"}, "next": "end"}]}`)
+	s.deploys(t, `{"id": "ring", "steps": [{"id": "x", "type": "workflow", "config": {"workflow": "h", "input": {}}, "next": "end"}]}`)
+	return s
 }
 
 // commits runs a misdeed, and looks at how it ends and whether people can look at it.
