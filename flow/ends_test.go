@@ -40,6 +40,7 @@ func TestJ50_theEndOfARunStartsAFlow(t *testing.T) {
 	eachStore(t, func(t *testing.T, open func() pawl.Store) {
 		s := serve(t, open(), options(t, &desk{}), codeRun)
 		s.fires(t)
+		s.fires(t) // two tell of them, and each end is told once
 		s.deploys(t, triggered("a", "in", `{"type": "manual"}`))
 		s.deploys(t, triggered("afterFlow", "in", onEnd("workflow.completed", "a")))
 		s.deploys(t, triggered("afterCode", "in", onEnd("workflow.completed", "code")+","+onEnd("workflow.failed", "code")))

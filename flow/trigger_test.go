@@ -13,12 +13,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/api"
 	"github.com/pawlrun/pawl/flow"
 	"github.com/pawlrun/pawl/secret"
+	"github.com/pawlrun/pawl/sqlite"
 	"github.com/pawlrun/pawl/storetest"
 	"github.com/pawlrun/pawl/trigger"
 )
@@ -120,6 +122,42 @@ func TestJ45_triggersSwitchWithTheVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, "activated", rows(t, s.Engine, "", "f"), two...)
+	})
+}
+
+// A schedule that was deployed again, changed and rolled back fires each of its times once, with the version that is active then.
+func TestJ45_eachTimeStartsOneRunOfTheActiveVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, err := sqlite.Open(sqlite.Memory, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = store.Close() })
+		s := serve(t, store, options(t, &desk{}))
+		s.fires(t)
+		deploys := func(says, overlap string) {
+			s.deploys(t, triggered("f", says, `{"type": "schedule", "cron": "* * * * *", "overlap": "`+overlap+`"}`))
+		}
+		time.Sleep(30 * time.Second)
+		deploys("one", "allow")
+		time.Sleep(2 * time.Minute)
+		deploys("two", "queue")
+		deploys("two", "queue")
+		time.Sleep(2 * time.Minute)
+		if _, err := s.Rollback(t.Context(), "", "f", "ann", 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if _, err := s.Deactivate(t.Context(), "", "f", "ann", 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		var got []string
+		for _, run := range s.runs(t, "", "f") {
+			got = append(got, strings.TrimPrefix(run.Attrs["slot"], "2000-01-01T")+" v"+run.Version)
+		}
+		slices.Sort(got)
+		same(t, "runs", got, "00:01:00Z v1", "00:02:00Z v1", "00:03:00Z v2", "00:04:00Z v2", "00:05:00Z v1", "00:06:00Z v1")
 	})
 }
 
