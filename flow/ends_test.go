@@ -19,12 +19,17 @@ import (
 )
 
 // codeRun is a workflow in code, which fails if it is told to.
-var codeRun = pawl.Define("code", func(c *pawl.Context, in struct{ Fail bool }) (map[string]int, error) {
-	if in.Fail {
+var codeRun = pawl.Define("code", func(c *pawl.Context, in codeInput) (map[string]int, error) {
+	switch {
+	case in.Fail:
 		return nil, pawl.Fatal(errors.New("it was told to fail"))
+	case in.Again: // which is no end
+		return nil, pawl.ContinueAs(c, codeInput{})
 	}
 	return map[string]int{"n": 7}, nil
 })
+
+type codeInput struct{ Fail, Again bool }
 
 // onEnd is a trigger by the ends of runs of another workflow.
 func onEnd(event, of string) string {
@@ -82,6 +87,14 @@ func TestJ50_theEndOfARunStartsAFlow(t *testing.T) {
 			return err == nil && len(due) == 0
 		})
 		equal(t, "in all", len(s.runs(t, "", "")), 7) // four that ended, and three for them
+		if _, err := s.StartRun(t.Context(), "code", json.RawMessage(`{"Again": true}`)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the end of what went on as another is told", func() bool {
+			due, err := s.Records(t.Context(), "trigger.due", "", "", 10)
+			return err == nil && len(due) == 0 && len(s.runs(t, "", "")) >= 10
+		})
+		equal(t, "with what went on", len(s.runs(t, "", "")), 10) // two, and one for the second
 		if _, err := trigger.Publish(t.Context(), s.Engine, trigger.Event{Name: "workflow.completed"}); !errors.Is(err, pawl.ErrInput) {
 			t.Errorf("somebody says that a run has ended: %v", err)
 		}
