@@ -32,7 +32,7 @@ type desk struct {
 
 var deskActions = []service.Action{
 	{Name: "send", Effect: service.Writes, Params: json.RawMessage(`{"type":"object","required":["to"],"additionalProperties":false,
-		"properties":{"to":{"type":"string","x-pawl-trusted":true},"text":{},"url":{"type":"string","x-pawl-fill":"url"},"html":{"type":"string","x-pawl-fill":"html"},"sql":{"type":"string","x-pawl-fill":"none"},"n":{"type":"integer","minimum":1}}}`)},
+		"properties":{"to":{"type":"string","x-pawl-trusted":true},"text":{},"key":{"type":"string","x-pawl-secret":true},"url":{"type":"string","x-pawl-fill":"url"},"html":{"type":"string","x-pawl-fill":"html"},"sql":{"type":"string","x-pawl-fill":"none"},"n":{"type":"integer","minimum":1}}}`)},
 	{Name: "look", Effect: service.Reads, Params: json.RawMessage(`{"type":"object"}`), Result: json.RawMessage(`{"type":"object","properties":{"rows":{"type":"array","maxItems":6},"some":{"type":"array","x-pawl-most":"n"}}}`)},
 }
 

@@ -19,6 +19,7 @@ type params struct {
 	fields  map[string]value
 	schema  *schema  // of all of them; nil: it is not known
 	trusted []placed // templates that name places or people
+	secrets []*node  // names of secrets
 	beside  bool     // they stand beside the fields of a step
 }
 
@@ -181,6 +182,9 @@ func (k *paramCheck) value(v *value, schema any) {
 		}
 	})
 	if !holds {
+		if leaf[service.Secret] == true && v.at.is(textKind) {
+			k.p.secrets = append(k.p.secrets, v.at)
+		}
 		if err := k.of.fits(leaf, v.at.value()); err != nil {
 			k.f.fault(v.at, "", "%v", err)
 		}

@@ -108,7 +108,16 @@ func (k *checker) sends(s *step, at *node) bool {
 		return k.sent[at]
 	}
 	k.sender, k.sent = s, map[*node]bool{} // the step is looked at as a whole: its places come one after the other
-	var all []*params
+	for _, p := range s.params() {
+		for _, v := range p.fields {
+			v.each(func(here *node, _ *template) { k.sent[here] = true })
+		}
+	}
+	return k.sent[at]
+}
+
+// params are those that a step gives to services.
+func (s *step) params() (all []*params) {
 	switch w := s.work.(type) {
 	case *call:
 		all = append(all, w.params)
@@ -123,12 +132,7 @@ func (k *checker) sends(s *step, at *node) bool {
 			}
 		}
 	}
-	for _, p := range all {
-		for _, v := range p.fields {
-			v.each(func(here *node, _ *template) { k.sent[here] = true })
-		}
-	}
-	return k.sent[at]
+	return all
 }
 
 // mayBeSkipped warns of a variable that a step sets which may be skipped, where no start is sure to give it.

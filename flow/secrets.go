@@ -11,7 +11,7 @@ import (
 const maxSecrets = 100
 
 // secrets warns of secrets that are not there by which requests are checked that start the flow, or that its waits wait for, and of
-// those that services are given beside their parameters. Those in parameters are looked at where other paths are.
+// those that services are given beside their parameters, or that these name. Those that stand in parameters are looked at where other paths are.
 func (k *checker) secrets() {
 	if k.world.Secret == nil {
 		return
@@ -27,6 +27,11 @@ func (k *checker) secrets() {
 		}
 	})
 	k.flow.main.each(func(s *step) {
+		for _, p := range s.params() {
+			for _, at := range p.secrets {
+				k.secret(at, at.text, "calls with it fail", nil)
+			}
+		}
 		switch w := s.work.(type) {
 		case *call:
 			k.given(s.at.get("config").get("service"), w.action)

@@ -39,23 +39,25 @@ func TestSecretsThatAreNotThereAreWarnedOf(t *testing.T) {
 		doc  string
 		want []string
 	}{
-		"there":                    {opened(`"scheme": "github", "secret": "hub"`, send("a", end, `, "text": "{{secrets.stripe}}"`)), nil},
-		"in the settings":          {opened(`"scheme": "stripe", "secret": "shop"`, step("a", end)), nil},
-		"of the other scheme":      {opened(`"scheme": "github", "secret": "shop"`, step("a", end)), []string{`1:88: /trigger/secret: the secret "shop" of the server's settings is for signatures of stripe: requests are refused; name another secret, or mend the settings`}},
-		"a trigger":                {opened(`"scheme": "github", "secret": "hubb"`, step("a", end)), []string{`1:88: /trigger/secret: there is no secret "hubb": until it is set, requests are refused; did you mean "hub"? Or set it: pawl secrets set hubb`}},
-		"near one of the settings": {opened(`"scheme": "stripe", "secret": "shpo"`, step("a", end)), []string{`1:88: /trigger/secret: there is no secret "shpo": until it is set, requests are refused; did you mean "shop"? Or set it: pawl secrets set shpo`}},
-		"no name":                  {opened(`"scheme": "stripe", "secret": "my; rm"`, step("a", end)), []string{`1:88: /trigger/secret: there is no secret "my; rm": until it is set, requests are refused; name one that can be set: letters, digits, _, - and .`}},
-		"hmac of a trigger":        {opened(`"scheme": "hmac", "header": "X-Sig", "secret": "hub"`, step("a", end)), nil},
-		"nothing is signed":        {opened(`"scheme": "none"`, step("a", end)), nil},
-		"a wait":                   {of(awaits(`"scheme": "github", "secret": "other"`)), []string{`/steps/0/config/secret: there is no secret "other": until it is set, requests are refused; set it: pawl secrets set other`}},
-		"a wait within":            {of(branches("p", end, "", awaits(`"scheme": "github", "secret": "other"`))), []string{`/steps/0/config/branches/0/steps/0/config/secret: there is no secret "other"`}},
-		"hmac of a wait":           {of(awaits(`"scheme": "hmac", "secret": "hub"`)), []string{`/steps/0/config/secret: the server's settings have no secret "hub": until they do, requests are refused; give it under webhooks`}},
-		"hmac of the settings":     {of(awaits(`"scheme": "hmac", "secret": "door"`)), nil},
-		"a step":                   {of(send("a", end, `, "text": "{{secrets.stirpe}}"`)), []string{`/steps/0/config/text: there is no secret "stirpe": until it is set, calls with it fail; did you mean "stripe"? Or set it: pawl secrets set stirpe`}},
-		"settings are no services": {of(send("a", end, `, "text": "{{secrets.shop}}"`)), []string{`/steps/0/config/text: there is no secret "shop"`}},
-		"once":                     {opened(`"scheme": "github", "secret": "other"`, send("a", `"b"`, `, "text": "{{secrets.other}}"`), send("b", end, `, "text": "{{secrets.other}}"`)), []string{`1:88: /trigger/secret: there is no secret "other"`}},
-		"who is told":              {of(`{"id": "w", "type": "wait", "config": {"for": "approval"` + mail + `}, "next": "end"}`), []string{`/steps/0/config/notify/0/text: there is no secret "stirpe"`}},
-		"it can't stand there":     {of(ask("a", end, `, "system": "{{secrets.other}}"`)), nil}, // which is a fault, of another kind
+		"there":                     {opened(`"scheme": "github", "secret": "hub"`, send("a", end, `, "text": "{{secrets.stripe}}"`)), nil},
+		"in the settings":           {opened(`"scheme": "stripe", "secret": "shop"`, step("a", end)), nil},
+		"of the other scheme":       {opened(`"scheme": "github", "secret": "shop"`, step("a", end)), []string{`1:88: /trigger/secret: the secret "shop" of the server's settings is for signatures of stripe: requests are refused; name another secret, or mend the settings`}},
+		"a trigger":                 {opened(`"scheme": "github", "secret": "hubb"`, step("a", end)), []string{`1:88: /trigger/secret: there is no secret "hubb": until it is set, requests are refused; did you mean "hub"? Or set it: pawl secrets set hubb`}},
+		"near one of the settings":  {opened(`"scheme": "stripe", "secret": "shpo"`, step("a", end)), []string{`1:88: /trigger/secret: there is no secret "shpo": until it is set, requests are refused; did you mean "shop"? Or set it: pawl secrets set shpo`}},
+		"no name":                   {opened(`"scheme": "stripe", "secret": "my; rm"`, step("a", end)), []string{`1:88: /trigger/secret: there is no secret "my; rm": until it is set, requests are refused; name one that can be set: letters, digits, _, - and .`}},
+		"hmac of a trigger":         {opened(`"scheme": "hmac", "header": "X-Sig", "secret": "hub"`, step("a", end)), nil},
+		"nothing is signed":         {opened(`"scheme": "none"`, step("a", end)), nil},
+		"a wait":                    {of(awaits(`"scheme": "github", "secret": "other"`)), []string{`/steps/0/config/secret: there is no secret "other": until it is set, requests are refused; set it: pawl secrets set other`}},
+		"a wait within":             {of(branches("p", end, "", awaits(`"scheme": "github", "secret": "other"`))), []string{`/steps/0/config/branches/0/steps/0/config/secret: there is no secret "other"`}},
+		"hmac of a wait":            {of(awaits(`"scheme": "hmac", "secret": "hub"`)), []string{`/steps/0/config/secret: the server's settings have no secret "hub": until they do, requests are refused; give it under webhooks`}},
+		"hmac of the settings":      {of(awaits(`"scheme": "hmac", "secret": "door"`)), nil},
+		"a step":                    {of(send("a", end, `, "text": "{{secrets.stirpe}}"`)), []string{`/steps/0/config/text: there is no secret "stirpe": until it is set, calls with it fail; did you mean "stripe"? Or set it: pawl secrets set stirpe`}},
+		"settings are no services":  {of(send("a", end, `, "text": "{{secrets.shop}}"`)), []string{`/steps/0/config/text: there is no secret "shop"`}},
+		"once":                      {opened(`"scheme": "github", "secret": "other"`, send("a", `"b"`, `, "text": "{{secrets.other}}"`), send("b", end, `, "text": "{{secrets.other}}"`)), []string{`1:88: /trigger/secret: there is no secret "other"`}},
+		"who is told":               {of(`{"id": "w", "type": "wait", "config": {"for": "approval"` + mail + `}, "next": "end"}`), []string{`/steps/0/config/notify/0/text: there is no secret "stirpe"`}},
+		"that a service signs with": {of(send("a", end, `, "key": "stirpe"`)), []string{`/steps/0/config/key: there is no secret "stirpe": until it is set, calls with it fail; did you mean "stripe"?`}},
+		"that a run chooses":        {of(send("a", end, `, "key": "{{variables.x}}"`)), nil},
+		"it can't stand there":      {of(ask("a", end, `, "system": "{{secrets.other}}"`)), nil}, // which is a fault, of another kind
 	} {
 		t.Run(name, func(t *testing.T) {
 			var looks []string

@@ -73,6 +73,10 @@ const Trusted = "x-pawl-trusted"
 // flow that goes over them is known to do so no oftener.
 const Most = "x-pawl-most"
 
+// Secret is the key of a schema's leaf, with the value true, that takes the name of a secret of the run's tenant: who deploys a flow is
+// told if it is not there.
+const Secret = "x-pawl-secret"
+
 // Note is the key of a schema, or of a part of one, with a sentence that is told to who checks a flow that calls the action, or gives
 // that parameter: what could not be checked here, and what to do about it.
 const Note = "x-pawl-note"

@@ -54,7 +54,7 @@ const sendParams = `{
 	"timestamp": {"type": "string", "format": "date-time", "description": "when it happened, with standard and an event"},
 	"data": {"description": "the body, or with standard and an event its data"},
 	"scheme": {"enum": ["standard", "github", "stripe", "hmac"], "default": "standard"},
-	"secret": {"type": "string", "description": "the name of the secret to sign with", "x-pawl-trusted": true},
+	"secret": {"type": "string", "description": "the name of the secret to sign with", "x-pawl-trusted": true, "x-pawl-secret": true},
 	"header": {"type": "string", "description": "has the signature, with hmac", "x-pawl-trusted": true},
 	"headers": {"type": "object", "maxProperties": 100, "additionalProperties": {"type": "string", "x-pawl-trusted": true}, "x-pawl-trusted": true},
 	"timeoutMs": {"type": "integer", "minimum": 1, "maximum": %d},
