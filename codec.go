@@ -22,19 +22,21 @@ func encode(what string, v any, limit int) (json.RawMessage, error) {
 	return b, nil
 }
 
-// ready is the JSON of a value that brings its own, as a json.RawMessage does, if that is what encode would make of it to the byte; else nil.
-// json.Marshal copies it twice to find out, and such values are the large ones. It is not copied: who returned it from a step's body
-// has no more use for it.
+// giver is a result that is JSON already, and gives it away.
+type giver interface {
+	json.Marshaler
+	GiveJSON() json.RawMessage
+}
+
+// ready is the JSON of a value that gives its own away, if that is what encode would make of it to the byte; else nil. It is not
+// copied: json.Marshal does so twice, and such values are the large ones.
 func ready(v any) json.RawMessage {
-	m, is := v.(json.Marshaler)
-	if at := reflect.ValueOf(v); !is || at.Kind() == reflect.Pointer && at.IsNil() {
-		return nil
+	if own, is := v.(giver); is {
+		if data := own.GiveJSON(); asEncoded(data) {
+			return data
+		}
 	}
-	data, err := m.MarshalJSON()
-	if err != nil || !asEncoded(data) {
-		return nil
-	}
-	return data
+	return nil
 }
 
 // asEncoded reports whether data is JSON as json.Marshal writes it: without white space between values, in which nothing is to be escaped for HTML.

@@ -50,25 +50,34 @@ func BenchmarkDecodeRaw(b *testing.B) {
 	}
 }
 
-// A value that brings its own JSON is recorded as json.Marshal would write it, also where it is not copied.
+// given is JSON that is given away.
+type given struct{ json.RawMessage }
+
+func (g given) GiveJSON() json.RawMessage { return g.RawMessage }
+
+// A value that gives its JSON away is recorded as json.Marshal would write it, also where it is not copied; no other is shared.
 func TestReadyJSONIsAsMarshalWritesIt(t *testing.T) {
-	var none *json.RawMessage
-	for _, v := range []any{
-		json.RawMessage(nil), none, json.RawMessage(`1`), json.RawMessage(`"a b"`), json.RawMessage(` 1`), json.RawMessage("{\"a\": 1}"), json.RawMessage(`{"a":[1,"x y",null]}`),
-		json.RawMessage(`"a\"b c"`), json.RawMessage(`"a\\"`), json.RawMessage(`"<"`), json.RawMessage(`"&"`), json.RawMessage("\"\u2028\""), json.RawMessage("\"\u2029\""), json.RawMessage("\"\u2027é\""),
-		json.RawMessage("\"\xe2\""), json.RawMessage(`{`), json.RawMessage(``), json.RawMessage(`1 2`), json.RawMessage("\"\n\""), time.Unix(0, 0).UTC(), "text", 1,
+	for _, text := range []string{
+		`1`, `"a b"`, ` 1`, "{\"a\": 1}", `{"a":[1,"x y",null]}`, `"a\"b c"`, `"a\\"`, `"<"`, `"&"`, "\"\u2028\"", "\"\u2029\"", "\"\u2027é\"", "\"\xe2\"", `{`, ``, `1 2`, "\"\n\"",
 	} {
+		v := given{json.RawMessage(text)}
 		want, err := json.Marshal(v)
 		got := ready(v)
 		switch {
 		case got == nil: // encode does it
 		case err != nil:
-			t.Errorf("%#v: it is %s, and should be refused: %v", v, got, err)
+			t.Errorf("%q: it is %s, and should be refused: %v", text, got, err)
 		case !bytes.Equal(got, want):
-			t.Errorf("%#v: it is %s, not %s", v, got, want)
+			t.Errorf("%q: it is %s, not %s", text, got, want)
 		}
 	}
-	if large := json.RawMessage(`{"a":[1,"x y",null]}`); &ready(large)[0] != &large[0] {
-		t.Error("JSON is copied")
+	large := json.RawMessage(`{"a":[1,"x y",null]}`)
+	if &ready(given{large})[0] != &large[0] {
+		t.Error("JSON that is given away is copied")
+	}
+	for _, v := range []any{large, &large, nil, time.Unix(0, 0).UTC(), given{nil}} {
+		if data := ready(v); data != nil {
+			t.Errorf("%T is not copied: %s", v, data)
+		}
 	}
 }

@@ -131,8 +131,8 @@ func (s *stepContext) Value(key any) any {
 // ErrTooLarge. A recorded result that no longer fits T, as its type was changed since, blocks
 // the run: nothing is lost, and Retry goes on when the code fits again.
 //
-// What fn returns must not be changed afterwards: JSON is recorded as it is, and not copied.
-// fn must not make durable calls; its context ends when the run is cancelled or leaves the
+// A result that marshals itself and has a method GiveJSON() json.RawMessage is recorded as what that returns, without a copy: it must
+// not be changed afterwards. fn must not make durable calls; its context ends when the run is cancelled or leaves the
 // worker.
 func Step[T any](c *Context, name string, fn func(ctx context.Context) (T, error), opts ...StepOption) (T, error) {
 	var out T

@@ -127,7 +127,7 @@ func (x *run) work(c *pawl.Context, s *step, body func(context.Context) (json.Ra
 	defer func() { x.gate.close(s, &p, size) }()
 	out, err := pawl.Step(c, s.id, passing(&x.gate, s, &p, func(ctx context.Context) (brought, error) {
 		text, err := body(ctx)
-		return brought{text: text}, err
+		return brought{text}, err
 	}), s.options()...)
 	if err != nil {
 		return nil, err
@@ -145,6 +145,9 @@ func (x *run) work(c *pawl.Context, s *step, body func(context.Context) (json.Ra
 
 // brought is what a step brings, as JSON, on its way into the journal and from there. It is not copied.
 type brought struct{ text json.RawMessage }
+
+// GiveJSON gives the text away: no body keeps what it returns.
+func (b brought) GiveJSON() json.RawMessage { return b.text }
 
 func (b brought) MarshalJSON() ([]byte, error) { return b.text.MarshalJSON() }
 
