@@ -150,7 +150,7 @@ func TestJ4_servicesAreCheckedWhenAFlowIsDeployed(t *testing.T) {
 			send("b", `"c"`, `, "action": "sendMessage"`), `{"id": "c", "type": "service", "config": {"service": "desk", "n": "four", "text": 1, "url": {"a": "{{variables.x}}"}, "chanel": "#x"}, "next": "end"}`),
 			`/steps/0/config/service: there is no service "ticketSystem"; there are desk`,
 			`/steps/1/config/action: the service desk has no action "sendMessage"; `,
-			`/steps/2/config: desk.send needs the parameter "to"`, `/steps/2/config/n: `, `/steps/2/config/url: url is an object and must be string`, `/steps/2/config/chanel: desk.send has no parameter "chanel"; it takes html, n, sql, text, to, url`)
+			`/steps/2/config: desk.send needs the parameter "to"`, `/steps/2/config/n: `, `/steps/2/config/url: url is an object and must be string`, `/steps/2/config/chanel: desk.send has no parameter "chanel"; it takes html, key, n, sql, text, to, url`)
 		o.nothing("f")
 	})
 }

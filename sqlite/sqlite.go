@@ -85,6 +85,10 @@ func Open(path string, opt *Options) (*Store, error) {
 	return s, nil
 }
 
+// readerPragmas are those of the connections that only read. There are several, and what they read again is in the system's cache, so
+// theirs are small.
+const readerPragmas = "&_pragma=query_only(1)&_pragma=cache_size(-8192)"
+
 func open(path string, o Options) (_ *Store, err error) {
 	s := &Store{path: path, closing: make(chan struct{})}
 	s.hints.all = map[*func()]bool{}
@@ -141,7 +145,7 @@ func open(path string, o Options) (_ *Store, err error) {
 		}
 		s.readers = make(chan *conn, n)
 		for range n {
-			r, err := dial(s.dsn+"&_pragma=query_only(1)", o.Trace)
+			r, err := dial(s.dsn+readerPragmas, o.Trace)
 			if err != nil {
 				return nil, err
 			}

@@ -157,7 +157,7 @@ func TestWhatIsWrongIsSaidInPlainWords(t *testing.T) {
 
 // What a wait sends to tell people are calls of it, which a case may answer and expect.
 func TestNoticesAreCallsOfTheirWait(t *testing.T) {
-	const asks = `{"id": "asks", "steps": [{"id": "ask", "type": "wait", "config": {"for": "approval", "title": "Pay?", "approvers": ["ann@example.org"], "remindMs": 1000,
+	const asks = `{"id": "asks", "steps": [{"id": "ask", "type": "wait", "config": {"for": "approval", "title": "Pay?", "approvers": ["ann@example.org"], "remindMs": 3600000,
 		"notify": [{"service": "chat", "channel": "#pay", "text": "{{approval.title}}"}]}, "next": {"approved": "end", "rejected": "fail"}}]}`
 	for fields, want := range map[string]string{
 		`expect: {calls: {ask: {channel: "#pay", text: "Pay?"}}}`:                           "",
