@@ -125,7 +125,7 @@ func misdeeds() (all []misdeed) {
 		}
 		return steps
 	}
-	add("five hundred steps that keep what is large", flowOf(keeps, set2(500)...), big(1_900_000), "flow_limit", fmt.Sprintf("maxBytes: %d", size(16<<20, 64<<20)))
+	add("five hundred steps that keep what is large", flowOf(keeps, set2(500)...), big(1_900_000), "flow_limit", fmt.Sprintf("maxBytes: %d", size(16<<20, 48<<20)))
 	add("answers kept side by side", flowOf(keeps, each("m", `"range(1000)"`, `, "concurrency": 20`, calls("t", "text", ``, end))), ``, "flow_limit", "maxBytes")
 	add("small objects kept side by side", flowOf(``, each("m", `"range(1000)"`, `, "concurrency": 2`, calls("t", "objects", ``, end))), ``, "flow_limit", "maxBytes")
 	add("large answers of many items at once", flowOf(keeps, each("m", `"range(1000)"`, `, "concurrency": 1000`, calls("t", "text", ``, `"y"`), step("y", "transform", `{"expression": "1"}`, ``, end))), ``, "flow_limit", "maxBytes")
