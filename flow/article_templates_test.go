@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -279,31 +280,32 @@ func TestJ15_aDollarIsADollar(t *testing.T) {
 
 // A secret is found when it is sent, in each attempt; the journal, answers and errors have it in no form; it goes to services only.
 func TestJ17_secretsAreOnlySent(t *testing.T) {
-	var mu sync.Mutex
-	value := "first/s3cret+value"
+	var values sync.Map // by name: both stores are tried at once, each with a secret of its own
 	change := func(opt *flow.Options) {
 		web(t, thisMachine)(opt)
-		opt.Secret = func(context.Context, string, string) (string, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			return value, nil
+		opt.Secret = func(_ context.Context, _, name string) (string, error) {
+			value, ok := values.Load(name)
+			if !ok {
+				return "", fmt.Errorf("there is no secret %q", name)
+			}
+			return value.(string), nil
 		}
 	}
-	set := func(v string) { mu.Lock(); value = v; mu.Unlock() }
-	doc := of(`{"id": "a", "type": "service", "config": {"service": "http", "method": "POST", "url": "URL/{{secrets.token}}?k={{secrets.token}}", "auth": {"bearer": "{{secrets.token}}"}, "headers": {"X-Also": "Key {{secrets['token']}}"},
-		"body": {"deep": ["{{secrets.token}}", "a {{secrets.token}} b"]}, "keepHeaders": ["X-Back"]}, "retryPolicy": {"maxAttempts": 2, "backoffMs": 1}, "next": "end"}`)
+	doc := of(`{"id": "a", "type": "service", "config": {"service": "http", "method": "POST", "url": "URL/{{secrets.NAME}}?k={{secrets.NAME}}", "auth": {"bearer": "{{secrets.NAME}}"}, "headers": {"X-Also": "Key {{secrets['NAME']}}"},
+		"body": {"deep": ["{{secrets.NAME}}", "a {{secrets.NAME}} b"]}, "keepHeaders": ["X-Back"]}, "retryPolicy": {"maxAttempts": 2, "backoffMs": 1}, "next": "end"}`)
 	eachOperator(t, nil, change, func(t *testing.T, o *operator) {
 		one, two := "first/s3cret+value-"+t.Name(), "second&s3cret=value-"+t.Name()
-		set(one)
+		name := "token_" + path.Base(t.Name())
+		values.Store(name, one)
 		s := listen(t, func(n int, w http.ResponseWriter, h heard) {
 			if n == 1 {
-				set(two)
+				values.Store(name, two)
 				w.WriteHeader(503)
 			}
 			w.Header().Set("X-Back", h.header.Get("Authorization"))
 			fmt.Fprint(w, h.uri+" "+h.body+" "+h.header.Get("X-Also")+" "+h.header.Get("Authorization"))
 		})
-		id, out, err := o.run(strings.Replace(doc, "URL", s.URL, 1), `{}`)
+		id, out, err := o.run(strings.NewReplacer("URL", s.URL, "NAME", name).Replace(doc), `{}`)
 		if err != nil || len(s.heard()) != 2 {
 			t.Fatalf("%d requests, %v", len(s.heard()), err)
 		}
