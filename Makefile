@@ -7,9 +7,9 @@ FUZZ_TIME      ?= 20s
 # Tests wait for disks and for each other, so more packages than processors are at work; the longest begin first.
 TEST_BESIDE    ?= 4
 TEST_PACKAGES  ?= . ./flow ./api ./cmd/pawl ./...
-# SQLite is C made Go, and its memory is not Go's: the detector can see nothing there, and
-# slows it five times while it looks.
-RACE           := -race -gcflags=modernc.org/sqlite/lib=-race=false
+# SQLite is C made Go, with its C library and its allocator, and their memory is not Go's: the detector
+# can see nothing there, and slows them five times while it looks.
+RACE           := -race $(foreach part,sqlite/lib libc memory,-gcflags=modernc.org/$(part)=-race=false)
 GOLANGCI       := bin/golangci-lint-v2.15.0
 
 .DEFAULT_GOAL := help
