@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pawlrun/pawl/service"
 )
@@ -162,6 +163,24 @@ func TestSecretsOfADescriptionStayInside(t *testing.T) {
 	}
 	if served.Load() != 0 {
 		t.Error("a dry run was sent")
+	}
+}
+
+// The address of a description may be from the environment, which is kept as a secret is.
+func TestNoErrorTellsTheAddressOfTheEnvironment(t *testing.T) {
+	silent := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	text := `{"name": "x", "baseURL": "{{env.TICKETS_URL}}", "actions": {"a": {"path": "/"}}}`
+	ctx, end := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer end()
+	if _, err := described(t, text, keys(silent.URL+"/hush-hush-path")).Call(ctx, service.Call{}); err == nil || strings.Contains(err.Error(), "hush") {
+		t.Error(err)
+	}
+	closed := keys("http://192.168.7.7/hush-hush-path")
+	closed.HTTP = service.HTTPOptions{}
+	for _, dry := range []bool{false, true} {
+		if _, err := described(t, text, closed).Call(t.Context(), service.Call{DryRun: dry}); err == nil || strings.Contains(err.Error(), "hush") {
+			t.Error(err)
+		}
 	}
 }
 

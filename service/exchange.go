@@ -68,7 +68,8 @@ func (x *exchange) do(ctx context.Context, client *http.Client) (*Answer, error)
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, context.Cause(ctx)
 	case ctx.Err() != nil:
-		return nil, &Error{Code: TimedOut, Message: x.at("the step's time is over; the request may have been carried out"), Err: ctx.Err()}
+		err = &Error{Code: TimedOut, Message: x.at("the step's time is over; the request may have been carried out"), Err: ctx.Err()}
+		return nil, x.hidden.Error(err)
 	}
 	return nil, x.hidden.Error(x.failed(inner, err))
 }
@@ -94,11 +95,8 @@ func (x *exchange) send(ctx context.Context, client *http.Client, end context.Ca
 	}
 	defer got.Body.Close()
 	if !x.good(got.StatusCode) {
-		data, err := x.read(got, end, maxRefusal, true)
-		if cause := context.Cause(ctx); err != nil && cause != nil {
-			return nil, cause
-		}
-		return nil, x.refused(got, data) // its body is a help only
+		data, _ := x.read(got, end, maxRefusal, true)
+		return nil, x.refused(got, data) // its body is a help only, as far as it has come
 	}
 	if x.unread {
 		_, _ = x.read(got, end, maxRefusal, true) // a short one to its end, so that the connection can be used again
@@ -119,7 +117,8 @@ func (x *exchange) send(ctx context.Context, client *http.Client, end context.Ca
 	return answer, answer.setBody(got.Header, data)
 }
 
-// read takes the body as far as it may go. The limit is on what it is when unpacked; with cut, what is longer ends there.
+// read takes the body as far as it may go. The limit is on what it is when unpacked; with cut, what is longer ends there. An error comes with what
+// was there before it.
 func (x *exchange) read(got *http.Response, end context.CancelCauseFunc, most int64, cut bool) ([]byte, error) {
 	if got.ContentLength > most && x.method != http.MethodHead && !cut {
 		return nil, x.tooLarge()
@@ -145,7 +144,7 @@ func (x *exchange) read(got *http.Response, end context.CancelCauseFunc, most in
 			return b.Bytes(), nil
 		}
 		if err != nil {
-			return nil, err
+			return b.Bytes(), err
 		}
 	}
 }

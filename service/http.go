@@ -160,7 +160,7 @@ func (w *wire) carryOut(ctx context.Context, c Call, r requested) (any, error) {
 	}
 	if c.DryRun {
 		if err := w.looksOpen(x.url); err != nil {
-			return nil, err
+			return nil, x.hidden.Error(err)
 		}
 		return x.plan()
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -346,6 +347,27 @@ func TestSlowServersEndInTime(t *testing.T) {
 		err := refuses(t, s, service.TimedOut, c.words, "url", server.URL, "timeoutMs", c.timeout)
 		if took := time.Since(begun); took > 30*time.Second || err.Fatal() {
 			t.Errorf("%s: it took %v, fatal %v", name, took, err.Fatal())
+		}
+	}
+}
+
+// What a status says holds, also where the text behind it stops coming.
+func TestAStatusCountsWithoutItsBody(t *testing.T) {
+	stalls := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "7")
+		status, _ := strconv.Atoi(r.URL.Query().Get("status"))
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte("so it"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	s := webOf(t, service.HTTPOptions{Network: loopback, Idle: 100 * time.Millisecond})
+	for status, code := range map[int]string{400: service.Invalid, 404: service.NotFound, 429: service.RateLimited, 503: service.Unavailable} {
+		for _, timeout := range []int{300, 600_000} {
+			err := refuses(t, s, code, "so it", "url", fmt.Sprintf("%s/?status=%d", stalls.URL, status), "timeoutMs", timeout)
+			if after, is := err.RetryAfter(); is != (status >= 429) || is && after != 7*time.Second {
+				t.Errorf("%d: again after %v", status, after)
+			}
 		}
 	}
 }

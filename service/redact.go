@@ -26,12 +26,13 @@ const Redacted = "[secret]"
 const (
 	minSecret  = 4
 	fullSecret = 6
-	lineSecret = 16 // of a line within a secret, as of a private key
+	lineSecret = 16 // of a line within a secret, as of a private key, and of a part of an address
 )
 
 // A Redactor takes secrets out of what goes into journals, logs and errors: as they are, and in the forms in which they
 // come back: within a text in base64 (standard and URL, at any place), in hexadecimal digits, escaped for an address,
-// and escaped for JSON. Of secrets with several lines it takes out long lines too. A form within a form is not
+// and escaped for JSON. Of secrets with several lines it takes out long lines too, and of addresses the password, long values of the query, and the
+// address of a long path without its query. A form within a form is not
 // found, nor a part of a secret, but for its beginning (6 bytes or more) before an ellipsis, where somebody has cut a text off. Secrets below 4 bytes are not looked for, those of 4 and 5 only as whole words.
 //
 // It does not change and may be shared. A nil one takes out nothing.
@@ -51,6 +52,9 @@ func NewRedactor(secrets ...string) *Redactor {
 	r := &Redactor{}
 	for _, secret := range secrets {
 		r.add(strings.TrimSpace(secret))
+		for _, part := range addressParts(strings.TrimSpace(secret)) {
+			r.add(part)
+		}
 		if strings.ContainsAny(secret, "\r\n") {
 			for line := range strings.Lines(secret) {
 				if line = strings.TrimSpace(line); len(line) >= lineSecret {
@@ -62,6 +66,29 @@ func NewRedactor(secrets ...string) *Redactor {
 	slices.SortStableFunc(r.forms, func(x, y form) int { return cmp.Compare(x.text, y.text) })
 	r.forms = slices.Compact(r.forms)
 	return r
+}
+
+// addressParts are what an address that is a secret has in it that is one by itself, or is told without the rest: errors name an address without
+// its query.
+func addressParts(secret string) (parts []string) {
+	u, err := url.Parse(secret)
+	if err != nil || u.Host == "" {
+		return nil
+	}
+	if password, is := u.User.Password(); is {
+		parts = append(parts, password)
+	}
+	if len(u.Path) > lineSecret && (u.Scheme == "http" || u.Scheme == "https") {
+		parts = append(parts, plainURL(u))
+	}
+	for _, values := range u.Query() {
+		for _, value := range values {
+			if len(value) >= lineSecret {
+				parts = append(parts, value)
+			}
+		}
+	}
+	return parts
 }
 
 func (r *Redactor) add(secret string) {

@@ -134,6 +134,32 @@ func TestLinesOfAKeyAreSecrets(t *testing.T) {
 	}
 }
 
+// An address that is a secret is told in errors without its query, and its query without the rest.
+func TestPartsOfAnAddressAreSecrets(t *testing.T) {
+	for _, secret := range []string{"https://discord.example/api/webhooks/123/tok-en-tok-en?wait=true", "HTTPS://discord.example/api/webhooks/123/tok-en-tok-en", "https://discord.example/api/webhooks/123/tok-en-tok-en#x"} {
+		r := service.NewRedactor(secret)
+		for _, text := range []string{"%s", "POST %s: no answer", "%s/more"} {
+			if got, want := r.Text(fmt.Sprintf(text, "https://discord.example/api/webhooks/123/tok-en-tok-en")), fmt.Sprintf(text, "[secret]"); got != want {
+				t.Errorf("of %s: %s, want %s", secret, got, want)
+			}
+		}
+		if text := "https://discord.example/api is down"; r.Text(text) != text {
+			t.Errorf("of %s: %s", secret, r.Text(text))
+		}
+	}
+	r := service.NewRedactor("https://logic.example/run?version=2026-01-01&sig=AbCdEf0123456789%2Bx")
+	if got := r.Text(`{"version": "2026-01-01", "sig": "AbCdEf0123456789+x", "raw": "AbCdEf0123456789%2Bx"}`); got != `{"version": "2026-01-01", "sig": "[secret]", "raw": "[secret]"}` {
+		t.Error(got)
+	}
+	if text := "https://logic.example/ is there"; service.NewRedactor("https://logic.example/?key=1234").Text(text) != text {
+		t.Error("what is no secret is taken out")
+	}
+	r = service.NewRedactor("postgres://pawl:pass-of-the-role@db.example/x")
+	if got := r.Text("password pass-of-the-role is wrong"); got != "password [secret] is wrong" {
+		t.Error(got)
+	}
+}
+
 func TestJSONIsCleanedAsItReads(t *testing.T) {
 	r := service.NewRedactor("hunter2", "123456789", `quo"te\slash`)
 	for in, want := range map[string]string{

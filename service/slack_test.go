@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -307,6 +308,24 @@ func TestSlackWebhooks(t *testing.T) {
 	})
 	_, err = slack(t, s, "", "k", "channel", "#billing", "message", "t")
 	refusedBySlack(t, err, service.NotFound, "no_service")
+}
+
+// The address of an incoming webhook is its key, also where the time of a step is over.
+func TestNoErrorTellsTheAddressOfASlackWebhook(t *testing.T) {
+	silent := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // before that no server hears that its caller has gone
+		<-r.Context().Done()
+	})
+	s, err := service.NewSlack(service.SlackOptions{Webhooks: map[string]string{"": silent.URL + "/services/T1/B1/hush-hush-path"}, HTTP: service.HTTPOptions{Network: loopback}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer end()
+	_, err = s.Call(ctx, service.Call{Params: params(t, "message", "t")})
+	if err == nil || strings.Contains(fmt.Sprintf("%+v", err), "hush") || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%+v", err)
+	}
 }
 
 func TestSlackOptionsThatCantBe(t *testing.T) {

@@ -89,12 +89,12 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 
 // failed is the error of a request to which there was no whole answer.
 func (x *exchange) failed(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errTime) || errors.Is(cause, errIdle) {
-		return &Error{Code: TimedOut, Message: x.at(cause.Error() + "; the request may have been carried out"), Err: cause}
-	}
 	var known *Error
 	if errors.As(err, &known) {
 		return &Error{Code: known.Code, Message: x.at(known.Message), Status: known.Status, After: known.After}
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errTime) || errors.Is(cause, errIdle) {
+		return &Error{Code: TimedOut, Message: x.at(cause.Error() + "; the request may have been carried out"), Err: cause}
 	}
 	var outer *url.Error // its text holds the whole address
 	if errors.As(err, &outer) {
