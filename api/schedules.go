@@ -25,7 +25,7 @@ type ScheduleRequest struct {
 	Fold   string    `json:"fold,omitempty" doc:"A wall time that comes twice: once (left out), or twice."`
 	Start  time.Time `json:"start,omitzero" doc:"No slot comes before."`
 	End    time.Time `json:"end,omitzero" doc:"No slot comes after."`
-	Jitter string    `json:"jitter,omitempty" doc:"Delays each slot by a time from 0 up to this, at most 24h."`
+	Jitter string    `json:"jitter,omitempty" doc:"Delays each slot by a time from 0 up to this, at most 24h, and not beyond the next slot."`
 
 	Overlap       string `json:"overlap,omitempty" doc:"When the run before has not ended: skip (left out), buffer_one, buffer_all, cancel_old or allow."`
 	CatchUp       string `json:"catchUp,omitempty" doc:"Slots that nobody was there to fire: last (left out), none or all."`

@@ -44,6 +44,8 @@ func hostilePayloads() map[string]struct{ data, refused string } {
 		"a NUL":                     {`{"id": "1", "text": "\u0000", "list": [1], "n": 1}`, ""},
 		"half a character":          {`{"id": "1", "text": "\ud800", "list": [1], "n": 1}`, ""},
 		"two values":                {`{"id": "1"} {"id": "2"}`, "not JSON"},
+		"a bracket too many":        {`{"id": "1", "text": "a", "list": [1], "n": 1}}`, "not JSON"},
+		"another bracket too many":  {`{"id": "1", "text": "a", "list": [1], "n": 1}]`, "not JSON"},
 		"nothing":                   {``, "not JSON"},
 		"no object":                 {`[[[]]]`, "id of the delivery"},
 		"fields of other kinds":     {`{"id": {}, "text": [], "list": "a", "n": "n"}`, "id of the delivery"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -133,7 +134,7 @@ func exact(data []byte) (any, error) {
 	if err := d.Decode(&v); err != nil {
 		return nil, errors.New("it is not JSON")
 	}
-	if d.More() {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("it is not JSON: something follows the value")
 	}
 	return v, nil

@@ -64,8 +64,12 @@ func (r *row) come(now time.Time) (lines []Occurrence, more bool, err error) {
 	var onTime, missed []time.Time // missed: the newest maxBuffered
 	var old many                   // those before
 	slot, walked := r.Next, 0
-	for ; !slot.IsZero() && !r.due(slot).After(now) && walked < mostWalked; slot, walked = next(slot), walked+1 {
-		if now.Sub(r.due(slot)) <= late {
+	for ; !slot.IsZero() && walked < mostWalked; slot, walked = next(slot), walked+1 {
+		due := r.due(slot, next)
+		if due.After(now) {
+			break
+		}
+		if now.Sub(due) <= late {
 			onTime = append(onTime, slot)
 			continue
 		}
@@ -236,7 +240,11 @@ func (r *row) wake(now time.Time) (at time.Time, blocked bool) {
 		}
 	}
 	if !r.Paused && !r.Next.IsZero() && !r.Deleted {
-		sooner(r.due(r.Next))
+		due := r.Next
+		if next, err := r.timer(); err == nil { // else whoever looks is told
+			due = r.due(r.Next, next)
+		}
+		sooner(due)
 	}
 	for _, q := range r.Queue {
 		switch {

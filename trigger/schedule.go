@@ -51,7 +51,7 @@ type Schedule struct {
 	Fold  Fold          `json:"fold,omitempty"` // "" means once
 	Start time.Time     `json:"start,omitzero"` // no slot before
 	End   time.Time     `json:"end,omitzero"`   // no slot after
-	// Jitter delays each slot by a time from 0 up to it, which is fixed for the slot. At most 24 h.
+	// Jitter delays each slot by a time from 0 up to it, or up to the next slot, which is fixed for the slot. At most 24 h.
 	Jitter time.Duration `json:"jitter,omitzero"`
 
 	Overlap Overlap `json:"overlap,omitempty"`
@@ -252,13 +252,19 @@ func (s *Schedule) RunID(slot time.Time) string { return s.ID + "@" + slotText(s
 
 func slotText(slot time.Time) string { return slot.UTC().Format("2006-01-02T15:04:05.999999Z") }
 
-// due is when a slot is fired.
-func (s *Schedule) due(slot time.Time) time.Time {
+// due is when a slot is fired. next finds the slot behind it, which it does not pass: slots are fired in their order, and one that others have held up
+// would count as missed.
+func (s *Schedule) due(slot time.Time, next func(after time.Time) time.Time) time.Time {
 	if s.Jitter <= 0 {
 		return slot
 	}
+	most := s.Jitter
+	if then := next(slot); !then.IsZero() {
+		most = min(most, then.Sub(slot))
+	}
 	sum := sha256.Sum256([]byte(s.Tenant + "\x00" + s.ID + "\x00" + slotText(slot)))
-	return slot.Add(time.Duration(binary.BigEndian.Uint64(sum[:8]) % uint64(s.Jitter)))
+	delay := time.Duration(binary.BigEndian.Uint64(sum[:8]) % uint64(most))
+	return slot.Add(delay.Truncate(time.Microsecond)) // as it is kept
 }
 
 // sameTimes reports whether two schedules have the same slots.

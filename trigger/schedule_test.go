@@ -218,13 +218,17 @@ func TestManySlotsThatWereMissed(t *testing.T) {
 }
 
 func TestJitterIsTheSlots(t *testing.T) {
-	s := Schedule{ID: "s", Jitter: time.Minute}
+	s := Schedule{ID: "s", Cron: "@hourly", Jitter: time.Minute}
+	next, err := s.timer()
+	if err != nil {
+		t.Fatal(err)
+	}
 	slot := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	seen := map[time.Duration]bool{}
 	for i := range 50 {
 		at := slot.Add(time.Duration(i) * time.Hour)
-		d := s.due(at).Sub(at)
-		if d < 0 || d >= time.Minute || d != s.due(at).Sub(at) {
+		d := s.due(at, next).Sub(at)
+		if d < 0 || d >= time.Minute || d != s.due(at, next).Sub(at) {
 			t.Errorf("jitter %v", d)
 		}
 		seen[d.Truncate(time.Second)] = true
@@ -234,11 +238,35 @@ func TestJitterIsTheSlots(t *testing.T) {
 	}
 	inBubble(t, func(t *testing.T, e *pawl.Engine) {
 		s := put(t, e, Schedule{Cron: "@hourly", Jitter: 30 * time.Minute})
-		due := s.due(s.Next)
+		due := s.due(s.Next, next)
 		fire(t, e, time.Until(due)-time.Millisecond)
 		wantLedger(t, e)
 		fire(t, e, 100*time.Millisecond)
 		wantLedger(t, e, "01:00 started")
+	})
+}
+
+// A jitter that is longer than the time between two slots loses none: each comes before the next.
+func TestJitterLeavesEachSlotItsTurn(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *pawl.Engine) {
+		put(t, e, Schedule{Cron: "* * * * *", Jitter: 10 * time.Minute, Overlap: Allow})
+		fire(t, e, 30*time.Minute)
+		started := 0
+		for _, line := range ledger(t, e) {
+			if !strings.HasSuffix(line, " started") {
+				t.Errorf("with a Runner that is there: %s", line)
+			}
+			started++
+		}
+		if started < 29 { // the last may be still to come
+			t.Errorf("%d of 30 slots were started", started)
+		}
+	})
+	inBubble(t, func(t *testing.T, e *pawl.Engine) { // the last slot of all has all of it
+		at := time.Now().Add(time.Minute)
+		s := put(t, e, Schedule{At: at, Jitter: 20 * time.Minute})
+		fire(t, e, time.Until(s.due(s.Next, func(time.Time) time.Time { return time.Time{} }))+time.Second)
+		wantLedger(t, e, s.Next.Format("15:04")+" started")
 	})
 }
 
