@@ -246,6 +246,9 @@ func (w *wait) readDoor(f *findings, config *node) {
 		w.door = append(w.door, pawl.BodySchema(w.schema))
 	}
 	if answer := response(config.get("respond")); answer != nil {
+		if err := answer.Check(); err != nil {
+			f.fault(config.get("respond"), "", "%s", why(err))
+		}
 		header := http.Header{}
 		for name, value := range answer.Headers {
 			header.Set(name, value)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -52,9 +53,9 @@ type Route struct {
 
 // Response is a fixed answer to requests.
 type Response struct {
-	Status  int               `json:"status,omitempty"` // 200 to 299; 0: 200
-	Headers map[string]string `json:"headers,omitempty"`
-	Body    json.RawMessage   `json:"body,omitempty"` // a text is sent as it is, else it is sent as JSON; nil: none
+	Status  int               `json:"status,omitempty"`  // 200 to 299; 0: 200
+	Headers map[string]string `json:"headers,omitempty"` // none that would speak for the whole server, as Set-Cookie
+	Body    json.RawMessage   `json:"body,omitempty"`    // a text is sent as it is, else it is sent as JSON; nil: none
 }
 
 // RouteMethods are those that a route may take.
@@ -164,19 +165,30 @@ func CheckRoute(r Route) error {
 			return bad("the method %.20q can't be asked for; there are %v", m, RouteMethods)
 		}
 	}
-	return r.Response.check()
+	return r.Response.Check()
 }
 
-func (a *Response) check() error {
+// ofServer are headers that speak for the whole address of a server, which people sign in at and which the flows of all tenants answer from: what keeps a
+// browser from running an answer there, and what it remembers of the address.
+var ofServer = []string{
+	"Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Cross-Origin-Resource-Policy",
+	"Set-Cookie", "Clear-Site-Data", "Service-Worker-Allowed", "Strict-Transport-Security", "Alt-Svc",
+}
+
+// Check says what is wrong with an answer: ErrInput. nil is right.
+func (a *Response) Check() error {
 	if a == nil {
 		return nil
 	}
 	if a.Status != 0 && (a.Status < 200 || a.Status > 299) {
 		return fmt.Errorf("%w: the answer of a webhook has status %d; it is one of 200 to 299, as it says that the run is there", pawl.ErrInput, a.Status)
 	}
-	for name, value := range a.Headers {
-		if !token(name) || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+	for _, name := range slices.Sorted(maps.Keys(a.Headers)) {
+		if !token(name) || strings.ContainsFunc(a.Headers[name], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
 			return fmt.Errorf("%w: the header %.100q of a webhook's answer can't be sent", pawl.ErrInput, name)
+		}
+		if slices.Contains(ofServer, http.CanonicalHeaderKey(name)) {
+			return fmt.Errorf("%w: the header %s is not for the answer of a webhook: browsers would take it as that of the whole server", pawl.ErrInput, name)
 		}
 	}
 	return nil
