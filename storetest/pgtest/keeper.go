@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -49,8 +48,9 @@ type keeper struct {
 	pipe io.WriteCloser // close-on-exec, so that no child of the test process holds it open
 }
 
-func startKeeper() (*keeper, error) {
-	dir := filepath.Join(os.TempDir(), "pawl-pg-"+strings.ToLower(rand.Text()[:10]))
+// startKeeper makes a directory in parent.
+func startKeeper(parent string) (*keeper, error) {
+	dir := filepath.Join(parent, "pawl-pg-"+strings.ToLower(rand.Text()[:10]))
 	cmd := exec.Command("/bin/sh", "-c", keeperScript, "pgtest-keeper", dir)
 	cmd.Dir = "/"
 	// A session of its own: Ctrl-C and the signals that end the test's process group must not reach it.

@@ -35,7 +35,7 @@ func orphan() {
 }
 
 func untold() {
-	keeper, err := startKeeper()
+	keeper, err := startKeeper(parentDir(Options{}))
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -147,7 +147,7 @@ func orphanCommand(t *testing.T, dir, how string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), envOrphan+"="+how, "TMPDIR="+dir)
+	cmd.Env = append(os.Environ(), envOrphan+"="+how, "TMPDIR="+dir, EnvDir+"=")
 	return cmd
 }
 

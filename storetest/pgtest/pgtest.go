@@ -21,6 +21,10 @@ import (
 // of a private one. Its role must be allowed to create databases.
 const EnvURL = "PAWL_TEST_POSTGRES_URL"
 
+// EnvDir names the environment variable that, when set, holds the directory in which servers without fsync have their data, in place of the
+// one for temporary files. A database is hundreds of files: in memory, such as in /dev/shm, they are made and removed with a fraction of the work.
+const EnvDir = "PAWL_TEST_POSTGRES_DIR"
+
 // URL returns the address of a fresh, empty database that belongs to t alone and is dropped, whoever is still connected,
 // when t ends. The first call starts the server, in about a second, or uses the one that [EnvURL] names; a private
 // server runs with fsync off. URL ends the test when no database can be had. It is safe for parallel tests.

@@ -3,6 +3,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,14 @@ type Server struct {
 	stopped bool
 }
 
+// parentDir is where the directory of a server is made. What is to reach a disk is never in [EnvDir], which may be in memory.
+func parentDir(opt Options) string {
+	if opt.Fsync {
+		return os.TempDir()
+	}
+	return cmp.Or(os.Getenv(EnvDir), os.TempDir())
+}
+
 // Start makes a new server in a temporary directory and returns when it accepts connections. [Server.Stop] ends it; a server
 // that is not stopped ends with the test process. [EnvURL] has no bearing on it.
 func Start(opt Options) (*Server, error) {
@@ -49,7 +58,7 @@ func Start(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := startKeeper()
+	keeper, err := startKeeper(parentDir(opt))
 	if err != nil {
 		return nil, err
 	}

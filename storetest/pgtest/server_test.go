@@ -61,6 +61,7 @@ func TestSettings(t *testing.T) {
 
 func TestAWrongSettingIsReportedAndLeavesNothing(t *testing.T) {
 	t.Setenv("TMPDIR", openTempDir(t))
+	t.Setenv(EnvDir, "")
 	_, err := Start(Options{Settings: map[string]string{"no_such_setting": "1"}})
 	if err == nil || !strings.Contains(err.Error(), "no_such_setting") {
 		t.Errorf("got %v, want the server's own words about no_such_setting", err)
@@ -72,8 +73,20 @@ func TestAWrongSettingIsReportedAndLeavesNothing(t *testing.T) {
 
 func TestAMissingTemporaryDirectoryIsReported(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "missing"))
+	t.Setenv(EnvDir, "")
 	if _, err := Start(Options{}); err == nil || !strings.Contains(err.Error(), os.Getenv("TMPDIR")) {
 		t.Errorf("got %v, want an error that names %s", err, os.Getenv("TMPDIR"))
+	}
+}
+
+func TestOnlyServersWithoutFsyncAreInTheDirectoryThatIsGiven(t *testing.T) {
+	given, temporary := openTempDir(t), openTempDir(t)
+	t.Setenv(EnvDir, given)
+	t.Setenv("TMPDIR", temporary)
+	for want, opt := range map[string]Options{given: {}, temporary: {Fsync: true}} {
+		if server := startServer(t, opt); filepath.Dir(server.dir) != want {
+			t.Errorf("with fsync %v the server is in %s, want it in %s", opt.Fsync, server.dir, want)
+		}
 	}
 }
 
