@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -69,14 +68,20 @@ func (p *presses) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.Logger.Warn("pawl: a press of a button in Slack was refused", "status", status, "why", fmt.Sprintf(format, args...))
 		http.Error(w, http.StatusText(status), status)
 	}
+	expectBody(w, r)
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		refuse(http.StatusMethodNotAllowed, "its method is %.20q", r.Method)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPress))
-	if err != nil {
-		refuse(http.StatusRequestEntityTooLarge, "the body can't be read: %v", err)
+	body, err := readBody(w, r, maxPress)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		refuse(http.StatusRequestEntityTooLarge, "the body is over %d bytes", large.Limit)
+		return
+	case err != nil:
+		refuse(http.StatusBadRequest, "the body broke off: %v", err)
 		return
 	}
 	if _, err := p.verifier.Verify(r.Header, body, time.Now()); err != nil {

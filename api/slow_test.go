@@ -75,8 +75,15 @@ func slowly(t *testing.T, f func(t *testing.T, p *pipes, e *pawl.Engine), defs .
 				t.Error(err)
 			}
 		})
+		presses, err := api.NewSlack(e, api.SlackOptions{Secrets: []string{signing}, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := http.NewServeMux()
+		all.Handle("/", api.New(e, api.Options{Logger: quiet}))
+		all.Handle(api.SlackPath, presses)
 		parts.Go(func() {
-			if err := api.Serve(ctx, p, api.New(e, api.Options{Logger: quiet}), time.Second); err != nil {
+			if err := api.Serve(ctx, p, all, time.Second); err != nil {
 				t.Error(err)
 			}
 		})
@@ -158,6 +165,8 @@ func TestWhoSendsSlowlyIsCutOff(t *testing.T) {
 			"for an unknown webhook":     {head("POST "+pawl.WebhookPath+"x") + "Content-Length: 1000\r\n\r\n", " ", "404 Not Found", 10 * time.Second},
 			"for a webhook":              {head("POST "+pawl.WebhookPath+hooks[0].Token) + "Content-Length: 1000\r\n\r\n", " ", "400 Bad Request", 30 * time.Second},
 			"for an approval":            {head("POST /approve/x") + "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\n", "x", "4", 30 * time.Second},
+			"for a press in Slack":       {head("POST "+api.SlackPath) + "Content-Length: 1000\r\n\r\n", "x", "4", 30 * time.Second},
+			"for none":                   {head("PUT "+api.SlackPath) + "Content-Length: 1000\r\n\r\n", "x", "405 ", 10 * time.Second},
 			"a head of more than 16 KiB": {head("GET /healthz") + "X: " + strings.Repeat("x", 16<<10) + "\r\n\r\n", "", "431 ", time.Second},
 		} {
 			line, took := p.talk(t, func(c2 net.Conn) {
