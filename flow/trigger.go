@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,6 +139,9 @@ func (s *start) readWebhook(f *findings) {
 		f.fault(at.get("prefix"), "leave it out", "the scheme %s has no prefix to choose", r.Scheme)
 	case r.Scheme != trigger.None && r.Secret == "":
 		f.fault(scheme, `give "secret"`, "requests signed by %s need the name of a secret", r.Scheme)
+	}
+	if r.Scheme != trigger.None && slices.Contains(r.Methods, http.MethodGet) {
+		f.fault(at.get("methods"), `leave GET out, or write "scheme": "none"`, "a GET has no body, and %s signs nothing else", r.Scheme)
 	}
 	if d := at.get("dedupe"); d.is(textKind) {
 		r.Dedupe = dedupe(f, d)

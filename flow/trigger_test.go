@@ -204,6 +204,7 @@ func TestTriggersAreCheckedWhenAFlowIsDeployed(t *testing.T) {
 		"no scheme":     {`{"type": "webhook", "path": "/x", "secret": "s"}`, "/triggers/0/secret: the scheme that the secret is for is missing"},
 		"no secret":     {`{"type": "webhook", "path": "/x", "scheme": "github"}`, "/triggers/0/scheme: requests signed by github need the name of a secret"},
 		"secret":        {`{"type": "webhook", "path": "/x", "scheme": "none", "secret": "s"}`, "/triggers/0/secret: nothing is signed with the scheme none"},
+		"signed GET":    {`{"type": "webhook", "path": "/x", "scheme": "hmac", "secret": "s", "methods": ["POST", "GET"]}`, "/triggers/0/methods: a GET has no body, and hmac signs nothing else"},
 		"dedupe":        {`{"type": "webhook", "path": "/x", "scheme": "none", "dedupe": "id"}`, "a delivery is named by a header or by something in the body"},
 		"dedupe header": {`{"type": "webhook", "path": "/x", "scheme": "none", "dedupe": "header:a b"}`, "this names no header"},
 		"status":        {`{"type": "webhook", "path": "/x", "scheme": "none", "respond": {"status": 404}}`, "/triggers/0/respond/status: 404 is above 299"},

@@ -52,6 +52,9 @@ const DedupeFor = 24 * time.Hour
 // *[ArrivalError], *[PlaceError]: the request is not as it must be. ErrInput: the workflow refuses what was made of it. ErrState: no version of it is active.
 // With any other error the request may be sent again.
 func (r *Route) Accept(ctx context.Context, e *pawl.Engine, a Arrival) (Accepted, error) {
+	if len(a.Body) == 0 && r.Scheme != None { // its signature would fit any other query
+		return Accepted{}, &ArrivalError{"the body is empty, and nothing else is signed by " + string(r.Scheme)}
+	}
 	body, err := r.read(&a)
 	if err != nil {
 		return Accepted{}, err

@@ -25,7 +25,7 @@ type Route struct {
 	Owner    string `json:"owner"`
 	Path     string `json:"path"` // see [CheckPath]
 	Workflow string `json:"workflow"`
-	// Methods are those that a request may have, of [RouteMethods]. nil: POST.
+	// Methods are those that a request may have, of [RouteMethods], GET with the scheme None only. nil: POST.
 	Methods []string `json:"methods,omitempty"`
 	// Scheme says how requests are signed. It must say so: None is without. Secret is the name of what signs them, never itself.
 	Scheme Scheme `json:"scheme"`
@@ -163,6 +163,9 @@ func CheckRoute(r Route) error {
 	for _, m := range r.Methods {
 		if !slices.Contains(RouteMethods, m) {
 			return bad("the method %.20q can't be asked for; there are %v", m, RouteMethods)
+		}
+		if m == http.MethodGet && r.Scheme != None {
+			return bad("a GET has no body, and %s signs nothing else: leave the method out, or choose the scheme none", r.Scheme)
 		}
 	}
 	return r.Response.Check()

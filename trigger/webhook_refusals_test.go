@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -279,6 +280,35 @@ func TestABodyThatDripsIsCutOff(t *testing.T) {
 		hc := &http.Client{Transport: transport}
 		if res := post(t, hc, "http://x/w", `{"n":1}`, nil); res.StatusCode != 202 {
 			t.Errorf("who comes after them: %d", res.StatusCode)
+		}
+	})
+}
+
+// What is signed is the body: a request without one would have a signature that fits whatever else it says.
+func TestWithoutABodyNothingIsSigned(t *testing.T) {
+	route := func(methods ...string) Route {
+		return Route{ID: "flow:r:0", Owner: "flow:r", Path: "/r", Workflow: "quick", Scheme: HMAC, Secret: "s", Methods: methods}
+	}
+	if err := CheckRoute(route("POST", "GET")); !errors.Is(err, pawl.ErrInput) || !strings.Contains(err.Error(), "GET") {
+		t.Error(err)
+	}
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		e := client(t, open(), quick)
+		r := route("POST", "DELETE")
+		if err := CheckRoute(r); err != nil {
+			t.Fatal(err)
+		}
+		forged := Arrival{Method: "DELETE", Query: url.Values{"all": {"yes"}}}
+		var bad *ArrivalError
+		if got, err := r.Accept(t.Context(), e, forged); !errors.As(err, &bad) {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if got, err := r.Accept(t.Context(), e, Arrival{Method: "DELETE", Body: []byte(`{"id": 1}`)}); err != nil || got.Run == "" {
+			t.Error(got, err)
+		}
+		r.Scheme, r.Secret = None, ""
+		if got, err := r.Accept(t.Context(), e, forged); err != nil || got.Run == "" {
+			t.Error(got, err)
 		}
 	})
 }

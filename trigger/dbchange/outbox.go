@@ -235,7 +235,9 @@ func (d database) watchable(ctx context.Context, s *Source) error {
 	if d.dialect == SQLite {
 		have, err = d.triggersSQLite(ctx, t)
 	} else {
-		have, err = d.texts(ctx, `SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass($1) AND NOT tgisinternal AND tgenabled <> 'D'`, t.canonical())
+		// Those of a table that was renamed have its former name as their first argument, and write under that.
+		have, err = d.texts(ctx, `SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass($1) AND NOT tgisinternal AND tgenabled <> 'D'
+			AND position(convert_to($1, getdatabaseencoding()) || '\x00'::bytea IN tgargs) = 1`, t.canonical())
 	}
 	if err != nil {
 		return err
@@ -246,7 +248,7 @@ func (d database) watchable(ctx context.Context, s *Source) error {
 			name = liteTrigger(t, op)
 		}
 		if !slices.Contains(have, name) {
-			return fmt.Errorf("%w: nothing tells of an %s in table %s, or its trigger is disabled: install the outbox, with pawl databases install-outbox %s %s", pawl.ErrState, op, s.Table, s.Connection, s.Table)
+			return fmt.Errorf("%w: nothing tells of an %s in table %s, or its trigger is disabled or has a former name of the table: install the outbox, with pawl databases install-outbox %s %s", pawl.ErrState, op, s.Table, s.Connection, s.Table)
 		}
 	}
 	return nil

@@ -96,6 +96,29 @@ func TestAnOutboxThatIsMadeAnewStartsNewRuns(t *testing.T) {
 	})
 }
 
+// The triggers of a table that was renamed write under its former name, for nobody.
+func TestARenamedTableIsInstalledAgain(t *testing.T) {
+	eachSite(t, func(t *testing.T, s *site) {
+		s.orders(t)
+		s.install(t, Outbox{Table: "orders"})
+		s.exec(t, "ALTER TABLE orders RENAME TO purchases")
+		src := Source{ID: "p", Workflow: "w", Connection: "shop", Table: "purchases"}
+		if err := Check(t.Context(), s.connection(), src); !errors.Is(err, pawl.ErrState) || !strings.Contains(err.Error(), "install-outbox shop purchases") {
+			t.Errorf("before it is installed: %v", err)
+		}
+		s.install(t, Outbox{Table: "purchases"})
+		if err := Check(t.Context(), s.connection(), src); err != nil {
+			t.Error(err)
+		}
+		e := client(t, s.store())
+		put(t, e, Source{Table: "purchases"})
+		background(t, s.runner(e))
+		polled(t, e)
+		s.exec(t, "INSERT INTO purchases (item) VALUES ('a')")
+		wantItems(t, e, "a")
+	})
+}
+
 func TestNamesInADatabaseAreOnlyNames(t *testing.T) {
 	eachSite(t, func(t *testing.T, s *site) {
 		s.orders(t)
