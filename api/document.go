@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/pawlrun/pawl"
@@ -77,7 +78,7 @@ func (stateName) Schema(huma.Registry) *huma.Schema {
 
 // finish takes out of the document what huma has put in and the server does not do: its
 // own form of errors, and lists that may be null.
-func (s *server) finish() error {
+func (s *server) finish() {
 	schemas := s.api.OpenAPI().Components.Schemas.Map()
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
@@ -125,14 +126,16 @@ func (s *server) finish() error {
 			}
 		}
 	}
-	var err error
-	s.document, err = json.Marshal(s.api.OpenAPI())
-	return err
+	// To write it takes longer than all else that makes a server, and few ask for it. Nothing changes it any more.
+	s.document = sync.OnceValues(func() ([]byte, error) { return json.Marshal(s.api.OpenAPI()) })
 }
 
 type documentOutput struct{ Body json.RawMessage }
 
 func (s *server) documentRoutes() {
 	add(s, route{id: "openAPI", method: http.MethodGet, path: "/openapi.json", scope: public, summary: "This document, in OpenAPI 3.1"},
-		func(context.Context, *struct{}) (*documentOutput, error) { return &documentOutput{s.document}, nil })
+		func(context.Context, *struct{}) (*documentOutput, error) {
+			document, err := s.document()
+			return &documentOutput{document}, err
+		})
 }
