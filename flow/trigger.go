@@ -332,7 +332,14 @@ func why(err error) string {
 	if errors.As(err, &match) {
 		err = match.Err
 	}
-	return strings.TrimPrefix(err.Error(), pawl.ErrInput.Error()+": ")
+	text := err.Error()
+	for before := ""; before != text; { // it may be wrapped as several
+		before = text
+		for _, kind := range []error{pawl.ErrInput, pawl.ErrState, pawl.ErrNotFound} {
+			text = strings.TrimPrefix(text, kind.Error()+": ")
+		}
+	}
+	return text
 }
 
 // checkStarts looks at what a flow's triggers have to do with the flow and with each other.
