@@ -81,7 +81,7 @@ func (s Schedules) Occurrences(ctx context.Context, tenant, id, cursor string, l
 		limit = 100
 	}
 	limit = min(limit, 1000)
-	if err := checkID(id); err != nil {
+	if err := CheckID(id); err != nil {
 		return nil, "", fmt.Errorf("%w: schedule %.128q: its id %w", pawl.ErrInput, id, err)
 	}
 	after := ""

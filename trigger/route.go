@@ -135,7 +135,7 @@ func CheckRoute(r Route) error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: webhook %.160q: %w", pawl.ErrInput, r.ID, fmt.Errorf(format, args...))
 	}
-	if err := errors.Join(checkID(r.ID), checkTenant(r.Tenant), r.Input.check(), r.Control.check()); err != nil {
+	if err := errors.Join(CheckID(r.ID), checkTenant(r.Tenant), r.Input.check(), r.Control.check()); err != nil {
 		return bad("%w", err)
 	}
 	if err := CheckPath(r.Path); err != nil {

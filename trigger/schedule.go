@@ -103,7 +103,7 @@ func (s *Schedule) check() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: schedule %.128q: %s", pawl.ErrInput, s.ID, fmt.Sprintf(format, args...))
 	}
-	if err := checkID(s.ID); err != nil {
+	if err := CheckID(s.ID); err != nil {
 		return bad("its id %v", err)
 	}
 	if err := checkTenant(s.Tenant); err != nil {
@@ -159,7 +159,8 @@ func (s *Schedule) check() error {
 	return nil
 }
 
-func checkID(id string) error {
+// CheckID says what is wrong with the id of something that starts runs, as one of a schedule.
+func CheckID(id string) error {
 	if id == "" || len(id) > maxScheduleID && !(strings.HasPrefix(id, OwnedPrefix) && len(id) <= maxOwnedID) {
 		return fmt.Errorf("must have 1 to %d bytes", maxScheduleID)
 	}

@@ -112,7 +112,7 @@ func (s *Subscription) same(o *Subscription) bool {
 
 func (s *Subscription) check() error {
 	bad := func(err error) error { return fmt.Errorf("%w: subscription %.128q: %w", pawl.ErrInput, s.ID, err) }
-	if err := checkID(s.ID); err != nil {
+	if err := CheckID(s.ID); err != nil {
 		return bad(fmt.Errorf("its id %w", err))
 	}
 	if err := checkTenant(s.Tenant); err != nil {
@@ -141,7 +141,7 @@ func ofSubscription(err error) error {
 
 // readSubscription returns what lies under an id, with its version; 0: nothing.
 func readSubscription(ctx context.Context, e *pawl.Engine, tenant, id string) (s Subscription, version int64, err error) {
-	if checkID(id) != nil { // there can't be one
+	if CheckID(id) != nil { // there can't be one
 		return s, 0, nil
 	}
 	r, err := e.Record(ctx, subscriptionSpace+tenant, id)

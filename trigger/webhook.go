@@ -105,7 +105,7 @@ func NewWebhookHandler(e *pawl.Engine, w Webhook) (http.Handler, error) {
 	bad := func(err error) (http.Handler, error) {
 		return nil, fmt.Errorf("%w: webhook %.128q: %w", pawl.ErrInput, w.ID, err)
 	}
-	if err := checkID(w.ID); err != nil {
+	if err := CheckID(w.ID); err != nil {
 		return bad(fmt.Errorf("its id %w", err))
 	}
 	if err := CheckPath(w.Path); err != nil {

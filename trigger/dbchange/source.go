@@ -88,8 +88,6 @@ const (
 	mostInterval    = 24 * time.Hour
 	maxConnection   = 128
 	maxColumnLength = 128
-	maxOwnedID      = 160 // of one that has the name of its owner in it
-	ownedPrefix     = "flow:"
 )
 
 // Check says what is wrong with a source as far as can be told without its database: ErrInput.
@@ -97,7 +95,7 @@ func (s *Source) Check() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: database source %.128q: %s", pawl.ErrInput, s.ID, fmt.Sprintf(format, args...))
 	}
-	if err := checkID(s.ID); err != nil {
+	if err := trigger.CheckID(s.ID); err != nil {
 		return bad("its id %v", err)
 	}
 	switch {
@@ -154,18 +152,6 @@ func (s *Source) Check() error {
 	if _, err := bind(s.Query, Postgres); err != nil {
 		if _, lite := bind(s.Query, SQLite); lite != nil {
 			return bad("%v", err)
-		}
-	}
-	return nil
-}
-
-func checkID(id string) error {
-	if most := 128; id == "" || len(id) > most && !(strings.HasPrefix(id, ownedPrefix) && len(id) <= maxOwnedID) {
-		return fmt.Errorf("must have 1 to %d bytes", most)
-	}
-	for _, r := range id {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-' || r == ':') {
-			return fmt.Errorf("may have letters, digits, '.', '_', '-' and ':' only, not %q", r)
 		}
 	}
 	return nil

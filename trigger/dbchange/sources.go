@@ -37,8 +37,8 @@ type kept struct {
 // first look on. One whose query, key, interval or workflow has changed goes on where it is; another connection, cursor or table
 // begins anew. ErrInput, ErrState: the id belongs to a flow.
 func (s Sources) Put(ctx context.Context, src Source) (Source, error) {
-	if src.Owner != "" || strings.HasPrefix(src.ID, ownedPrefix) {
-		return Source{}, fmt.Errorf("%w: database source %.160s: what begins with %s belongs to a flow: deploy the flow, or choose another id", pawl.ErrState, src.ID, ownedPrefix)
+	if src.Owner != "" || strings.HasPrefix(src.ID, trigger.OwnedPrefix) {
+		return Source{}, fmt.Errorf("%w: database source %.160s: what begins with %s belongs to a flow: deploy the flow, or choose another id", pawl.ErrState, src.ID, trigger.OwnedPrefix)
 	}
 	if err := src.Check(); err != nil {
 		return Source{}, err
@@ -130,8 +130,8 @@ func (s Sources) owned(ctx context.Context, tenant, id string, must []trigger.If
 // changed meanwhile; then Replace is asked again. The owner begins with "flow:", and the id of each source with the
 // owner and ":". What stays the same is not written. ErrInput: one can't be.
 func Replace(ctx context.Context, e *pawl.Engine, tenant, owner string, want []Source) ([]pawl.Put, error) {
-	if !strings.HasPrefix(owner, ownedPrefix) {
-		return nil, fmt.Errorf("%w: the owner %.100q must begin with %s", pawl.ErrInput, owner, ownedPrefix)
+	if !strings.HasPrefix(owner, trigger.OwnedPrefix) {
+		return nil, fmt.Errorf("%w: the owner %.100q must begin with %s", pawl.ErrInput, owner, trigger.OwnedPrefix)
 	}
 	left := map[string]Source{}
 	for _, src := range want {
@@ -267,7 +267,7 @@ func decode(record pawl.Record) (*kept, error) {
 }
 
 func (s Sources) read(ctx context.Context, tenant, id string) (*kept, int64, error) {
-	if checkID(id) != nil || len(tenant) > 128 {
+	if trigger.CheckID(id) != nil || len(tenant) > 128 {
 		return nil, 0, missing(id)
 	}
 	record, err := s.Engine.Record(ctx, sourceSpace+tenant, id)
