@@ -109,9 +109,13 @@ func (s Store) rewrap(ctx context.Context, r pawl.Record, found *row) (bool, err
 }
 
 // Forget deletes the values, of all tenants, that are sealed with keys which are not given, and returns how many: where a
-// key is lost nobody can open them, and they must be set again.
+// key is lost nobody can open them, and they must be set again. ErrState: no key at all is given, which is more likely an oversight than the
+// loss of all.
 func (s Store) Forget(ctx context.Context) (n int, err error) {
 	err = s.each(ctx, func(r pawl.Record, found *row) error {
+		if len(s.Keys.IDs()) == 0 {
+			return fmt.Errorf("%w: no encryption key is given, so all secrets would be deleted: give PAWL_ENCRYPTION_KEYS those that are left, or a new one", pawl.ErrState)
+		}
 		if s.Keys.Has(keyID(found.Sealed)) {
 			return nil
 		}

@@ -69,6 +69,23 @@ func TestAMissingKeyIsNamed(t *testing.T) {
 	})
 }
 
+// Who asks to forget what is lost, and has forgotten to give any key, loses nothing.
+func TestWithoutAKeyNothingIsForgotten(t *testing.T) {
+	eachStore(t, func(t *testing.T, e *pawl.Engine, _ func() *pawl.Engine) {
+		s := Store{e, ring(t, NewKey())}
+		set(t, s, "", "one", "1")
+		if n, err := (Store{e, nil}).Forget(t.Context()); n != 0 || !errors.Is(err, pawl.ErrState) {
+			t.Errorf("%d forgotten, %v", n, err)
+		}
+		if got, err := s.Value(t.Context(), "", "one"); got != "1" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		if n, err := (Store{e, ring(t, NewKey())}).Forget(t.Context()); n != 1 || err != nil {
+			t.Errorf("with another key: %d forgotten, %v", n, err)
+		}
+	})
+}
+
 // What is kept beside a new value is sealed with the first key, whatever it was sealed with, so that no repeat of a request brings a
 // key back that was thought to be used no more.
 func TestWhatIsKeptIsSealedWithTheFirstKey(t *testing.T) {

@@ -71,6 +71,9 @@ func (a *app) keepSecrets(ctx context.Context, engine *pawl.Engine, keys *secret
 	kept := &secret.Store{Engine: engine, Keys: keys}
 	if forget {
 		n, err := kept.Forget(ctx)
+		if errors.Is(err, pawl.ErrState) {
+			return nil, a.usage("%s", strings.TrimPrefix(err.Error(), pawl.ErrState.Error()+": "))
+		}
 		if err != nil {
 			return nil, fmt.Errorf("forget the secrets whose key is lost: %w", err)
 		}

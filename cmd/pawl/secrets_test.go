@@ -57,6 +57,7 @@ func TestSecretsByCommandLine(t *testing.T) {
 					id = m[1]
 				}
 			}
+			pawlWith(t, env(""), "", "serve", "--listen", "127.0.0.1:0", "--store", store, "--workflows", "none", "--admin-key-file", "admin.key", "--forget-lost-secrets").want(t, 2, "all secrets would be deleted")
 			// The key is changed: the new one is known first, then it seals, then the old one goes.
 			if err := os.WriteFile("keys", []byte(old+"\n"+young+"\n"), 0o600); err != nil {
 				t.Fatal(err)
