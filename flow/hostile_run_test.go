@@ -91,9 +91,10 @@ func misdeeds() (all []misdeed) {
 	}
 	nothingNamed := func(id string) string { return step(id, "transform", `{"expression": "1"}`, ``, end) }
 	nothing := step("x", "transform", `{"expression": "1"}`, ``, end)
-	keeps := `"limits": {"maxBytes": 16777216}, ` // a quarter of what flows may hold that say nothing
+	bytes := `, "maxBytes": 16777216` // a third of what flows may hold that say nothing
+	keeps := `"limits": {"maxBytes": 16777216}, `
 	if long() {
-		keeps = ""
+		bytes, keeps = "", ""
 	}
 	big := func(n int) string { return `{"big": "` + rep("x", n) + `"}` }
 	many := func(n int, item string) string {
@@ -129,7 +130,7 @@ func misdeeds() (all []misdeed) {
 	add("answers kept side by side", flowOf(keeps, each("m", `"range(1000)"`, `, "concurrency": 20`, calls("t", "text", ``, end))), ``, "flow_limit", "maxBytes")
 	add("small objects kept side by side", flowOf(``, each("m", `"range(1000)"`, `, "concurrency": 2`, calls("t", "objects", ``, end))), ``, "flow_limit", "maxBytes")
 	add("large answers of many items at once", flowOf(keeps, each("m", `"range(1000)"`, `, "concurrency": 1000`, calls("t", "text", ``, `"y"`), step("y", "transform", `{"expression": "1"}`, ``, end))), ``, "flow_limit", "maxBytes")
-	add("large answers of a few items at once, which are not kept", flowOf(``, each("m", `"range(30)"`, `, "concurrency": 2`, calls("t", "text", ``, `"y"`), nothingNamed("y"))), ``, "", "")
+	add("large answers of a few items at once, which are not kept", flowOf(keeps, each("m", fmt.Sprintf(`"range(%d)"`, size(12, 30)), `, "concurrency": 2`, calls("t", "text", ``, `"y"`), nothingNamed("y"))), ``, "", "")
 	add("an answer over what the engine takes", flowOf(``, calls("t", "over", ``, end)), ``, "too_large", "2097152")
 	add("an answer of small objects", flowOf(``, calls("t", "objects", ``, end)), ``, "flow_limit", "maxBytes")
 	add("a deep answer", flowOf(``, calls("t", "deep", ``, end)), ``, "-", "nested more than 500 deep")
@@ -137,7 +138,7 @@ func misdeeds() (all []misdeed) {
 	add("parallel in parallel in map", flowOf(keeps, each("m", `"range(300)"`, `, "concurrency": 100`, step("p", "parallel", `{"branches": [`+
 		`{"id": "one", "steps": [`+step("q", "parallel", `{"branches": [{"id": "a", "steps": [`+calls("t", "text", ``, end)+`]}, {"id": "b", "steps": [`+calls("u", "text", ``, end)+`]}]}`, ``, end)+`]},`+
 		`{"id": "two", "steps": [`+calls("v", "text", ``, end)+`]}]}`, ``, end))), ``, "flow_limit", "maxBytes")
-	add("a hundred branches that keep what is large", flowOf(``, step("p", "parallel", `{"failureMode": "continue", "branches": [`+func() string {
+	add("a hundred branches that keep what is large", flowOf(keeps, step("p", "parallel", `{"failureMode": "continue", "branches": [`+func() string {
 		var b []string
 		for i := range 100 {
 			b = append(b, fmt.Sprintf(`{"id": "b%d", "steps": [%s]}`, i, calls(fmt.Sprintf("t%d", i), "text", ``, end)))
@@ -234,7 +235,7 @@ func misdeeds() (all []misdeed) {
 		}
 	}
 	add("a decision in very many items", flowOf(`"limits": {"maxCostUsd": 0.01}, `, each("m", `"range(5000)"`, `, "concurrency": 100`, step("d", "ai-decision", `{"prompt": "a"}`, ``, end))), ``, "-", "budget")
-	add("long answers to many decisions at once", flowOf(`"limits": {"maxCostUsd": 1000}, `, each("m", `"range(300)"`, `, "concurrency": 300`, step("d", "ai-decision", `{"prompt": "million", "maxRepairs": 0}`, `"retryPolicy": {"maxAttempts": 1},`, end))), ``, "flow_limit", "maxBytes")
+	add("long answers to many decisions at once", flowOf(`"limits": {"maxCostUsd": 1000`+bytes+`}, `, each("m", fmt.Sprintf(`"range(%d)"`, size(40, 300)), `, "concurrency": 300`, step("d", "ai-decision", `{"prompt": "million", "maxRepairs": 0}`, `"retryPolicy": {"maxAttempts": 1},`, end))), ``, "flow_limit", "maxBytes")
 	values := make([]string, 500)
 	for i := range values {
 		values[i] = fmt.Sprintf(`"value number %d %s"`, i, rep("x", 150))
