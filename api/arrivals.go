@@ -70,12 +70,9 @@ func (s *server) arrive(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if types := r.Header.Values("Content-Type"); len(body) > 0 && (len(types) != 1 || !route.TakesType(types[0])) {
 		return newProblem(http.StatusUnsupportedMediaType, codeMedia, "send it once with Content-Type: %s", route.Type())
 	}
-	a := trigger.Arrival{Method: r.Method, Header: r.Header.Clone(), Query: r.URL.Query(), Body: body}
+	a := trigger.Arrival{Method: r.Method, Header: r.Header, Query: r.URL.Query(), Body: body}
 	if a.ID, err = s.signed(ctx, route, r.Header, body); err != nil {
 		return err
-	}
-	for _, name := range []string{"Authorization", "Proxy-Authorization", "Cookie"} { // what is made of them is stored
-		a.Header.Del(name)
 	}
 	leave, err := s.queued.enter(ctx, route.Tenant)
 	switch {

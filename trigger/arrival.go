@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -21,7 +22,7 @@ import (
 type Arrival struct {
 	ID     string // what the signature's scheme says names the delivery; "": nothing does
 	Method string
-	Header http.Header // without what lets its holder in somewhere: what is made of it is stored
+	Header http.Header
 	Query  url.Values
 	Body   []byte // as it came
 }
@@ -174,11 +175,13 @@ func (r *Route) input(a *Arrival, id string, body any) (json.RawMessage, error) 
 	return json.Marshal(body)
 }
 
-// document is what places of a request lead into.
+// document is what places of a request lead into: what is made of it is stored, so nothing that lets its holder in somewhere.
 func (r *Route) document(a *Arrival, id string, body any) map[string]any {
 	headers := map[string]any{}
 	for name, value := range firsts(a.Header) {
-		headers[strings.ToLower(name)] = value
+		if !slices.Contains(credentials, http.CanonicalHeaderKey(name)) {
+			headers[strings.ToLower(name)] = value
+		}
 	}
 	return map[string]any{"id": id, "method": a.Method, "path": r.Path, "query": firsts(a.Query), "headers": headers, "body": body}
 }

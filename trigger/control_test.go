@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -333,6 +334,24 @@ func TestGatheredDeliveriesSurviveCrashes(t *testing.T) {
 					}
 					break
 				}
+			}
+		}
+	})
+}
+
+// What a trial finds at a place is what a request has there: nothing at that of a credential.
+func TestATrialSeesNoCredentials(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() pawl.Store) {
+		e := client(t, open(), quick)
+		r := Route{ID: "flow:r:0", Owner: "flow:r", Path: "/r", Workflow: "quick", Scheme: None, Input: Places{"by": "/headers/authorization"}}
+		var nothing *PlaceError
+		if got, err := r.Try(t.Context(), Sample{Data: []byte(`{}`), Headers: map[string]string{"authorization": "Bearer x"}}); !errors.As(err, &nothing) {
+			t.Errorf("%s, %v", got.Input, err)
+		}
+		for _, name := range []string{"Authorization", "Proxy-Authorization", "Cookie"} {
+			r.Input = Places{"by": "/headers/" + strings.ToLower(name)}
+			if got, err := r.Accept(t.Context(), e, Arrival{Method: "POST", Header: http.Header{name: {"x"}}, Body: []byte(`{}`)}); !errors.As(err, &nothing) {
+				t.Errorf("%s: %+v, %v", name, got, err)
 			}
 		}
 	})

@@ -54,7 +54,7 @@ type Delivery struct {
 	Form   url.Values      // of a form: all values of its fields; else nil
 }
 
-// credentials are the headers that a Delivery does not have.
+// credentials are the headers that no input of a run is made of.
 var credentials = []string{"Authorization", "Proxy-Authorization", "Cookie"}
 
 // ReservedPaths are those that no Webhook may have, with all below them: they are the server's own.
