@@ -236,16 +236,6 @@ func (s *server) ifBudget(ctx context.Context, name, match string, do func(must 
 	}
 }
 
-// matches holds an ETag against an If-Match.
-func matches(match, tag string) error {
-	if match == "*" || match == tag {
-		return nil
-	}
-	p := newProblem(http.StatusPreconditionFailed, codeChanged, "it is %s now, not %s", tag, match)
-	p.Hint = "somebody else has changed it: look at it again, then decide"
-	return p
-}
-
 func (s *server) setBudget(ctx context.Context, in *putBudgetInput) (*budgetOutput, error) {
 	q := in.Body
 	b := pawl.Budget{Tenant: tenantOf(ctx), Name: in.Name, Meter: cmp.Or(q.Meter, pawl.USD), Limit: q.Limit, Wait: q.Wait, Run: q.Run, Workflow: q.Workflow, Attr: q.Attr, Value: q.Value}

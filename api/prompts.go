@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"github.com/pawlrun/pawl"
 	"github.com/pawlrun/pawl/agent"
@@ -118,7 +116,7 @@ func prompted(info agent.PromptInfo, err error) (*promptOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &promptOutput{ETag: `"` + strconv.FormatInt(info.Revision, 10) + `"`, Body: complete(info)}, nil
+	return &promptOutput{ETag: revisionTag(info.Revision), Body: complete(info)}, nil
 }
 
 // complete makes lists of what would be null.
@@ -138,23 +136,11 @@ func complete(info agent.PromptInfo) agent.PromptInfo {
 	return info
 }
 
-// revisionOf reads the revision that an If-Match names; 0: any.
-func revisionOf(match string) (int64, error) {
-	if match == "" || match == "*" {
-		return 0, nil
-	}
-	n, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
-	if err != nil || n <= 0 {
-		return 0, matches(match, "another")
-	}
-	return n, nil
-}
-
 // changed words the conflict of a call with an If-Match as what it is to the caller.
 func changed(revision int64) func(*promptOutput, error) (*promptOutput, error) {
 	return func(out *promptOutput, err error) (*promptOutput, error) {
 		if revision != 0 && errors.Is(err, pawl.ErrConflict) {
-			return nil, matches(`"`+strconv.FormatInt(revision, 10)+`"`, "another")
+			return nil, matches(revisionTag(revision), "another")
 		}
 		return out, err
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/pawlrun/pawl"
@@ -119,8 +118,6 @@ func (q *ScheduleRequest) schedule(tenant, id string) (trigger.Schedule, error) 
 	}
 	return s, nil
 }
-
-func revisionTag(n int64) string { return `"` + strconv.FormatInt(n, 10) + `"` }
 
 type schedulesInput struct {
 	Q      string `query:"q" doc:"Only those whose id begins so."`
@@ -347,17 +344,7 @@ func (s *server) putSchedule(ctx context.Context, in *putScheduleInput) (*schedu
 		sch.Revision = revision
 	}
 	out, err := trigger.Schedules{Engine: s.engine}.Put(ctx, sch)
-	return scheduled(out, lostSchedule(err))
-}
-
-// lostSchedule words the conflict of a change as what it is to the caller.
-func lostSchedule(err error) error {
-	if _, ok := errors.AsType[*trigger.RevisionError](err); ok {
-		p := newProblem(http.StatusPreconditionFailed, codeChanged, "%s", plain(err))
-		p.Hint = "somebody else has changed it: look at it again, then decide"
-		return p
-	}
-	return err
+	return scheduled(out, lostChange(err))
 }
 
 // ifSchedule does something to a schedule if it has the revision of an If-Match, which is decided in the write.
@@ -372,7 +359,7 @@ func (s *server) ifSchedule(ctx context.Context, id, match string, do func(must 
 		}
 		return err
 	}
-	return lostSchedule(do(trigger.IfRevision(revision)))
+	return lostChange(do(trigger.IfRevision(revision)))
 }
 
 // startable refuses what no slot could start. A server that works no runs does not know the workflows.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -137,7 +136,7 @@ func (s *server) secrets(ctx context.Context, in *secretsInput) (*output[SecretP
 
 func toldSecret(one secret.Secret, err error) (*secretOutput, error) {
 	if err != nil {
-		return nil, lostSecret(err)
+		return nil, lostChange(err)
 	}
 	return &secretOutput{ETag: revisionTag(one.Revision), Body: Secret{one, revisionTag(one.Revision)}}, nil
 }
@@ -170,7 +169,7 @@ func (s *server) deleteSecret(ctx context.Context, in *deleteSecretInput) (*noOu
 	if revision != secret.AnyRevision {
 		must = append(must, secret.IfRevision(revision))
 	}
-	return &noOutput{}, lostSecret(kept.Delete(ctx, tenantOf(ctx), in.Name, must...))
+	return &noOutput{}, lostChange(kept.Delete(ctx, tenantOf(ctx), in.Name, must...))
 }
 
 // secretRevision reads an If-Match.
@@ -186,16 +185,6 @@ func (s *server) secretRevision(ctx context.Context, kept *secret.Store, name, m
 		return secret.AnyRevision, nil
 	}
 	return revision, nil
-}
-
-// lostSecret words the conflict of a change as what it is to the caller.
-func lostSecret(err error) error {
-	if _, ok := errors.AsType[*secret.RevisionError](err); ok {
-		p := newProblem(http.StatusPreconditionFailed, codeChanged, "%s", plain(err))
-		p.Hint = "somebody else has changed it: look at it again, then decide"
-		return p
-	}
-	return err
 }
 
 // rewrapTime is how long one request seals secrets anew: well below what a request may take.

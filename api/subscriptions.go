@@ -90,7 +90,7 @@ func (s *server) subscriptionRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			return &noOutput{}, lostSchedule(trigger.Unsubscribe(ctx, s.engine, tenantOf(ctx), in.ID, must...))
+			return &noOutput{}, lostChange(trigger.Unsubscribe(ctx, s.engine, tenantOf(ctx), in.ID, must...))
 		})
 }
 
@@ -117,7 +117,7 @@ func (s *server) putSubscription(ctx context.Context, in *putSubscriptionInput) 
 		return nil, err
 	}
 	out, err := trigger.Subscribe(ctx, s.engine, trigger.Subscription{ID: in.ID, Tenant: tenantOf(ctx), Event: in.Body.Event, Where: in.Body.Where, Workflow: in.Body.Workflow}, must...)
-	return subscribed(out, lostSchedule(err))
+	return subscribed(out, lostChange(err))
 }
 
 func subscriptionOf(s trigger.Subscription) Subscription {
