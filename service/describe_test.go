@@ -362,6 +362,23 @@ func TestAnOpenAPIDocumentIsADescription(t *testing.T) {
 	}
 }
 
+// Who gave a key wants it sent, also where a document says that none is needed.
+func TestAKeyThatIsGivenIsSentWhereNoneIsNeeded(t *testing.T) {
+	for _, security := range []string{`[{}, {k: []}]`, `[{k: []}, {}]`, `[{other: []}, {}, {k: []}]`} {
+		document := "openapi: 3.1.0\nservers: [{url: 'http://x.test'}]\nsecurity: " + security + "\npaths: {/x: {get: {operationId: look}}}\ncomponents: {securitySchemes: {k: {type: apiKey, in: header, name: X-Key}}}"
+		for given, want := range map[string]bool{"{{secrets.k}}": true, "": false} {
+			opt := keys("")
+			opt.Auth = map[string]string{"k": given}
+			d := described(t, document, opt)
+			out, err := d.Call(t.Context(), service.Call{DryRun: true})
+			data, _ := json.Marshal(out)
+			if err != nil || strings.Contains(string(data), "X-Key") != want {
+				t.Errorf("%s with the key %q: %s %v", security, given, data, err)
+			}
+		}
+	}
+}
+
 func TestOpenAPIThatCanNotBeRead(t *testing.T) {
 	head := "openapi: 3.1.0\nservers: [{url: 'http://x.test'}]\n"
 	for words, rest := range map[string]string{

@@ -289,7 +289,7 @@ func (a *openAPI) requestBody(w *way, p *parameters, at *node, defs map[string]a
 	}
 }
 
-// security takes the first of the ways to sign in for which there are keys.
+// security takes the first of the ways to sign in for which there are keys; if there is none, {}, which asks for none.
 func (a *openAPI) security(w *way, operation *node) {
 	at := operation.get("security")
 	if at == nil {
@@ -299,20 +299,28 @@ func (a *openAPI) security(w *way, operation *node) {
 		return
 	}
 	var asked []string
+	free := false
 	for _, way := range at.items {
+		schemes := way.fieldsOf()
+		if len(schemes) == 0 {
+			free = true
+			continue
+		}
 		complete := true
-		for _, scheme := range way.fieldsOf() {
+		for _, scheme := range schemes {
 			asked = append(asked, scheme.name)
 			complete = complete && a.opt.Auth[scheme.name] != ""
 		}
 		if complete {
-			for _, scheme := range way.fieldsOf() {
+			for _, scheme := range schemes {
 				a.scheme(w, scheme)
 			}
 			return
 		}
 	}
-	a.fault(at, "", "there is no key for any of %q: give one in DescribeOptions.Auth", asked)
+	if !free {
+		a.fault(at, "", "there is no key for any of %q: give one in DescribeOptions.Auth", asked)
+	}
 }
 
 func (a *openAPI) scheme(w *way, named field) {
