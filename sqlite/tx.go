@@ -108,7 +108,6 @@ func fit(rows []pending) bool {
 const maxBound = 1 << 20
 
 func (t *tx) flush() error {
-	var args [64 * journalCols]any
 	for rows := t.rows; len(rows) > 0; {
 		n := 1
 		for _, size := range []int{64, 16, 4} {
@@ -117,11 +116,11 @@ func (t *tx) flush() error {
 				break
 			}
 		}
-		for i, p := range rows[:n] {
-			a := args[i*journalCols:]
-			a[0], a[1], a[2], a[3], a[4], a[5], a[6] = p.run, p.e.Seq, kindOf(p.e), p.e.Key, p.e.At, int64(p.e.Took), raw(p.e.Data)
+		args := make([]any, 0, n*journalCols)
+		for _, p := range rows[:n] {
+			args = append(args, p.run, p.e.Seq, kindOf(p.e), p.e.Key, p.e.At, int64(p.e.Took), raw(p.e.Data))
 		}
-		if _, err := t.exec(journalInsert[n], args[:n*journalCols]...); err != nil {
+		if _, err := t.exec(journalInsert[n], args...); err != nil {
 			return fmt.Errorf("append to the journal: %w", err)
 		}
 		rows = rows[n:]
