@@ -60,6 +60,7 @@ type Info struct {
 	Tenant       string    // the run's
 	Priority     int       // the run's
 	FirstStarted time.Time // when the first attempt started; one that was cut off by a crash does not count
+	MaxPayload   int       // how many bytes of JSON its result may have, and each of its notes
 }
 
 // InfoOf returns the Info of the step whose body was given ctx; elsewhere it is zero.
@@ -68,6 +69,7 @@ func InfoOf(ctx context.Context) Info {
 		return Info{
 			RunID: s.r.info.ID, ForkedFrom: s.r.info.Forked, Workflow: s.r.info.Workflow, Step: s.key, StepID: stepID(s.r.info.Tenant, s.r.info.ID, s.key),
 			Attempt: s.attempt, Epoch: s.epoch, Tenant: s.r.info.Tenant, Priority: s.r.info.Priority, FirstStarted: s.first,
+			MaxPayload: s.r.e.opt.MaxPayload,
 		}
 	}
 	return Info{}

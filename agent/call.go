@@ -43,6 +43,10 @@ type Call struct {
 	// Around is called by each attempt of the step and calls ask, when there is room for what it brings. nil: each asks at once.
 	Around func(ctx context.Context, ask func(context.Context) (*Answer, error)) (*Answer, error)
 
+	// Arrived is called with the bytes of each answer before anything is made of it: read, noted and recorded it takes several times as
+	// much. It may wait, with the context of Around's call, until there is room. nil: nobody waits.
+	Arrived func(ctx context.Context, bytes int)
+
 	window *Window // where those of them are that an agent remembers: in no note
 }
 
@@ -308,7 +312,7 @@ func (a *attempt) fromModels(ctx context.Context, req *llm.Request) (*Answer, er
 		}
 		answer, err := a.converse(ctx, r, why, req)
 		if err == nil {
-			return answer, nil
+			return answer, a.fits(answer)
 		}
 		failed = longest(failed, err)
 		if ctx.Err() != nil {
@@ -319,6 +323,14 @@ func (a *attempt) fromModels(ctx context.Context, req *llm.Request) (*Answer, er
 		}
 	}
 	return nil, failed
+}
+
+// fits is an error of an answer that is too large to be recorded: as JSON it is no shorter than its texts, so it is not written to see that.
+func (a *attempt) fits(answer *Answer) error {
+	if n := len(answer.Text) + len(answer.Value); n > a.info.MaxPayload {
+		return pawl.Fatal(&pawl.TooLargeError{What: "result of step " + a.info.Step, Size: n, Limit: a.info.MaxPayload})
+	}
+	return nil
 }
 
 // anotherMay reports whether another model may answer where this one failed so.
@@ -350,6 +362,12 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 		if err != nil {
 			return nil, err
 		}
+		var value json.RawMessage
+		long := a.tooLong(res, r, req.MaxTokens)
+		if long != nil { // what is made of it would take several times as much memory
+			made.Response = cut(res)
+			res = made.Response
+		}
 		switch {
 		case res.Finish == llm.FinishRefused:
 			err = &llm.Error{Kind: llm.Refused, Provider: r.provider, Model: r.model, Message: cmp.Or(res.Refusal, "the model declined to answer"), RequestID: res.RequestID}
@@ -363,14 +381,17 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 		case res.Finish == llm.FinishLength:
 			err = pawl.Fatal(&llm.Error{Kind: llm.BadRequest, Provider: r.provider, Model: r.model, Code: "length",
 				Message: fmt.Sprintf("the answer does not end within %d tokens; raise Call.MaxTokens or ask for less", req.MaxTokens)})
+		case long != nil:
+			err = long
 		case len(res.ToolCalls) == 0 && a.q.Shape != nil:
-			made.Value, err = a.read(res.Text)
+			value, err = a.read(res.Text)
+			made.Value = value
 		}
 		a.note(ctx, made, err)
 		var misread *AnswerError
 		switch {
 		case err == nil:
-			return a.end(res, r, made.Value), nil
+			return a.end(res, r, value), nil
 		case !errors.As(err, &misread):
 			a.forget(ctx)
 			return nil, err
@@ -386,6 +407,23 @@ func (a *attempt) converse(ctx context.Context, r route, why string, first *llm.
 		req.Messages = append(append([]llm.Message(nil), req.Messages...), said, llm.User(misread.Repair()))
 		a.restart()
 	}
+}
+
+// mostText is how many bytes an answer of so many tokens may have. Tokens have four bytes on average, and few have more than 64; the rest is for
+// the providers that count otherwise.
+func mostText(tokens int) int { return 64<<10 + 64*tokens }
+
+// tooLong is an error of an answer by which a provider does not heed how many tokens were asked for at most.
+func (a *attempt) tooLong(res *llm.Response, r route, tokens int) error {
+	n, most := len(res.Text), mostText(tokens)
+	switch {
+	case n <= most:
+		return nil
+	case a.q.Shape != nil:
+		return a.q.Shape.unfit(res.Text, fmt.Sprintf("it is %d bytes long, and %d tokens have no more than %d", n, tokens, most))
+	}
+	return pawl.Fatal(&llm.Error{Kind: llm.BadRequest, Provider: r.provider, Model: r.model, Code: "length", RequestID: res.RequestID,
+		Message: fmt.Sprintf("the answer has %d bytes, and was to end within %d tokens, which have no more than %d: the provider does not heed Call.MaxTokens; raise it if so much is wanted", n, tokens, most)})
 }
 
 // read returns the value that an answer gives. An *AnswerError says why it is none.

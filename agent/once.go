@@ -48,6 +48,9 @@ func (a *attempt) once(ctx context.Context, r route, why string, req *llm.Reques
 	}
 	made.Response = res
 	a.asked = a.asked || !made.Cached
+	if a.q.Arrived != nil {
+		a.q.Arrived(ctx, len(res.Text)+len(res.Raw))
+	}
 	return res, made, nil
 }
 
@@ -238,29 +241,29 @@ func (a *attempt) restart() {
 	}
 }
 
-// note leaves a request and what came of it in the journal. One that is too large for that
-// leaves out what the provider said byte for byte.
+// note leaves a request and what came of it in the journal. Of one that is too large for that, what the provider said byte for byte
+// is left out first, then the answer but for its beginning, then the request.
 func (a *attempt) note(ctx context.Context, made *Made, err error) {
 	if err != nil {
 		made.Error, made.Kind = err.Error(), llm.KindOf(err)
 	}
-	nerr := pawl.Note(ctx, made)
-	if errors.Is(nerr, pawl.ErrTooLarge) && made.Response != nil {
-		res := *made.Response
-		res.Raw = nil
+	var res llm.Response
+	if made.Response != nil {
+		res = *made.Response // which others have
 		made.Response = &res
-		nerr = pawl.Note(ctx, made)
 	}
-	if errors.Is(nerr, pawl.ErrTooLarge) && made.Response != nil {
-		res := *made.Response
-		res.Text, res.ToolCalls = shortened(res.Text), nil
-		made.Response = &res
-		nerr = pawl.Note(ctx, made)
+	for _, less := range []func(){
+		func() { res.Raw = nil },
+		func() { res, made.Value = *cut(&res), nil },
+		func() { made.Request, made.Vars, made.Fork = nil, nil, nil },
+	} {
+		// As JSON texts are no shorter, so what is too large for sure is not written at all.
+		if len(res.Raw)+len(res.Text)+len(made.Value) <= a.info.MaxPayload && !errors.Is(pawl.Note(ctx, made), pawl.ErrTooLarge) {
+			return
+		}
+		less()
 	}
-	if errors.Is(nerr, pawl.ErrTooLarge) {
-		made.Request, made.Vars, made.Fork = nil, nil, nil
-		_ = pawl.Note(ctx, made) // what is left is small
-	}
+	_ = pawl.Note(ctx, made) // what is left is small
 }
 
 // maxShown is how much of an answer that is no use is shown: to the model that is to mend it,
@@ -273,6 +276,13 @@ func shortened(text string) string {
 		return text
 	}
 	return fmt.Sprintf("%s\n[cut: it was %d bytes long]", strings.ToValidUTF8(text[:maxShown], ""), len(text))
+}
+
+// cut is a response without what may be large.
+func cut(res *llm.Response) *llm.Response {
+	short := *res
+	short.Text, short.ToolCalls, short.Raw = shortened(res.Text), nil, nil
+	return &short
 }
 
 // hashOf tells requests apart.

@@ -256,17 +256,3 @@ func (r *Registry) flowOf(ctx context.Context, info pawl.RunInfo) (*Flow, error)
 	}
 	return f, err
 }
-
-// Flow reads a version of a flow. pawl.ErrNotFound.
-func (r *Registry) Flow(ctx context.Context, tenant, id string, version int) (*Flow, error) {
-	stored, err := r.Version(ctx, tenant, id, version)
-	if err != nil {
-		return nil, err
-	}
-	f, err := reread(stored.Document, r.World())
-	if err != nil {
-		return nil, fmt.Errorf("version %d of flow %s: %w", version, id, err)
-	}
-	f.Version = version
-	return f, nil
-}

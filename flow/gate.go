@@ -24,30 +24,74 @@ type gate struct {
 func (g *gate) enter(ctx context.Context, s *step) (int, error) {
 	for {
 		g.mu.Lock()
-		size, is := g.known[s]
-		if !is {
-			size = mayBring
-			if _, asks := s.work.(*decision); asks {
-				size = mayAnswer
-			}
-			size = max(size, g.kinds[s.kind])
-		}
-		if g.taken == 0 || g.taken+size <= maxAtWork {
-			g.taken += size
-			g.mu.Unlock()
+		size := g.guess(s)
+		change := g.take(size)
+		g.mu.Unlock()
+		if change == nil {
 			return size, nil
 		}
-		if g.change == nil {
-			g.change = make(chan bool)
-		}
-		change := g.change
-		g.mu.Unlock()
 		select {
 		case <-change:
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
 	}
+}
+
+// guess is what the step is taken to bring. The caller holds mu.
+func (g *gate) guess(s *step) int {
+	if size, is := g.known[s]; is {
+		return size
+	}
+	if d, asks := s.work.(*decision); asks {
+		return max(mayAnswer, 16*d.call.Room(), g.kinds[s.kind]) // a token has about four bytes, and what comes of them takes four times as many
+	}
+	return max(mayBring, g.kinds[s.kind])
+}
+
+// take takes room, if there is any; else it returns what is closed when there is more. One has room always. The caller holds mu.
+func (g *gate) take(size int) (change chan bool) {
+	if g.taken == 0 || g.taken+size <= maxAtWork {
+		g.taken += size
+		return nil
+	}
+	if g.change == nil {
+		g.change = make(chan bool)
+	}
+	return g.change
+}
+
+// give gives room back. The caller holds mu.
+func (g *gate) give(size int) {
+	g.taken -= size
+	if g.change != nil {
+		close(g.change)
+		g.change = nil
+	}
+}
+
+// room is what an attempt that has entered has taken; its context has it.
+type room struct{ taken int }
+
+type roomKey struct{}
+
+// more is for an attempt of which is known now what it brings: if that is more than was thought, it waits until there is room for all of it.
+// Meanwhile it has none, so that those who wait don't wait for each other. It waits also if it was given up, as what was paid for is noted
+// all the same: room is given back soon, since who is at work has what it asked for, or is given up too.
+func (g *gate) more(ctx context.Context, size int) {
+	r := ctx.Value(roomKey{}).(*room)
+	if size <= r.taken {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.give(r.taken)
+	for change := g.take(size); change != nil; change = g.take(size) {
+		g.mu.Unlock()
+		<-change
+		g.mu.Lock()
+	}
+	r.taken = size
 }
 
 // leave gives back what enter took. Brought is how much it was after all, below 0 if nobody knows.
@@ -57,17 +101,13 @@ func (g *gate) leave(s *step, taken, brought int) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.taken -= taken
+	g.give(taken)
 	if known, is := g.known[s]; brought >= 0 && (!is || brought > known) {
 		if g.known == nil {
 			g.known, g.kinds = map[*step]int{}, map[string]int{}
 		}
 		g.known[s] = max(brought, 1)
 		g.kinds[s.kind] = max(brought, g.kinds[s.kind])
-	}
-	if g.change != nil {
-		close(g.change)
-		g.change = nil
 	}
 }
 
@@ -106,15 +146,15 @@ func passing[T any](g *gate, s *step, p *pass, body func(context.Context) (T, er
 		if err != nil {
 			return out, err
 		}
-		done := false
+		r, done := &room{taken}, false
 		defer func() {
 			if done {
-				g.keep(s, p, taken)
+				g.keep(s, p, r.taken)
 			} else {
-				g.leave(s, taken, -1)
+				g.leave(s, r.taken, -1)
 			}
 		}()
-		out, err = body(ctx)
+		out, err = body(context.WithValue(ctx, roomKey{}, r))
 		done = err == nil
 		return out, err
 	}
@@ -165,6 +205,7 @@ func (x *run) ask(c *pawl.Context, s *step, call agent.Call, read func(*agent.An
 	call.Around = func(ctx context.Context, ask func(context.Context) (*agent.Answer, error)) (*agent.Answer, error) {
 		return passing(&x.gate, s, &p, ask)(ctx)
 	}
+	call.Arrived = func(ctx context.Context, bytes int) { x.gate.more(ctx, 4*bytes) } // it, its note, its record, what is read of it
 	answer, err := agent.Ask(c, x.opt.Models, s.id, call, s.options()...)
 	if err != nil {
 		return nil, nil, err

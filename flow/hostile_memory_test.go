@@ -3,65 +3,104 @@
 package flow_test
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"testing"
+
+	"github.com/pawlrun/pawl"
+	"github.com/pawlrun/pawl/flow"
 )
 
-// mostResident is how much memory a process may have that runs hostile flows: 300 MB, all of the program with its SQLite.
+// mostResident is how much memory a process may have that gets hostile flows: 300 MB, all of the program with its SQLite.
 const mostResident = 300_000_000
 
-// largest are the misdeeds that take the most memory, each of another kind.
-var largest = []string{
-	"a hundred branches that keep what is large", "skipping does not help", "answers kept side by side", "large answers of many items at once",
-	"parallel in parallel in map", "small objects kept side by side", "an answer of small objects", "maps in maps",
+// sent is a misdeed on its way to the process that commits it; or, without an input, a document that is deployed or refused.
+type sent struct {
+	Name, Doc, In string
+	Code, Says    string
+	Refused       bool
 }
 
-// A process that runs a hostile flow, and then shows it to people, stays small, with the collector as it comes: not only what is in use
-// counts here, but all that the system has given. The race detector would take several times as much.
+// A process to which all that is hostile is sent, one after the other, refuses it or runs it and shows it to people, and stays small, with the
+// collector as it comes: not only what is in use counts here, but all that the system has given. The race detector would take several times as much.
 func TestHostileRunsInLittleMemory(t *testing.T) {
-	if name := os.Getenv("PAWL_TEST_MISDEED"); name != "" {
-		s, one := hostileServer(t), named(t, name)
-		runtime.GC() // the others' documents
-		s.commits(t, one)
+	if dir := os.Getenv("PAWL_TEST_MISDEEDS"); dir != "" {
+		t.Cleanup(func() { // the last thing that the process does
+			status, err := os.ReadFile("/proc/self/status")
+			if err != nil {
+				t.Error(err)
+			}
+			_, _ = os.Stdout.Write(status)
+		})
+		commitAll(t, dir)
 		return
 	}
-	for _, name := range largest {
-		t.Run(name, func(t *testing.T) {
-			c := exec.Command(os.Args[0], "-test.run", "^TestHostileRunsInLittleMemory$", "-test.v")
-			c.Env = append(os.Environ(), "PAWL_TEST_MISDEED="+name, "PAWL_CRASH=long", "GOGC=", "GOMEMLIMIT=")
-			out, err := c.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%.2000s", err, out)
-			}
-			resident := peak(t, out)
-			t.Logf("%d MB", resident/1_000_000)
-			if resident > mostResident {
-				t.Errorf("it took %d MB", resident/1_000_000)
-			}
-		})
+	dir := t.TempDir()
+	n := sendAll(t, dir)
+	c := exec.Command(os.Args[0], "-test.run", "^TestHostileRunsInLittleMemory$", "-test.v")
+	c.Env = append(os.Environ(), "PAWL_TEST_MISDEEDS="+dir, "PAWL_CRASH=long", "GOGC=", "GOMEMLIMIT=")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%.2000s", err, out)
+	}
+	resident := peak(t, out)
+	t.Logf("%d documents: %d MB", n, resident/1_000_000)
+	if resident > mostResident {
+		t.Errorf("it took %d MB", resident/1_000_000)
 	}
 }
 
-// named finds a misdeed, and lets go of the others.
-func named(t *testing.T, name string) misdeed {
-	t.Cleanup(func() { // the last thing that the process does
-		status, err := os.ReadFile("/proc/self/status")
-		if err != nil {
-			t.Error(err)
+// sendAll writes all that is hostile into files, and returns how many there are: the process that reads them has one at a time, as a server would.
+func sendAll(t *testing.T, dir string) (n int) {
+	put := func(s sent) {
+		data, err := json.Marshal(s)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, strconv.Itoa(1000+n)), data, 0o600)
 		}
-		_, _ = os.Stdout.Write(status)
-	})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	for _, h := range hostileDocuments() {
+		put(sent{Name: h.name, Doc: h.doc, Refused: h.refused})
+	}
 	for _, m := range misdeeds() {
-		if m.name == name {
-			return m
+		m = m.ready(t)
+		put(sent{m.name, m.doc, m.in, m.code, m.says, false})
+	}
+	return n
+}
+
+// commitAll deploys and runs what was sent.
+func commitAll(t *testing.T, dir string) {
+	s := hostileServer(t)
+	files, err := os.ReadDir(dir) // sorted
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(filepath.Join(dir, file.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m sent
+		if err := json.Unmarshal(data, &m); err != nil {
+			t.Fatal(err)
+		}
+		if m.In != "" {
+			s.commits(t, misdeed{m.Name, m.Doc, m.In, m.Code, m.Says})
+			continue
+		}
+		if _, err := s.Deploy(t.Context(), flow.Deployment{Document: []byte(m.Doc)}); errors.Is(err, pawl.ErrInput) != m.Refused || !m.Refused && err != nil {
+			t.Errorf("%s: %.300v", m.Name, err)
 		}
 	}
-	t.Fatalf("there is no misdeed %q", name)
-	return misdeed{}
 }
 
 // peak reads of a process's status how much memory it had at most, in bytes.

@@ -231,16 +231,21 @@ func misdeeds() (all []misdeed) {
 			if says == "list" && strings.Contains(format, "json") {
 				code = ""
 			}
-			add("a model whose answer is "+says+", to "+format, flowOf(``, step("d", "ai-decision", `{"prompt": "`+says+`", "maxRepairs": 1, `+format+`}`, `"retryPolicy": {"maxAttempts": 1},`, end)), ``, code, "")
+			add("a model whose answer is "+says+", to "+format, flowOf(``, step("d", "ai-decision", `{"prompt": "`+says+`", "maxRepairs": 1, "maxTokens": 200000, `+format+`}`, `"retryPolicy": {"maxAttempts": 1},`, end)), ``, code, "")
 		}
 	}
 	add("a decision in very many items", flowOf(`"limits": {"maxCostUsd": 0.01}, `, each("m", `"range(5000)"`, `, "concurrency": 100`, step("d", "ai-decision", `{"prompt": "a"}`, ``, end))), ``, "-", "budget")
-	add("long answers to many decisions at once", flowOf(`"limits": {"maxCostUsd": 1000`+bytes+`}, `, each("m", fmt.Sprintf(`"range(%d)"`, size(40, 300)), `, "concurrency": 300`, step("d", "ai-decision", `{"prompt": "million", "maxRepairs": 0}`, `"retryPolicy": {"maxAttempts": 1},`, end))), ``, "flow_limit", "maxBytes")
+	asking := func(question, config string) string {
+		return flowOf(`"limits": {"maxCostUsd": 1000`+bytes+`}, `, each("m", fmt.Sprintf(`"range(%d)"`, size(40, 300)), `, "concurrency": 300`, step("d", "ai-decision", `{"prompt": "`+question+`", "maxRepairs": 0`+config+`}`, `"retryPolicy": {"maxAttempts": 1},`, end)))
+	}
+	add("long answers to many decisions at once", asking("million", `, "maxTokens": 200000`), ``, "flow_limit", "maxBytes")
+	add("answers that are too long to many decisions at once", asking("million", ``), ``, "-", "tokens")
+	add("answers that nobody keeps to many decisions at once", asking("long", `, "maxTokens": 1000000`), ``, "-", "")
 	values := make([]string, 500)
 	for i := range values {
 		values[i] = fmt.Sprintf(`"value number %d %s"`, i, rep("x", 150))
 	}
-	add("an enum of all that may be", flowOf(``, step("d", "ai-decision", `{"prompt": "long", "maxRepairs": 0, "outputFormat": "enum", "allowedValues": [`+strings.Join(values, ",")+`]}`, ``, end)), ``, "-", "")
+	add("an enum of all that may be", flowOf(``, step("d", "ai-decision", `{"prompt": "long", "maxRepairs": 0, "maxTokens": 200000, "outputFormat": "enum", "allowedValues": [`+strings.Join(values, ",")+`]}`, ``, end)), ``, "-", "")
 	approvers := strings.TrimSuffix(rep(`"somebody@example.org",`, 100), ",")
 	add("a wait for a multitude", flowOf(``, step("w", "wait", `{"for": "approval", "title": "t", "timeoutMs": 1000, "approvers": [`+approvers+`]}`, ``, end)), ``, "-", "")
 
@@ -277,22 +282,22 @@ func torrents() llmtest.Rule {
 
 var ranges = regexp.MustCompile(`range\((\d+)\)`)
 
-// variables are those of the run, with a list r if the document goes over range(n).
-func (m misdeed) variables(t *testing.T) (doc string, in json.RawMessage) {
-	in = json.RawMessage(cmp.Or(m.in, "{}"))
-	found := ranges.FindStringSubmatch(m.doc)
-	if found == nil {
-		return m.doc, in
+// ready is the misdeed as it is sent: with variables, of which one is a list r if the document goes over range(n).
+func (m misdeed) ready(t *testing.T) misdeed {
+	in := strings.TrimSuffix(cmp.Or(m.in, "{}"), "}")
+	if found := ranges.FindStringSubmatch(m.doc); found != nil {
+		n, err := strconv.Atoi(found[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in != "{" {
+			in += ","
+		}
+		in += `"r": [` + strings.TrimSuffix(strings.Repeat("1,", n), ",") + "]"
+		m.doc = strings.ReplaceAll(m.doc, found[0], "variables.r")
 	}
-	n, err := strconv.Atoi(found[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	list := `"r": [` + strings.TrimSuffix(strings.Repeat("1,", n), ",") + "]"
-	if m.in == "" {
-		return strings.ReplaceAll(m.doc, found[0], "variables.r"), json.RawMessage("{" + list + "}")
-	}
-	return strings.ReplaceAll(m.doc, found[0], "variables.r"), json.RawMessage(strings.TrimSuffix(m.in, "}") + "," + list + "}")
+	m.in = in + "}"
+	return m
 }
 
 // codes are those of an error and of what has caused it.
@@ -310,7 +315,7 @@ func TestHostileRuns(t *testing.T) {
 	for _, m := range all {
 		t.Run(m.name, func(t *testing.T) {
 			began := time.Now()
-			used := heapDuring(func() { s.commits(t, m) })
+			used := heapDuring(func() { s.commits(t, m.ready(t)) })
 			took := time.Since(began)
 			t.Logf("%v, %d MiB", took.Round(time.Millisecond), used>>20)
 			if used > 300<<20 {
@@ -343,14 +348,13 @@ func hostileServer(t *testing.T) *server {
 	return s
 }
 
-// commits runs a misdeed, and looks at how it ends and whether people can look at it.
+// commits runs a misdeed that is ready, and looks at how it ends and whether people can look at it.
 func (s *server) commits(t *testing.T, m misdeed) {
-	doc, in := m.variables(t)
-	d, err := s.Deploy(t.Context(), flow.Deployment{Document: []byte(doc)})
+	d, err := s.Deploy(t.Context(), flow.Deployment{Document: []byte(m.doc)})
 	if err != nil {
 		t.Fatalf("%.1000v", err)
 	}
-	run, err := s.StartRun(t.Context(), "h", in, pawl.AtVersion(strconv.Itoa(d.Version)))
+	run, err := s.StartRun(t.Context(), "h", json.RawMessage(m.in), pawl.AtVersion(strconv.Itoa(d.Version)))
 	if err != nil {
 		if m.code != "input" && m.code != "-" || !strings.Contains(err.Error(), m.says) || len(err.Error()) > 4<<10 {
 			t.Errorf("it could not start: %.1000v", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 
 	"github.com/pawlrun/pawl"
 )
@@ -40,31 +41,79 @@ func (r *Registry) load(ctx context.Context, tenant, id, version string) (pawl.D
 	if err != nil || number < 1 {
 		return nil, fmt.Errorf("%w: %q is no number of a version", pawl.ErrNotFound, version)
 	}
-	at := place{tenant, id, number}
-	r.mu.Lock()
-	d := r.loaded[at]
-	r.mu.Unlock()
-	if d != nil {
-		return d, nil
+	v, err := r.reading(ctx, place{tenant, id, number})
+	return v.definition, err
+}
+
+// Flow reads a version of a flow. Others have the same one: it must not be changed. pawl.ErrNotFound.
+func (r *Registry) Flow(ctx context.Context, tenant, id string, version int) (*Flow, error) {
+	v, err := r.reading(ctx, place{tenant, id, version})
+	return v.flow, err
+}
+
+// reading is a version that was read of a document of some bytes.
+type reading struct {
+	flow       *Flow
+	definition pawl.Definition
+	bytes      int
+}
+
+func (r *Registry) reading(ctx context.Context, at place) (reading, error) {
+	if v, is := r.loaded.get(at); is {
+		return v, nil
 	}
-	stored, err := r.Version(ctx, tenant, id, number)
+	stored, err := r.Version(ctx, at.tenant, at.id, at.version)
 	if err != nil {
-		return nil, err
+		return reading{}, err
 	}
 	f, err := reread(stored.Document, r.World())
 	if err != nil {
-		return nil, fmt.Errorf("version %d of flow %s: %w", number, id, err)
+		return reading{}, fmt.Errorf("version %d of flow %s: %w", at.version, at.id, err)
 	}
-	f.Version = number
-	d = Define(f, r.opt)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.loaded) >= maxLoaded {
-		clear(r.loaded) // runs have theirs
-	}
-	r.loaded[at] = d
-	return d, nil
+	f.Version = at.version
+	v := reading{f, Define(f, r.opt), len(stored.Document)}
+	r.loaded.put(at, v)
+	return v, nil
 }
 
-// maxLoaded is how many versions are remembered.
-const maxLoaded = 1000
+// maxLoaded is how many bytes of documents are remembered once they are read. In memory one takes up to fourteen times
+// as much (a list of a hundred thousand texts with a place in each does).
+const maxLoaded = 1 << 20
+
+// loaded remembers versions that were read. They don't change, and who uses one holds it, so any may be forgotten. The zero value is empty.
+type loaded struct {
+	mu    sync.Mutex
+	all   map[place]reading
+	bytes int
+}
+
+func (l *loaded) get(at place) (v reading, is bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v, is = l.all[at]
+	return v, is
+}
+
+// put remembers a version, and forgets others, whichever, until there is room.
+func (l *loaded) put(at place, v reading) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == nil {
+		l.all = map[place]reading{}
+	}
+	l.drop(at)
+	for other := range l.all {
+		if l.bytes+v.bytes <= maxLoaded {
+			break
+		}
+		l.drop(other)
+	}
+	l.all[at] = v
+	l.bytes += v.bytes
+}
+
+// drop forgets a version. The caller holds mu.
+func (l *loaded) drop(at place) {
+	l.bytes -= l.all[at].bytes
+	delete(l.all, at)
+}

@@ -16,14 +16,15 @@ type Registry struct {
 	opt    Options
 	ends   *trigger.Ends
 
-	mu     sync.Mutex
-	known  map[string]bool           // flows whose name the engine knows from here
-	loaded map[place]pawl.Definition // versions; they don't change
+	loaded loaded
+
+	mu    sync.Mutex
+	known map[string]bool // flows whose name the engine knows from here
 }
 
 // NewRegistry makes the registry of an engine's store. Call [Registry.Refresh] before the engine runs.
 func NewRegistry(e *pawl.Engine, opt Options) *Registry {
-	r := &Registry{engine: e, opt: opt, ends: trigger.NewEnds(e), known: map[string]bool{}, loaded: map[place]pawl.Definition{}}
+	r := &Registry{engine: e, opt: opt, ends: trigger.NewEnds(e), known: map[string]bool{}}
 	return r
 }
 

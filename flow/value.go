@@ -27,11 +27,12 @@ func readValue(f *findings, at *node) value {
 		v.constant = at.text
 		v.template = readText(f, at)
 	case at.is(listKind):
-		for _, item := range at.items {
-			v.items = append(v.items, readValue(f, item))
+		v.items = make([]value, len(at.items))
+		for i, item := range at.items {
+			v.items[i] = readValue(f, item)
 		}
 	case at.is(objectKind):
-		v.fields = map[string]value{}
+		v.fields = make(map[string]value, len(at.fields))
 		for _, field := range at.fields {
 			if strings.Contains(field.name, "{{") {
 				f.fault(field.at, "make the object of a transform: {variables.name: 1}", "the name of a field holds no places, and %.60q has one", field.name)

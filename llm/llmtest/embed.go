@@ -31,7 +31,7 @@ func (s *Scripted) Embed(ctx context.Context, req *llm.EmbedRequest) (*llm.Embed
 	res := &llm.EmbedResponse{Provider: ProviderName, Model: ModelName}
 	for _, text := range req.Input {
 		res.Vectors = append(res.Vectors, Vector(text, cmp.Or(req.Dimensions, DefaultDimensions)))
-		res.Usage.Input += len(strings.Fields(text))
+		res.Usage.Input += words(text)
 	}
 	return res, nil
 }

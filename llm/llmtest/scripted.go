@@ -176,9 +176,9 @@ func complete(req *llm.Request, res *llm.Response, n, at int) *llm.Response {
 		}
 	}
 	if res.Usage == (llm.Usage{}) {
-		res.Usage = llm.Usage{Input: wordsIn(req), Output: len(strings.Fields(res.Text))}
+		res.Usage = llm.Usage{Input: wordsIn(req), Output: words(res.Text)}
 		for _, c := range res.ToolCalls {
-			res.Usage.Output += 1 + len(strings.Fields(c.Arguments))
+			res.Usage.Output += 1 + words(c.Arguments)
 		}
 	}
 	res.Provider = cmp.Or(res.Provider, ProviderName)
@@ -191,9 +191,17 @@ func complete(req *llm.Request, res *llm.Response, n, at int) *llm.Response {
 }
 
 func wordsIn(req *llm.Request) int {
-	n := len(strings.Fields(req.System))
+	n := words(req.System)
 	for _, m := range req.Messages {
-		n += len(strings.Fields(m.Content))
+		n += words(m.Content)
+	}
+	return n
+}
+
+// words counts what stands between spaces; a list of them would be larger than the text.
+func words(text string) (n int) {
+	for range strings.FieldsSeq(text) {
+		n++
 	}
 	return n
 }
