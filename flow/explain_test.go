@@ -32,7 +32,7 @@ func TestJ9_AFlowIsExplained(t *testing.T) {
 		"trigger /webhooks/refund — CARE: whoever reaches the server can start runs", "model test/m (kind)",
 		`service desk.send, to "{{variables.to}}" (pay) — CARE: the run's data choose to`, "secret bank (pay)", `service desk.send, to "#billing" (all/one)` + "\n",
 		`tool desk.send, to "#help" (help) — CARE: the model calls it by itself, and no person is asked`, "tool flow:other (help)\n",
-		"A run takes at most 1000 steps, holds at most 48 MiB and costs at most $0.5.",
+		"A run takes at most 1000 steps, holds at most 32 MiB and costs at most $0.5.",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q:\n%s", want, text)

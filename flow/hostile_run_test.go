@@ -107,7 +107,7 @@ func misdeeds() (all []misdeed) {
 		if !strings.Contains(e, "+") {
 			code, says = "too_large", "the limit is 2097152"
 		}
-		add("a variable doubled by "+e, flowOf(``, set("a", `{"x": "'xxxxxxxxxxxxxxxx'"}`, ``, `"b"`), set("b", `{"x": "`+e+`"}`, `"maxVisits": 900,`, `"b"`)), ``, code, says)
+		add("a variable doubled by "+e, flowOf(`"limits": {"maxBytes": 50331648}, `, set("a", `{"x": "'xxxxxxxxxxxxxxxx'"}`, ``, `"b"`), set("b", `{"x": "`+e+`"}`, `"maxVisits": 900,`, `"b"`)), ``, code, says)
 	}
 	add("an output doubled with itself", flowOf(``, set("a", `{"x": "'x'"}`, ``, `"b"`), step("b", "transform", `{"expression": "variables.x + variables.x", "outputVariable": "x"}`, `"maxVisits": 900,`, `"b"`)), ``, "expression", "bytes")
 	add("a list that grows by itself", flowOf(``, set("a", `{"x": "[1]"}`, ``, `"b"`), set("b", `{"x": "variables.x + variables.x"}`, `"maxVisits": 900,`, `"b"`)), ``, "expression", "steps")

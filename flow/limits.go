@@ -27,7 +27,7 @@ func readLimits(at *node) limits {
 // Limits of a run where its document says nothing, and those that no document can raise. docs/flows.md has them too.
 const (
 	defaultMaxSteps = 1000
-	defaultMaxBytes = 48 << 20
+	defaultMaxBytes = 32 << 20
 	defaultMaxCost  = 0.50 // US dollars
 
 	defaultMaxFamily = 10_000 // see Options.MaxFamily
