@@ -21,9 +21,10 @@ type Future[T any] struct {
 
 // future is a Future without its type, under the run's mu.
 type future struct {
-	b       *branch
-	s       *scope
+	path    string // of its branch; "": there is none
+	s       *scope // of its branch, until that has ended
 	done    bool
+	clock   time.Time // of its branch when it ended
 	err     error
 	waiters []*branch
 }
@@ -59,7 +60,7 @@ func (c *Context) fork(f *future, path string, fn func(c *Context) error) {
 	s := c.s.inner()
 	b := newBranch(r, path, s)
 	b.clock = c.b.clock
-	f.b, f.s = b, s
+	f.path, f.s = path, s
 	r.mu.Lock()
 	r.active++
 	r.mu.Unlock()
@@ -73,18 +74,19 @@ func (c *Context) fork(f *future, path string, fn func(c *Context) error) {
 			if p := recover(); p != nil {
 				err = panicError(p)
 			}
-			r.branchEnded(f, err)
+			r.branchEnded(b, f, err)
 		}()
 		b.begin()
 		err = fn(&Context{b: b, s: s})
 	})
 }
 
-func (r *live) branchEnded(f *future, err error) {
+// branchEnded hands on how a branch ended. Of the branch nothing is kept: a Map may have very many.
+func (r *live) branchEnded(b *branch, f *future, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f.b.gone.Store(true)
-	f.done, f.err = true, err
+	b.gone.Store(true)
+	f.done, f.err, f.clock = true, err, b.clock
 	for _, w := range f.waiters {
 		if w.in != nil && w.key == anyBranch {
 			r.wake(w, forBranch)
@@ -92,6 +94,7 @@ func (r *live) branchEnded(f *future, err error) {
 	}
 	f.waiters = nil
 	f.s.cancel(nil)
+	f.s = nil
 	r.scopes = slices.DeleteFunc(r.scopes, func(s *scope) bool { return s.ctx.Err() != nil })
 	r.active--
 	if r.active == 0 && !r.dead.Load() {
@@ -103,7 +106,7 @@ func (r *live) branchEnded(f *future, err error) {
 
 // Wait returns what the branch returned.
 func (f *Future[T]) Wait(c *Context) (T, error) {
-	if f.f.b == nil { // it never started
+	if f.f.path == "" { // it never started
 		return f.val, f.f.err
 	}
 	if err := c.b.enter("Future.Wait", ""); err != nil {
@@ -122,7 +125,7 @@ func (f *Future[T]) Wait(c *Context) (T, error) {
 		var zero T
 		return zero, err
 	}
-	c.b.tell(f.f.b.clock)
+	c.b.tell(f.f.clock)
 	return f.val, f.f.err
 }
 
@@ -198,7 +201,7 @@ func All[T any](c *Context, fs ...*Future[T]) ([]T, error) {
 	plain := plainFutures(fs)
 	key := c.b.nextKey("$all")
 	for _, f := range plain {
-		if f.b == nil {
+		if f.path == "" {
 			return nil, f.err
 		}
 	}
@@ -208,7 +211,7 @@ func All[T any](c *Context, fs ...*Future[T]) ([]T, error) {
 	out := make([]T, len(fs))
 	for i, f := range fs {
 		out[i] = f.val
-		c.b.tell(f.f.b.clock)
+		c.b.tell(f.f.clock)
 	}
 	return out, nil
 }
@@ -293,7 +296,7 @@ func (c *Context) all(fs []*future, key string, limit int, start func(i int)) er
 				return c.failed(fs[:next], one, key)
 			}
 			c.b.r.block(fmt.Sprintf("the code no longer fits the journal: %q recorded that branch %s failed first, and now it does not fail; "+
-				"run code that fits, then retry, or fork the run from an earlier step", key, fs[one].b.path))
+				"run code that fits, then retry, or fork the run from an earlier step", key, fs[one].path))
 			runtime.Goexit()
 		}
 		if len(failed) == 0 || first >= 0 || e != nil && e.Failed {
@@ -302,7 +305,7 @@ func (c *Context) all(fs []*future, key string, limit int, start func(i int)) er
 		if err := c.act(); err != nil {
 			return interrupted()
 		}
-		c.noteRace(key, raceEntry{Index: failed[0], Branch: fs[failed[0]].b.path, Failure: failureOf(fs[failed[0]].err).mark()})
+		c.noteRace(key, raceEntry{Index: failed[0], Branch: fs[failed[0]].path, Failure: failureOf(fs[failed[0]].err).mark()})
 		return c.failed(fs[:next], failed[0], key)
 	}
 	if e != nil && e.Failed { // its branches have taken up what the journal has of them
@@ -314,7 +317,7 @@ func (c *Context) all(fs []*future, key string, limit int, start func(i int)) er
 // failed cancels all branches but the one that failed first, waits until they have ended, and returns its error. Of those that
 // failed too, and were not cancelled, it leaves in the journal what a retry has to ask again with the first.
 func (c *Context) failed(fs []*future, first int, key string) error {
-	c.cancelOthers(fs, first, &siblingError{fs[first].b.path})
+	c.cancelOthers(fs, first, &siblingError{fs[first].path})
 	c.settle(fs)
 	if c.recorded(KindRace, key+alsoMark) != nil {
 		return fs[first].err
@@ -350,7 +353,7 @@ type broken struct {
 }
 
 func brokenOf(f *future) broken {
-	b := broken{Branch: f.b.path}
+	b := broken{Branch: f.path}
 	for f := failureOf(f.err); f != nil; f = f.Cause {
 		b.Failures = append(b.Failures, f.mark())
 		if r := f.run(); r != nil {
@@ -385,10 +388,17 @@ func (c *Context) noteRace(key string, of any) {
 }
 
 func (c *Context) cancelOthers(fs []*future, winner int, why error) {
+	r := c.b.r
+	var open []*scope
+	r.mu.Lock()
 	for i, f := range fs {
 		if i != winner && f.s != nil {
-			c.b.r.cancelScope(f.s, why)
+			open = append(open, f.s)
 		}
+	}
+	r.mu.Unlock()
+	for _, s := range open {
+		r.cancelScope(s, why)
 	}
 }
 
@@ -424,7 +434,7 @@ func race[T any](c *Context, call string, fs []*Future[T], done func(*future) bo
 	}
 	plain := plainFutures(fs)
 	for _, f := range plain {
-		if f.b == nil {
+		if f.path == "" {
 			return zero, f.err
 		}
 	}
@@ -451,7 +461,7 @@ func race[T any](c *Context, call string, fs []*Future[T], done func(*future) bo
 	if _, err := c.join(plain[first:first+1], nil); err != nil {
 		return zero, err
 	}
-	c.b.tell(plain[first].b.clock)
+	c.b.tell(plain[first].clock)
 	return fs[first].val, plain[first].err
 }
 
@@ -519,7 +529,7 @@ func Map[A, B any](c *Context, name string, in []A, fn func(c *Context, a A) (B,
 		return nil, err
 	}
 	for _, f := range fs {
-		c.b.tell(f.b.clock)
+		c.b.tell(f.clock)
 	}
 	return out, nil
 }
