@@ -165,7 +165,7 @@ func TestJ9_AnAnswerNeverHoldsCodeAndNeverActs(t *testing.T) {
 			"nothing":            {" ", "no flow"},
 			"a list":             {"[]", "no flow"},
 			"two flows":          {says("x", "a") + says("x", "b"), "no flow"},
-			"a megabyte":         {says("x", strings.Repeat("x", 1<<20)), "bytes, a flow here may have"},
+			"half a megabyte":    {says("x", strings.Repeat("x", 1<<19)), "bytes, a flow here may have"},
 			"much within much":   {`{"id": "x", "steps": [], "inputs": ` + deep + `}`, "no flow"},
 			"a script":           {step(`{"id": "a", "type": "script", "config": {"code": "rm -rf /"}, "next": "end"}`), `"script" is not known here`},
 			"unknown fields":     {step(`{"id": "a", "type": "transform", "onLoad": "fetch('//evil')", "config": {"expression": "1"}, "next": "end"}`), `there is no field "onLoad"`},
