@@ -15,6 +15,7 @@ import (
 type gate struct {
 	mu     sync.Mutex
 	taken  int // bytes of those at work
+	larger int // how many wait for more room than they had: nobody enters before them
 	known  map[*step]int
 	kinds  map[string]int // the most that a step of a type has brought
 	change chan bool      // closed when something has been given back; nil: nobody waits
@@ -25,7 +26,12 @@ func (g *gate) enter(ctx context.Context, s *step) (int, error) {
 	for {
 		g.mu.Lock()
 		size := g.guess(s)
-		change := g.take(size)
+		var change chan bool
+		if g.larger > 0 {
+			change = g.changing()
+		} else {
+			change = g.take(size)
+		}
 		g.mu.Unlock()
 		if change == nil {
 			return size, nil
@@ -55,6 +61,11 @@ func (g *gate) take(size int) (change chan bool) {
 		g.taken += size
 		return nil
 	}
+	return g.changing()
+}
+
+// changing is closed when something has been given back. The caller holds mu.
+func (g *gate) changing() chan bool {
 	if g.change == nil {
 		g.change = make(chan bool)
 	}
@@ -86,12 +97,14 @@ func (g *gate) more(ctx context.Context, size int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.give(r.taken)
+	g.larger++
 	for change := g.take(size); change != nil; change = g.take(size) {
 		g.mu.Unlock()
 		<-change
 		g.mu.Lock()
 	}
 	r.taken = size
+	g.larger--
 }
 
 // leave gives back what enter took. Brought is how much it was after all, below 0 if nobody knows.

@@ -66,3 +66,38 @@ func TestNobodyWaitsForRoomInVain(t *testing.T) {
 		}
 	})
 }
+
+// What is large is not held up by what is small and keeps coming.
+func TestTheLargeComesBeforeTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		large, small := &step{id: "large"}, &step{id: "small"}
+		g := &gate{known: map[*step]int{large: 1, small: 1 << 20}, kinds: map[string]int{}}
+		work := func(s *step, body func(ctx context.Context)) {
+			var p pass
+			if _, err := passing(g, s, &p, func(ctx context.Context) (int, error) { body(ctx); return 0, nil })(t.Context()); err != nil {
+				t.Error(err)
+			}
+			g.close(s, &p, 0)
+		}
+		for i := range 100 {
+			go func() {
+				time.Sleep(time.Duration(i) * 50 * time.Millisecond)
+				for range 100 {
+					work(small, func(context.Context) { time.Sleep(time.Second) })
+				}
+			}()
+		}
+		time.Sleep(10 * time.Second)
+		work(large, func(ctx context.Context) {
+			began := time.Now()
+			g.more(ctx, 4*maxAtWork)
+			if took := time.Since(began); took > 2*time.Second { // those who are at work take one
+				t.Errorf("it took %v", took)
+			}
+		})
+		time.Sleep(time.Hour)
+		if g.taken != 0 || g.larger != 0 {
+			t.Errorf("%d bytes are taken, %d wait", g.taken, g.larger)
+		}
+	})
+}
