@@ -41,6 +41,8 @@ func TestWhatIsLargerThanThoughtWaitsForRoom(t *testing.T) {
 			t.Errorf("%d ask at once", n)
 		}
 		time.Sleep(time.Hour)
+		g.mu.Lock()
+		defer g.mu.Unlock()
 		if done.Load() != 100 || most.Load() != maxAtWork/(4<<20) || g.taken != 0 {
 			t.Errorf("%d are done, %d were at work at once, %d bytes are taken", done.Load(), most.Load(), g.taken)
 		}
@@ -96,6 +98,8 @@ func TestTheLargeComesBeforeTheNext(t *testing.T) {
 			}
 		})
 		time.Sleep(time.Hour)
+		g.mu.Lock()
+		defer g.mu.Unlock()
 		if g.taken != 0 || g.larger != 0 {
 			t.Errorf("%d bytes are taken, %d wait", g.taken, g.larger)
 		}
